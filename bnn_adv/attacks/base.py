@@ -1,0 +1,59 @@
+"""What an attack is: a loss to climb, a place to stand, and two pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from bnn_adv.threat import Threat
+
+
+class Loss(NamedTuple):
+    """Hold what an attack sees of the posterior at a batch of inputs.
+
+    value: What the attacker maximises, [B].
+    gradient: The direction to follow, [B, ...].
+    success: Whether the posterior predictive's argmax differs from the label, [B].
+    """
+
+    value: jax.Array
+    gradient: jax.Array
+    success: jax.Array
+
+
+LossFn = Callable[[jax.Array], Loss]
+
+
+class AttackState(Protocol):
+    """Say what the driver reads of an attack's state.
+
+    x_adv: The adversarial inputs so far, [B, ...].
+    success: Inputs known to be fooled at ``x_adv``, [B].
+    """
+
+    x_adv: Any
+    success: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """Bundle an attack's functions with its settings; equal settings give equal, hashable values.
+
+    Args:
+      name: Key in ``ATTACKS``.
+      config: The attack's own frozen settings.
+      init: ``(rng_keys [B], loss_fn, x [B, ...], threat, config) -> state``.
+      step: ``(rng_keys [B], state, loss_fn, x, threat, config) -> state``.
+      num_steps: Steps in all.
+      stop_on_success: End a batch once all its inputs are fooled.
+    """
+
+    name: str
+    config: Any
+    init: Callable[[jax.Array, LossFn, jax.Array, Threat, Any], Any]
+    step: Callable[[jax.Array, Any, LossFn, jax.Array, Threat, Any], Any]
+    num_steps: int
+    stop_on_success: bool = False

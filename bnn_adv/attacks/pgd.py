@@ -1,0 +1,124 @@
+r"""Projected gradient descent.
+
+Madry et al. 2018, arXiv 1706.06083, section 2.1; here ascending:
+
+    x_{t+1} = Proj_{ball and box}( x_t + alpha d(g_t) ),    g_t = the objective's gradient at x_t
+
+with ``d`` the steepest ascent direction of the norm (the sign for l_inf). The default step is
+``2.5 epsilon / num_steps``; starts are random; the best iterate is kept per input: one that fools
+the posterior predictive before one that does not, then the one with the larger objective.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bnn_adv.attacks.base import Attack, Loss, LossFn
+from bnn_adv.threat import Threat
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Say how PGD walks.
+
+    Args:
+      num_steps: Steps, at least 1.
+      step_size: Step in units of the input; None takes ``2.5 epsilon / num_steps``.
+      random_start: Start at a random point of ball and box rather than at the clean input.
+      keep: ``"best"`` iterate, or the ``"last"`` as the published code does.
+    """
+
+    num_steps: int = 40
+    step_size: float | None = None
+    random_start: bool = True
+    keep: Literal["best", "last"] = "best"
+
+
+class State(NamedTuple):
+    """Hold the attack's state.
+
+    x_adv: The inputs that would be returned now, [B, ...].
+    success: Whether ``x_adv`` is known to fool, [B].
+    value: The objective at ``x_adv``, [B].
+    x: The current iterate, [B, ...].
+    gradient: The gradient there, [B, ...].
+    """
+
+    x_adv: jax.Array
+    success: jax.Array
+    value: jax.Array
+    x: jax.Array
+    gradient: jax.Array
+
+
+def init(
+    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
+) -> State:
+    """Choose the starts and evaluate the objective there.
+
+    Each input has a key of its own, so that its start does not depend on its batch.
+    """
+    start = x
+    if config.random_start:
+        start = jax.vmap(lambda key, row: threat.random_start(key, row[None])[0])(rng_keys, x)
+    loss = loss_fn(start)
+    return State(start, loss.success, loss.value, start, loss.gradient)
+
+
+def step(
+    rng_keys: jax.Array,
+    state: State,
+    loss_fn: LossFn,
+    x: jax.Array,
+    threat: Threat,
+    config: Config,
+) -> State:
+    """Take one projected step and keep the better point."""
+    size = config.step_size
+    step_size = 2.5 * threat.epsilon / config.num_steps if size is None else size
+    moved = threat.project(state.x + step_size * threat.ascend(state.gradient), x)
+    loss = loss_fn(moved)
+    better = jnp.ones_like(state.success) if config.keep == "last" else _is_better(loss, state)
+    x_adv = jnp.where(better.reshape(-1, *(1,) * (x.ndim - 1)), moved, state.x_adv)
+    return State(
+        x_adv,
+        jnp.where(better, loss.success, state.success),
+        jnp.where(better, loss.value, state.value),
+        moved,
+        loss.gradient,
+    )
+
+
+def build(
+    *,
+    num_steps: int = 40,
+    step_size: float | None = None,
+    random_start: bool = True,
+    keep: Literal["best", "last"] = "best",
+    stop_on_success: bool = False,
+) -> Attack:
+    """Return the attack with the given settings, see ``Config``.
+
+    Args:
+      stop_on_success: End a batch once all its inputs are fooled.
+
+    Raises:
+      ValueError: A setting is out of range.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    if step_size is not None and not step_size > 0:
+        raise ValueError(f"step_size must be positive, got {step_size}.")
+    if keep not in ("best", "last"):
+        raise ValueError(f"keep must be 'best' or 'last', got {keep!r}.")
+    config = Config(num_steps, step_size, random_start, keep)
+    return Attack("pgd", config, init, step, num_steps, stop_on_success)
+
+
+def _is_better(loss: Loss, state: State) -> jax.Array:
+    same = loss.success == state.success
+    return (loss.success & ~state.success) | (same & (loss.value > state.value))

@@ -1,0 +1,74 @@
+"""What every inference method takes and returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bnn_adv.densities import Data
+from bnn_adv.posterior import Posterior, predict_log_probs
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called with (units done, units in all, metrics) from the host loop."""
+
+
+class InferenceResult(NamedTuple):
+    """Hold what a method found.
+
+    posterior: Stacked draws.
+    diagnostics: Plain numbers, lists and text, ready for JSON; the key ``"warnings"`` holds
+      sentences that belong beside every number made from this posterior.
+    sample: ``sample(rng_key, num_samples) -> Posterior`` draws anew, where the method can; else
+      None. A defender that draws anew at every prediction is "fresh", else "frozen".
+    """
+
+    posterior: Posterior
+    diagnostics: dict[str, Any]
+    sample: Callable[[jax.Array, int], Posterior] | None
+
+
+def ignore_progress(done: int, total: int, metrics: dict[str, float]) -> None:
+    """Do nothing: the default ``Progress``."""
+
+
+def summarise_held_out(posterior: Posterior, held_out: Data | None) -> dict[str, float]:
+    """Return accuracy and mean log likelihood (nats) of the predictive on held-out data."""
+    if held_out is None:
+        return {}
+    log_probs = predict_log_probs(posterior, held_out.x)
+    own = jnp.take_along_axis(log_probs, held_out.y[:, None], axis=-1)
+    return {
+        "held_out_accuracy": float(jnp.mean(jnp.argmax(log_probs, axis=-1) == held_out.y)),
+        "held_out_log_likelihood": float(own.mean()),
+    }
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Raise unless the named settings of a config are at least one.
+
+    Raises:
+      ValueError: The message names the setting and its value.
+    """
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}.")
+
+
+def check_finite(what: str, values: Any, where: str, setting: str) -> None:
+    """Raise unless every value is finite.
+
+    Raises:
+      FloatingPointError: A value is NaN or infinite; the message names it and what to lower.
+    """
+    values = np.asarray(values)
+    if not np.all(np.isfinite(values)):
+        count = int(np.sum(~np.isfinite(values)))
+        raise FloatingPointError(
+            f"The {what} is not finite at {where} ({count} of {math.prod(values.shape)} values). "
+            f"Lower {setting}, or check the inputs for NaN."
+        )

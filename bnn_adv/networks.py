@@ -1,0 +1,203 @@
+"""Classifiers as Flax Linen modules, and their parameters as plain pytrees.
+
+The published architectures (Carbone et al. 2020, section 5 and supplement tables 3-7): one or more
+fully connected hidden layers of equal width, and a network of two convolutions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Params = Any
+"""A pytree of weight arrays, as Flax makes it."""
+
+ApplyFn = Callable[[Params, jax.Array], jax.Array]
+"""A pure function ``(params, x) -> logits`` of shapes ``[B, ...] -> [B, classes]``."""
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.01),
+    "tanh": nn.tanh,
+    "sigmoid": nn.sigmoid,
+}
+
+Convolution = Literal["auto", "patches", "native"]
+
+
+class MLP(nn.Module):
+    """Apply fully connected hidden layers, then a linear layer that gives the logits.
+
+    Args:
+      hidden: Width of each hidden layer.
+      num_classes: Number of logits.
+      activation: A name in ``ACTIVATIONS``.
+    """
+
+    hidden: tuple[int, ...]
+    num_classes: int = 10
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return logits of shape [B, num_classes] for inputs of shape [B, ...]."""
+        activate = ACTIVATIONS[self.activation]
+        x = x.reshape(x.shape[0], -1)
+        for index, width in enumerate(self.hidden):
+            x = activate(nn.Dense(width, name=f"hidden_{index}")(x))
+        return nn.Dense(self.num_classes, name="logits")(x)
+
+
+class Convolve(nn.Module):
+    """Convolve without padding, stride 1; parameters and results as ``flax.linen.Conv``.
+
+    XLA's CPU convolution is several times slower than a product of patches with the kernel
+    matrix, and a convolution whose kernel is vmapped over draws becomes a grouped convolution.
+    The matrix form stays a (batched) matrix product; accelerators have fast native ones.
+
+    Args:
+      features: Output channels.
+      kernel_size: Height and width of the kernel.
+      convolution: ``"patches"``, ``"native"``, or ``"auto"`` for patches on CPU, else native.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (5, 5)
+    convolution: Convolution = "auto"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return [B, H - kh + 1, W - kw + 1, features] for inputs of shape [B, H, W, C]."""
+        height, width = self.kernel_size
+        shape = (height, width, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        if _uses_patches(self.convolution):
+            rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
+            shifted = [
+                x[:, i : i + rows, j : j + columns, :] for i in range(height) for j in range(width)
+            ]
+            patches = jnp.concatenate(shifted, axis=-1)
+            return patches @ kernel.reshape(-1, self.features) + bias
+        return bias + jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+
+class ConvNet(nn.Module):
+    """Apply the published convolutional network.
+
+    Convolution 5x5 to 32 channels, activation, max-pool 2 (stride 2), convolution 5x5 to
+    ``hidden`` channels, activation, max-pool 2 (stride 1), linear layer; no padding.
+
+    Args:
+      hidden: Channels of the second convolution (512 in the paper's MNIST network).
+      num_classes: Number of logits.
+      activation: A name in ``ACTIVATIONS``.
+      convolution: How convolutions are computed, see ``Convolve``; the result is the same.
+    """
+
+    hidden: int
+    num_classes: int = 10
+    activation: str = "leaky_relu"
+    convolution: Convolution = "auto"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return logits of shape [B, num_classes] for images of shape [B, H, W, C]."""
+        activate = ACTIVATIONS[self.activation]
+        x = Convolve(32, convolution=self.convolution, name="conv_0")(x)
+        x = max_pool(activate(x), stride=2)
+        x = Convolve(self.hidden, convolution=self.convolution, name="conv_1")(x)
+        x = max_pool(activate(x), stride=1)
+        return nn.Dense(self.num_classes, name="logits")(x.reshape(x.shape[0], -1))
+
+
+def max_pool(x: jax.Array, *, stride: int) -> jax.Array:
+    """Return the maximum over 2x2 windows without padding.
+
+    The maximum of four shifted views: ``reduce_window`` has a slow gradient on CPU, and picks one
+    of several equal maxima where this shares the gradient among them.
+
+    Args:
+      x: [B, H, W, C].
+      stride: Step between windows, 1 or 2.
+    """
+    rows, columns = x.shape[1] - 1, x.shape[2] - 1
+    views = [x[:, i : i + rows : stride, j : j + columns : stride] for i in (0, 1) for j in (0, 1)]
+    return functools.reduce(jnp.maximum, views)
+
+
+def build_network(
+    architecture: str,
+    *,
+    hidden: int,
+    num_classes: int,
+    activation: str,
+    convolution: Convolution = "auto",
+) -> nn.Module:
+    """Build a network from the paper's names.
+
+    Args:
+      architecture: ``"fc"``, ``"fc2"`` .. ``"fc5"`` (that many hidden layers) or ``"conv"``.
+      hidden: Width of every hidden layer, or channels of the second convolution.
+      num_classes: Number of logits.
+      activation: A name in ``ACTIVATIONS``.
+      convolution: See ``Convolve``.
+
+    Raises:
+      ValueError: An unknown name, or a width below one.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"Unknown activation {activation!r}. Known: {', '.join(ACTIVATIONS)}.")
+    if hidden < 1:
+        raise ValueError(f"hidden must be at least 1, got {hidden}.")
+    if architecture == "conv":
+        return ConvNet(hidden, num_classes, activation, convolution)
+    depths = {"fc": 1} | {f"fc{depth}": depth for depth in range(2, 6)}
+    if architecture not in depths:
+        raise ValueError(
+            f"Unknown architecture {architecture!r}. Known: {', '.join(depths)}, conv."
+        )
+    return MLP((hidden,) * depths[architecture], num_classes, activation)
+
+
+@functools.cache
+def get_apply_fn(network: nn.Module) -> ApplyFn:
+    """Return ``apply_fn(params, x) -> logits`` of a network.
+
+    Equal networks give the very same function, so that it can be a static argument of ``jit``.
+    """
+
+    def apply_fn(params: Params, x: jax.Array) -> jax.Array:
+        logits: Any = network.apply({"params": params}, x)
+        return logits
+
+    return apply_fn
+
+
+def init_params(rng_key: jax.Array, network: nn.Module, input_shape: tuple[int, ...]) -> Params:
+    """Draw parameters from the network's own initialiser.
+
+    Args:
+      rng_key: A typed key.
+      network: The network.
+      input_shape: Shape of one input, without the batch axis.
+    """
+    return network.init(rng_key, jnp.zeros((1, *input_shape)))["params"]
+
+
+def count_params(params: Params) -> int:
+    """Return the number of scalars in a pytree of parameters."""
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(params))
+
+
+def _uses_patches(convolution: Convolution) -> bool:
+    if convolution not in ("auto", "patches", "native"):
+        raise ValueError(f"Unknown convolution {convolution!r}. Known: auto, patches, native.")
+    return convolution == "patches" or (convolution == "auto" and jax.default_backend() == "cpu")

@@ -1,0 +1,290 @@
+r"""What an attack maximises over a posterior, and its gradient, streamed over the draws.
+
+Every objective has the form ``head( reduce_s( statistic(f(x, w_s)) ), y )``. Write
+``l_s = log softmax f(x, w_s)``, ``lbar = log (1/S) sum_s exp l_s`` (the log of the posterior
+predictive), ``z_s = f(x, w_s)`` and ``margin(z) = max_{k != y} z_k - z_y``. No single objective is
+right for every posterior: on saturated ones the gradient of most of them is exactly zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bnn_adv import threat as threats
+from bnn_adv.networks import Params
+from bnn_adv.posterior import Posterior, check_sample_chunk, combine_logsumexp, combine_sum
+from bnn_adv.posterior import fold_samples as fold
+
+Statistic = Callable[[jax.Array, jax.Array], jax.Array]
+Head = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """Define an objective; larger values are better for the attacker.
+
+    Args:
+      name: Key in ``OBJECTIVES``.
+      statistic: ``(logits [B, C], y [B]) -> [B, K]``, of one draw.
+      reduce: ``"mean"`` or ``"log_mean_exp"`` over the draws.
+      head: ``(reduced [B, K], y [B]) -> [B]``.
+      linear_head: True where ``head`` is linear and ``reduce`` the mean. Then the gradient is the
+        mean of the draws' gradients and one pass over the draws is enough.
+      scale: ``logits [B, C] -> [B]``, positive; a draw's statistic is divided by its scale at the
+        clean input, which stays fixed during the attack. None leaves the statistic as it is.
+      normalise: Divide each draw's gradient by its norm before the mean, so that every draw has
+        one vote. Needs ``linear_head``.
+    """
+
+    name: str
+    statistic: Statistic
+    reduce: Literal["mean", "log_mean_exp"]
+    head: Head
+    linear_head: bool = False
+    scale: Callable[[jax.Array], jax.Array] | None = None
+    normalise: bool = False
+
+
+class Evaluation(NamedTuple):
+    """Hold an objective at a batch of inputs.
+
+    value: The objective, [B].
+    gradient: The direction to follow, [B, ...]: the gradient of ``value`` with respect to the
+      input, or for the normalised vote the mean of the draws' unit gradients.
+    log_probs: Log of the posterior predictive, [B, C].
+    """
+
+    value: jax.Array
+    gradient: jax.Array
+    log_probs: jax.Array
+
+
+def margin(scores: jax.Array, y: jax.Array) -> jax.Array:
+    """Return ``max_{k != y} scores_k - scores_y``, [B]: positive where the label lost."""
+    own = _pick(scores, y)
+    is_label = jnp.arange(scores.shape[-1]) == y[:, None]
+    return jnp.where(is_label, -jnp.inf, scores).max(axis=-1) - own
+
+
+def dlr(scores: jax.Array, y: jax.Array) -> jax.Array:
+    """Return the difference of logits ratio, [B] (Croce, Hein 2020, arXiv 2003.01690, eq. 6).
+
+    ``margin / (z_(1) - z_(3))``. With fewer than four classes, or where the label ranks third or
+    lower (the ratio is then constant or meaningless), the plain margin.
+    """
+    plain = margin(scores, y)
+    if scores.shape[-1] < 4:
+        return plain
+    top, _ = jax.lax.top_k(scores, 3)
+    spread = top[:, 0] - top[:, 2]
+    usable = (_pick(scores, y) > top[:, 2]) & (spread > 0)
+    return jnp.where(usable, plain / jnp.where(usable, spread, 1.0), plain)
+
+
+def _pick(scores: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(scores, y[:, None], axis=-1)[:, 0]
+
+
+def _cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
+    return -_pick(jax.nn.log_softmax(logits), y)[:, None]
+
+
+def _logits(logits: jax.Array, y: jax.Array) -> jax.Array:
+    return logits
+
+
+def _log_softmax(logits: jax.Array, y: jax.Array) -> jax.Array:
+    return jax.nn.log_softmax(logits)
+
+
+def _softmax(logits: jax.Array, y: jax.Array) -> jax.Array:
+    return jax.nn.softmax(logits)
+
+
+def _margin_statistic(logits: jax.Array, y: jax.Array) -> jax.Array:
+    return margin(logits, y)[:, None]
+
+
+def _only(reduced: jax.Array, y: jax.Array) -> jax.Array:
+    return reduced[:, 0]
+
+
+def _negative_label(reduced: jax.Array, y: jax.Array) -> jax.Array:
+    return -_pick(reduced, y)
+
+
+def _second_softmax(reduced: jax.Array, y: jax.Array) -> jax.Array:
+    return _cross_entropy(reduced, y)[:, 0]
+
+
+def _spread(logits: jax.Array) -> jax.Array:
+    return jnp.std(logits, axis=-1) + jnp.finfo(logits.dtype).tiny
+
+
+_ALL = (
+    # -(1/S) sum_s l_{s,y}: the theorem's E_w L (Carbone et al. 2020, eq. 2).
+    Objective("expected_loss", _cross_entropy, "mean", _only, linear_head=True),
+    # -lbar_y: weighs draws by responsibility, and so ignores those that are already fooled.
+    Objective("loss_of_mean", _log_softmax, "log_mean_exp", _negative_label),
+    # margin((1/S) sum_s z_s): never saturates.
+    Objective("mean_logit_margin", _logits, "mean", margin),
+    # (1/S) sum_s margin(z_s) / spread_s: immune to draws of different scales.
+    Objective("scaled_margin", _margin_statistic, "mean", _only, linear_head=True, scale=_spread),
+    # Follows (1/S) sum_s g_s / |g_s| with g_s the gradient of margin(z_s).
+    Objective(
+        "normalised_vote", _margin_statistic, "mean", _only, linear_head=True, normalise=True
+    ),
+    # margin(lbar): the decision function of the posterior predictive itself.
+    Objective("log_predictive_margin", _log_softmax, "log_mean_exp", margin),
+    # DLR with lbar as logits, which is valid since softmax(lbar) is the predictive.
+    Objective("dlr", _log_softmax, "log_mean_exp", dlr),
+    # As published: the mean probabilities enter a cross-entropy that applies softmax again. With
+    # ten classes the value lies in [1.461, 2.461] and its gradient dies with saturation.
+    Objective("published", _softmax, "mean", _second_softmax),
+)
+
+OBJECTIVES = {objective.name: objective for objective in _ALL}
+
+
+def get_objective(name: str) -> Objective:
+    """Return the objective of that name.
+
+    Raises:
+      ValueError: There is none; the message lists them.
+    """
+    if name not in OBJECTIVES:
+        raise ValueError(f"Unknown objective {name!r}. Known: {', '.join(OBJECTIVES)}.")
+    return OBJECTIVES[name]
+
+
+def compute_scales(
+    objective: Objective, posterior: Posterior, x: jax.Array, *, sample_chunk: int | None = None
+) -> jax.Array:
+    """Return every draw's fixed scale at the clean inputs, [S, B]; ones where none is used."""
+    if objective.scale is None:
+        return jnp.ones((posterior.num_samples, x.shape[0]), x.dtype)
+    scale = objective.scale
+    chunk = check_sample_chunk(posterior, sample_chunk)
+    return jax.lax.map(
+        lambda params: scale(posterior.apply_fn(params, x)), posterior.samples, batch_size=chunk
+    )
+
+
+def value_and_gradient(
+    objective: Objective,
+    posterior: Posterior,
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    scales: jax.Array | None = None,
+    sample_chunk: int | None = None,
+) -> Evaluation:
+    """Evaluate an objective and its input gradient, streaming over the draws.
+
+    One pass where the head is linear in the mean; else two: forward to reduce, then each draw's
+    vector-Jacobian product with the cotangent that all draws share. Matrix products run at the
+    highest precision: tf32 and bf16 gradients are wrong in their third digit.
+
+    Args:
+      objective: What the attacker maximises.
+      posterior: S draws.
+      x: Inputs, [B, ...].
+      y: int32 labels, [B].
+      scales: ``compute_scales`` at the clean inputs, [S, B]; None computes them at ``x``.
+      sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
+
+    Returns:
+      Value, gradient and log posterior predictive.
+    """
+    chunk = check_sample_chunk(posterior, sample_chunk)
+    with jax.default_matmul_precision("highest"):
+        if scales is None:
+            scales = compute_scales(objective, posterior, x, sample_chunk=chunk)
+        one_or_two_passes = _one_pass if objective.linear_head else _two_passes
+        return one_or_two_passes(objective, posterior, x, y, scales, chunk)
+
+
+def _scaled_statistic(
+    objective: Objective, posterior: Posterior, params: Params, scale: jax.Array, y: jax.Array
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    def statistic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = posterior.apply_fn(params, x)
+        return objective.statistic(logits, y) / scale[:, None], jax.nn.log_softmax(logits)
+
+    return statistic
+
+
+def _one_pass(
+    objective: Objective,
+    posterior: Posterior,
+    x: jax.Array,
+    y: jax.Array,
+    scales: jax.Array,
+    chunk: int,
+) -> Evaluation:
+    def one_draw(draw: tuple[Params, jax.Array]) -> Evaluation:
+        statistic = _scaled_statistic(objective, posterior, *draw, y)
+
+        def total(inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            values, log_probs = statistic(inputs)
+            values = objective.head(values, y)
+            return values.sum(), (values, log_probs)
+
+        gradient, (value, log_probs) = jax.grad(total, has_aux=True)(x)
+        return Evaluation(
+            value, threats.unit(gradient) if objective.normalise else gradient, log_probs
+        )
+
+    def combine(carry: Evaluation | None, part: Evaluation) -> Evaluation:
+        before = carry or Evaluation(None, None, None)  # type: ignore[arg-type]
+        return Evaluation(
+            combine_sum(before.value, part.value),
+            combine_sum(before.gradient, part.gradient),
+            combine_logsumexp(before.log_probs, part.log_probs),
+        )
+
+    total = fold(one_draw, (posterior.samples, scales), combine, chunk=chunk)
+    size = posterior.num_samples
+    return Evaluation(total.value / size, total.gradient / size, total.log_probs - jnp.log(size))
+
+
+def _two_passes(
+    objective: Objective,
+    posterior: Posterior,
+    x: jax.Array,
+    y: jax.Array,
+    scales: jax.Array,
+    chunk: int,
+) -> Evaluation:
+    draws, size = (posterior.samples, scales), posterior.num_samples
+    is_mean = objective.reduce == "mean"
+    combine_statistic = combine_sum if is_mean else combine_logsumexp
+
+    def forward(draw: tuple[Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return _scaled_statistic(objective, posterior, *draw, y)(x)
+
+    def combine(
+        carry: tuple[jax.Array, jax.Array] | None, part: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        statistic, log_probs = carry or (None, None)
+        return combine_statistic(statistic, part[0]), combine_logsumexp(log_probs, part[1])
+
+    reduced, log_probs = fold(forward, draws, combine, chunk=chunk)
+    reduced = reduced / size if is_mean else reduced - jnp.log(size)
+    value, head_vjp = jax.vjp(lambda r: objective.head(r, y), reduced)
+    (cotangent,) = head_vjp(jnp.ones_like(value))
+
+    def backward(draw: tuple[Params, jax.Array]) -> jax.Array:
+        statistic = _scaled_statistic(objective, posterior, *draw, y)
+        values, vjp, _ = jax.vjp(statistic, x, has_aux=True)
+        # d reduced / d statistic_s: 1/S for the mean, the draw's responsibility for log-mean-exp.
+        weight = 1.0 if is_mean else jnp.exp(values - reduced)
+        return vjp(cotangent * weight / size)[0]
+
+    gradient = fold(backward, draws, combine_sum, chunk=chunk)
+    return Evaluation(value, gradient, log_probs - jnp.log(size))

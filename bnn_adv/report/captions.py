@@ -1,0 +1,63 @@
+"""How the table and the figures are read, in words."""
+
+from __future__ import annotations
+
+from bnn_adv.report import fields
+from bnn_adv.report.fields import Results
+
+
+def legend(results: Results) -> str:
+    """Return what the columns mean, in a few sentences that fit the protocols that were run."""
+    protocols = fields.list_protocols(results)
+    worst = [name for name in protocols if fields.is_worst_case(results, name)]
+    others = [name for name in protocols if name not in worst]
+    parts = []
+    if worst:
+        parts.append(
+            "worst: an input counts as correct only if it withstands every attack of the protocol."
+        )
+    if others:
+        parts.append(
+            f"Under {' and '.join(others)} an accuracy is an upper bound: what those attacks "
+            "failed to break."
+        )
+    if protocols:
+        parts.append(
+            "softmax rob.: 1 - mean softmax difference, in [0, 1]. zero grad.: share of inputs at "
+            "which the attack's gradient is exactly zero."
+        )
+    if any(line.is_fresh for line in fields.list_lines(results)):
+        parts.append("fresh draws: the same adversarial inputs, predicted by new posterior draws.")
+    return " ".join(parts)
+
+
+def figure_captions(results: Results) -> dict[str, str]:
+    """Return what each figure shows and how it is read, as plain text by name of the figure."""
+    has_fresh = any(line.is_fresh for line in fields.list_lines(results))
+    fresh = (
+        " Hollow points: the same adversarial inputs, predicted by posterior draws that the "
+        "attacker did not know."
+        if has_fresh
+        else ""
+    )
+    setting = fields.describe_setting(results)
+    return {
+        "accuracy": (
+            f"Accuracy on clean and on attacked inputs ({setting}). Points are shares of inputs "
+            "classified correctly, bars their 95 % Wilson intervals. Read each panel downwards: "
+            "an accuracy that is high under one protocol and near zero under a stronger one is a "
+            f"failure of the attack, not robustness of the model.{fresh}"
+        ),
+        "examples": (
+            f"Attacked test inputs ({setting}). Each row is one input; for each model the "
+            "worst case that was found, the class predicted before and after with its "
+            "probability, and the perturbation in a colour scale of its own. Bold: the prediction "
+            "is wrong. Small print names the attack that broke it. Points of the plane: dots are "
+            "clean inputs coloured by class, arrows lead to the adversarial ones, black where the "
+            "prediction is then wrong."
+        ),
+        "training": (
+            "Training curves. Loss and negative ELBO per epoch should have levelled off; a log "
+            "density should wander about one level, without trend, in every chain."
+        ),
+    }

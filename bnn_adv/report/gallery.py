@@ -1,0 +1,146 @@
+"""Figures of single inputs: what the attack changed and what the model then predicts."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from bnn_adv.report import style, wording
+from bnn_adv.report.examples import Example
+
+
+def examples_figure(
+    examples: Sequence[Example], *, epsilon: float | None = None, max_inputs: int = 8
+) -> Figure | None:
+    """Draw examples: images as a grid, points of the plane as arrows.
+
+    Args:
+      examples: In any order; one row an input, in order of first appearance.
+      epsilon: End of the colour scale of perturbations; None takes the largest that occurs.
+      max_inputs: Images shown at most; points are all shown.
+
+    Returns:
+      The figure; None where there is no example or the inputs are neither images nor points.
+
+    Raises:
+      ValueError: The examples have different shapes.
+    """
+    examples = [
+        example._replace(clean=_as_image(example.clean), adversarial=_as_image(example.adversarial))
+        for example in examples
+    ]
+    shapes = {array.shape for e in examples for array in (e.clean, e.adversarial)}
+    if len(shapes) > 1:
+        raise ValueError(f"Examples must share one shape, got {sorted(shapes)}.")
+    if not shapes:
+        return None
+    shape = shapes.pop()
+    with style.paper_style():
+        if shape == (2,):
+            return draw_points(examples)
+        if len(shape) == 3 and shape[-1] in (1, 3):
+            return _draw_images(examples, epsilon or _largest_change(examples), max_inputs)
+    return None
+
+
+def _largest_change(examples: Sequence[Example]) -> float:
+    return max(float(np.abs(e.adversarial - e.clean).max()) for e in examples) or 1.0
+
+
+def _as_image(array: Any) -> np.ndarray:
+    array = np.asarray(array, dtype=float)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _draw_images(examples: Sequence[Example], limit: float, max_inputs: int) -> Figure:
+    models = list(dict.fromkeys(example.model for example in examples))
+    inputs = list(dict.fromkeys(example.index for example in examples))[:max_inputs]
+    found = {(example.index, example.model): example for example in examples}
+    is_grey = examples[0].clean.shape[-1] == 1
+
+    num_columns = 1 + 2 * len(models)
+    size = 1.02
+    figure = Figure(
+        figsize=(0.25 + size * num_columns + (0.65 if is_grey else 0.0), 0.75 + 1.32 * len(inputs)),
+        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.02),
+    )
+    axes = figure.subplots(len(inputs), num_columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    mappable = None
+    for row, index in zip(axes, inputs, strict=True):
+        first = next(example for example in examples if example.index == index)
+        _show(row[0], first.clean)
+        row[0].set_xlabel(f"label {first.label}\nno. {first.index:,}", fontsize=7.0)
+        for number, model in enumerate(models):
+            example = found.get((index, model))
+            if example is not None:
+                mappable = _draw_pair(row[1 + 2 * number : 3 + 2 * number], example, limit)
+    _head(axes[0], models, is_grey)
+    if is_grey and mappable is not None:
+        bar = figure.colorbar(
+            mappable, ax=axes, shrink=min(1.0, 2.2 / len(inputs)), aspect=14, pad=0.015
+        )
+        bar.set_label("perturbation (pixel values in [0, 1])", fontsize=7.0)
+        bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:.2g}", "0", f"+{limit:.2g}"])
+        bar.outline.set_visible(False)
+    elif not is_grey:
+        figure.supxlabel(
+            f"perturbation: grey is 0, black -{limit:.2g}, white +{limit:.2g}", fontsize=7.0
+        )
+    return figure
+
+
+def _draw_pair(row: Sequence[Axes], example: Example, limit: float) -> Any:
+    image, change = row
+    _show(image, example.adversarial)
+    is_wrong = example.adversarial_prediction != example.label
+    image.set_xlabel(
+        f"clean: {_guess(example.clean_prediction, example.clean_probability)}\n"
+        f"adv.: {_guess(example.adversarial_prediction, example.adversarial_probability)}",
+        fontsize=7.0,
+        color=style.WRONG_COLOUR if is_wrong else style.INK,
+        fontweight="bold" if is_wrong else "normal",
+    )
+    attack = wording.format_attack(example.attack) if example.attack else "withstood all"
+    words = [*textwrap.wrap(attack, 17, max_lines=2, placeholder=" …"), ""][:2]
+    change.set_xlabel("\n".join(map(style.plain, words)), fontsize=6.5, color=style.MUTED)
+    delta = example.adversarial - example.clean
+    if delta.shape[-1] == 1:
+        return change.imshow(delta[..., 0], cmap="PuOr", vmin=-limit, vmax=limit)
+    return change.imshow(np.clip(0.5 + delta / (2 * limit), 0, 1))
+
+
+def _head(row: Sequence[Axes], models: Sequence[str], is_grey: bool) -> None:
+    row[0].set_title("clean", fontsize=8.0, fontweight="normal")
+    for number, model in enumerate(models):
+        name = "\n".join(map(style.plain, textwrap.wrap(model, 15))) or "unnamed"
+        row[1 + 2 * number].set_title(name, fontsize=8.0)
+        row[2 + 2 * number].set_title(
+            "perturbation", fontsize=7.5, fontweight="normal", color=style.MUTED
+        )
+
+
+def _show(ax: Axes, image: np.ndarray) -> None:
+    if image.shape[-1] == 1:
+        ax.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
+    else:
+        ax.imshow(np.clip(image, 0, 1))
+
+
+def _guess(prediction: int, probability: float) -> str:
+    return f"{prediction} ({_percent(probability)} %)"
+
+
+def _percent(probability: float) -> str:
+    number = wording.to_number(probability)
+    return wording.NOT_AVAILABLE if number is None else f"{100 * number:.0f}"

@@ -1,0 +1,49 @@
+"""Write the figures and the page of a run into its directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnn_adv.files import atomic_writer, write_text
+from bnn_adv.report import style, wording
+from bnn_adv.report.captions import figure_captions
+from bnn_adv.report.examples import Example
+from bnn_adv.report.fields import Results
+from bnn_adv.report.figures import accuracy_figure
+from bnn_adv.report.gallery import examples_figure
+from bnn_adv.report.html import render_html
+from bnn_adv.report.training import training_figure
+
+
+def write_report(
+    run_dir: str | os.PathLike[str], results: Results, examples: Sequence[Example] = ()
+) -> Path:
+    """Write ``figures/*.png`` and ``report.html`` into a run directory, each atomically.
+
+    Args:
+      run_dir: Directory of the run; created where it is absent.
+      results: The content of ``results.json``.
+      examples: Attacked inputs to show; none leaves out their figure.
+
+    Returns:
+      Path of ``report.html``.
+
+    Raises:
+      ValueError: The results have another schema version, or the examples have different shapes.
+      OSError: The directory cannot be written to.
+    """
+    run_dir = Path(run_dir)
+    drawn = {
+        "accuracy": accuracy_figure(results),
+        "examples": examples_figure(examples, epsilon=wording.to_number(results.get("epsilon"))),
+        "training": training_figure(results),
+    }
+    figures = {name: style.to_png(figure) for name, figure in drawn.items() if figure is not None}
+    page = render_html(results, figures, figure_captions(results))
+    for name, png in figures.items():
+        with atomic_writer(run_dir / "figures" / f"{name}.png") as file:
+            file.write(png)
+    write_text(run_dir / "report.html", page)
+    return run_dir / "report.html"

@@ -1,0 +1,196 @@
+"""What an attacker may do: a norm ball around the clean input, cut with the box of valid inputs.
+
+Every threat model answers the same five questions; an attack never looks inside one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+
+
+class Threat(Protocol):
+    """Say what every threat model provides; arrays have shape [B, ...].
+
+    epsilon: Radius of the ball, in units of the input, at least 0.
+    norm: Name of the norm.
+    """
+
+    epsilon: jax.Array | float
+    norm: ClassVar[str]
+
+    def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the point of ball and box that is nearest to ``x`` in Euclidean distance."""
+
+    def ascend(self, gradient: jax.Array) -> jax.Array:
+        """Return the direction of unit norm in which a linear loss rises fastest."""
+
+    def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the point of ball and box where a loss with this gradient is largest."""
+
+    def random_start(self, rng_key: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return a random point of ball and box."""
+
+    def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the norm of the difference, [B]."""
+
+
+def _register(cls: type) -> type:
+    # epsilon is data, so that one compiled program serves every radius.
+    return jax.tree_util.register_dataclass(
+        cls, data_fields=["epsilon"], meta_fields=["lower", "upper"]
+    )
+
+
+@_register
+@dataclasses.dataclass(frozen=True)
+class LInf:
+    """Allow every input coordinate to move by at most ``epsilon``.
+
+    Args:
+      epsilon: Radius, at least 0.
+      lower: Smallest valid input value.
+      upper: Largest valid input value.
+    """
+
+    epsilon: jax.Array | float
+    lower: float = 0.0
+    upper: float = 1.0
+    norm: ClassVar[str] = "linf"
+
+    def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the nearest point of ball and box: both are boxes, so clip twice."""
+        x = jnp.clip(x, x_clean - self.epsilon, x_clean + self.epsilon)
+        return jnp.clip(x, self.lower, self.upper)
+
+    def ascend(self, gradient: jax.Array) -> jax.Array:
+        """Return the sign of the gradient; zero where the gradient is exactly zero."""
+        return jnp.sign(gradient)
+
+    def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return ``clip(x + epsilon sign(gradient))``, the exact maximum over ball and box."""
+        return self.project(x_clean + self.epsilon * jnp.sign(gradient), x_clean)
+
+    def random_start(self, rng_key: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return a uniform point of the ball, clipped to the box."""
+        noise = jax.random.uniform(rng_key, x_clean.shape, x_clean.dtype, -1.0, 1.0)
+        return self.project(x_clean + self.epsilon * noise, x_clean)
+
+    def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the largest absolute difference, [B]."""
+        return jnp.abs(x - x_clean).reshape(x.shape[0], -1).max(axis=1)
+
+
+@_register
+@dataclasses.dataclass(frozen=True)
+class L2:
+    """Allow the input to move by a Euclidean distance of at most ``epsilon``.
+
+    Args:
+      epsilon: Radius, at least 0.
+      lower: Smallest valid input value.
+      upper: Largest valid input value.
+    """
+
+    epsilon: jax.Array | float
+    lower: float = 0.0
+    upper: float = 1.0
+    norm: ClassVar[str] = "l2"
+
+    def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the nearest point of ball and box.
+
+        By the optimality conditions it is ``x_clean + clip(t (x - x_clean))`` with the largest
+        ``t`` in [0, 1] that stays in the ball; clipping after a radial projection is not.
+        """
+        return self._scaled_and_clipped(x - x_clean, x_clean, jnp.ones((x.shape[0],), x.dtype))
+
+    def ascend(self, gradient: jax.Array) -> jax.Array:
+        """Return the gradient divided by its norm; zero where it is exactly zero."""
+        return unit(gradient)
+
+    def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the exact maximum: ``x_clean + clip(t gradient)`` with the largest t allowed."""
+        unlimited = jnp.full((gradient.shape[0],), jnp.inf, gradient.dtype)
+        return self._scaled_and_clipped(unit(gradient), x_clean, unlimited)
+
+    def random_start(self, rng_key: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return a uniform point of the ball, projected to the box."""
+        direction_key, radius_key = jax.random.split(rng_key)
+        direction = unit(jax.random.normal(direction_key, x_clean.shape, x_clean.dtype))
+        size = x_clean[0].size
+        radius = jax.random.uniform(radius_key, (x_clean.shape[0],), x_clean.dtype) ** (1 / size)
+        step = self.epsilon * _expand(radius, x_clean) * direction
+        return self.project(x_clean + step, x_clean)
+
+    def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the Euclidean norm of the difference, [B]."""
+        return _norm(x - x_clean)
+
+    def _scaled_and_clipped(
+        self, direction: jax.Array, x_clean: jax.Array, largest: jax.Array
+    ) -> jax.Array:
+        """Return ``x_clean + clip(t direction)`` for the largest t <= largest inside the ball."""
+        flat = direction.reshape(direction.shape[0], -1)
+        clean = x_clean.reshape(flat.shape)
+        room = jnp.where(flat > 0, self.upper - clean, clean - self.lower)
+        scale = jnp.minimum(
+            largest, jax.vmap(_largest_scale, (0, 0, None))(flat, room, self.epsilon)
+        )
+        # An unlimited scale on a coordinate that does not move would be inf * 0.
+        moved = jnp.where(flat == 0, 0.0, scale[:, None] * jnp.where(flat == 0, 1.0, flat))
+        moved = jnp.clip(moved, self.lower - clean, self.upper - clean)
+        # Rounding of the scale may overshoot the ball by a few units in the last place.
+        excess = _norm(moved) / jnp.maximum(self.epsilon, jnp.finfo(moved.dtype).tiny)
+        moved = moved / jnp.maximum(excess, 1.0)[:, None]
+        return jnp.clip(clean + moved, self.lower, self.upper).reshape(x_clean.shape)
+
+
+THREATS = {"linf": LInf, "l2": L2}
+
+
+def _largest_scale(direction: jax.Array, room: jax.Array, epsilon: jax.Array | float) -> jax.Array:
+    """Solve ``sum_i min(t |d_i|, room_i)^2 = epsilon^2`` for t, exactly, by sorting breakpoints.
+
+    Infinite where even the far corner of the box lies inside the ball.
+    """
+    size = jnp.abs(direction)
+    breakpoints = jnp.where(size > 0, room / jnp.where(size > 0, size, 1.0), jnp.inf)
+    order = jnp.argsort(breakpoints)
+    breakpoints, size, room = breakpoints[order], size[order], room[order]
+    still_moving = jnp.cumsum((size**2)[::-1])[::-1]
+    used = jnp.cumsum(jnp.where(jnp.isfinite(breakpoints), room, 0.0) ** 2)
+    used_before = jnp.concatenate([jnp.zeros((1,), used.dtype), used[:-1]])
+    remaining = jnp.maximum(epsilon**2 - used_before, 0.0)
+    scales = jnp.sqrt(remaining / jnp.where(still_moving > 0, still_moving, 1.0))
+    # Segment k holds if its own scale ends before the k-th coordinate meets the wall.
+    fits = (scales <= breakpoints) & (still_moving > 0)
+    return jnp.where(fits.any(), scales[jnp.argmax(fits)], jnp.inf)
+
+
+def _norm(x: jax.Array) -> jax.Array:
+    flat = x.reshape(x.shape[0], -1)
+    # Scaling first keeps squares of tiny and huge values inside float32's range.
+    largest = jnp.abs(flat).max(axis=1)
+    safe = jnp.where(largest > 0, largest, 1.0)
+    return safe * jnp.sqrt(jnp.sum((flat / safe[:, None]) ** 2, axis=1)) * (largest > 0)
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Divide every input's values by their Euclidean norm; zero stays zero.
+
+    Args:
+      x: [B, ...]; denormal and huge values are safe.
+    """
+    flat = x.reshape(x.shape[0], -1)
+    largest = jnp.abs(flat).max(axis=1, keepdims=True)
+    scaled = flat / jnp.where(largest > 0, largest, 1.0)
+    norm = jnp.sqrt(jnp.sum(scaled**2, axis=1, keepdims=True))
+    return (scaled / jnp.where(norm > 0, norm, 1.0)).reshape(x.shape)
+
+
+def _expand(per_input: jax.Array, like: jax.Array) -> jax.Array:
+    return per_input.reshape(-1, *(1,) * (like.ndim - 1))

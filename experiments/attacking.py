@@ -1,0 +1,164 @@
+"""Attack one trained model by every protocol and make its row of the table."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from bnn_adv import files, metrics
+from bnn_adv.data import Dataset
+from bnn_adv.evaluation import Settings, evaluate_fresh, run_protocol
+from bnn_adv.networks import count_params
+from bnn_adv.posterior import Posterior, predict_log_probs
+from bnn_adv.protocols import get_protocol
+from bnn_adv.report import Example
+from bnn_adv.threat import THREATS
+from experiments.evaluate_config import EvaluateConfig
+from experiments.progress import progress
+from experiments.run_directory import RunDirectory
+from experiments.training import Trained, model_key
+
+_NUM_EXAMPLES = 4
+
+
+def attack_or_load(
+    config: EvaluateConfig, model: str, trained: Trained, dataset: Dataset, run: RunDirectory
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return a model's row and its adversarial arrays, from an earlier start where there are any.
+
+    Returns:
+      The row as JSON values; arrays by ``model/protocol/attack``, each with inputs [N, ...], and
+      the same name with ``/success``, booleans [N].
+    """
+    row_path, arrays_path = (run.path / "partial" / f"{model}{end}" for end in (".json", ".npz"))
+    if row_path.exists():
+        return files.read_json(row_path), files.read_arrays(arrays_path)
+    row, arrays = attack_model(config, model, trained, dataset, run)
+    files.write_arrays(arrays_path, arrays)
+    files.write_json(row_path, row)
+    return row, arrays
+
+
+def attack_model(
+    config: EvaluateConfig, model: str, trained: Trained, dataset: Dataset, run: RunDirectory
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Run every protocol on a model; see ``attack_or_load`` for what comes back."""
+    started = time.monotonic()
+    posterior, fresh = trained.posterior, trained.fresh
+    x, y = dataset.x_test, dataset.y_test
+    chunk = min(config.sample_chunk, posterior.num_samples) or None
+    settings = Settings(config.batch_size, chunk)
+    threat = THREATS[config.norm](config.epsilon)
+    row: dict[str, Any] = {
+        "model": model,
+        "network": describe_network(config, model),
+        "num_parameters": count_params(posterior.take([0]).samples),
+        "num_samples": posterior.num_samples,
+        **_clean_accuracy(posterior, x, y, settings),
+        "protocols": {},
+        "fresh": None,
+        "diagnostics": trained.diagnostics,
+    }
+    if fresh is not None:
+        row["fresh"] = {
+            "num_samples": fresh.num_samples,
+            **_clean_accuracy(fresh, x, y, settings),
+            "protocols": {},
+        }
+    arrays = {}
+    for name in config.protocol:
+        with progress(f"{model}: {name}", "image-steps") as report:
+            result = run_protocol(
+                model_key(config, model, 1),
+                get_protocol(name),
+                posterior,
+                x,
+                y,
+                threat=threat,
+                settings=settings,
+                progress=lambda _, done, total, report=report: report(done, total),
+            )
+        row["protocols"][name] = result.to_dict()
+        if fresh is not None:
+            row["fresh"]["protocols"][name] = evaluate_fresh(result, fresh, y, settings=settings)
+        for attack, images in result.adversarial.items():
+            arrays[f"{model}/{name}/{attack}"] = images
+            arrays[f"{model}/{name}/{attack}/success"] = _fooled(posterior, images, y, settings)
+        run.log(model=model, stage="attack", protocol=name, **_scalars(result.to_dict()))
+    row["seconds"] = {
+        "training": trained.diagnostics["training_seconds"],
+        "evaluation": round(time.monotonic() - started, 1),
+    }
+    return row, arrays
+
+
+def describe_network(config: EvaluateConfig, model: str) -> str:
+    """Return a row's network in words."""
+    is_hmc = model == "hmc"
+    architecture = (is_hmc and config.hmc_architecture) or config.architecture
+    hidden = (is_hmc and config.hmc_hidden) or config.hidden
+    activation = (is_hmc and config.hmc_activation) or config.activation
+    return f"{architecture}, {hidden} units, {activation}"
+
+
+def _clean_accuracy(
+    posterior: Posterior, x: np.ndarray, y: np.ndarray, settings: Settings
+) -> dict[str, Any]:
+    share = metrics.accuracy(_log_probs(posterior, x, settings), y)
+    return {
+        "accuracy": share,
+        "accuracy_interval": list(metrics.wilson_interval(share, len(y))),
+    }
+
+
+def _fooled(posterior: Posterior, x: np.ndarray, y: np.ndarray, settings: Settings) -> np.ndarray:
+    return np.argmax(_log_probs(posterior, x, settings), axis=-1) != y
+
+
+def _log_probs(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
+    return np.asarray(
+        predict_log_probs(posterior, jnp.asarray(x), sample_chunk=settings.sample_chunk,
+                          batch_size=settings.batch_size)
+    )
+
+
+def _scalars(record: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in record.items() if isinstance(value, float)}
+
+
+def describe_examples(
+    config: EvaluateConfig,
+    model: str,
+    trained: Trained,
+    dataset: Dataset,
+    adversarial: dict[str, np.ndarray],
+) -> list[Example]:
+    """Return a few test images under the last protocol's last attack.
+
+    The images are drawn by seed, never chosen by what the attack achieved.
+    """
+    count = min(_NUM_EXAMPLES, len(dataset.y_test))
+    picked = np.random.default_rng(config.seed).choice(len(dataset.y_test), count, replace=False)
+    rows = np.sort(picked)
+    attack = [name for name in adversarial if not name.endswith("/success")][-1]
+    settings = Settings(config.batch_size)
+    clean = np.exp(_log_probs(trained.posterior, dataset.x_test[rows], settings))
+    fooled = np.exp(_log_probs(trained.posterior, adversarial[attack][rows], settings))
+    return [
+        Example(
+            index=int(row),
+            label=int(dataset.y_test[row]),
+            clean=dataset.x_test[row],
+            clean_prediction=int(np.argmax(clean[i])),
+            clean_probability=float(clean[i].max()),
+            adversarial=adversarial[attack][row],
+            adversarial_prediction=int(np.argmax(fooled[i])),
+            adversarial_probability=float(fooled[i].max()),
+            model=model,
+            attack=attack.split("/", 1)[1],
+        )
+        for i, row in enumerate(rows)
+    ]

@@ -1,0 +1,128 @@
+"""Train posteriors, attack them, print an honest table.
+
+  python -m experiments.evaluate --preset=digits --workdir=runs/digits
+  python -m experiments.evaluate --preset=table2_mnist --data_dir=DIR --workdir=runs/mnist
+
+Running the same command again resumes a run that was stopped; on a finished one it prints the
+table. A flag given on the command line wins over the preset, a preset over the default.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from bnn_adv import files
+from bnn_adv.data import Dataset, load_dataset
+from bnn_adv.protocols import get_protocol
+from bnn_adv.report import Example, format_table, write_report
+from experiments.attacking import attack_or_load, describe_examples
+from experiments.config import config_from_flags, define_flags, to_json
+from experiments.evaluate_config import EvaluateConfig, validate
+from experiments.presets import PRESETS
+from experiments.run_directory import RunDirectory, describe_command
+from experiments.training import train_or_load
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("preset", "", f"Named settings: {', '.join(PRESETS)}.")
+flags.DEFINE_string("workdir", "runs/evaluate", "Run directory; made, resumed or reprinted.")
+define_flags(EvaluateConfig)
+for _flag in ("preset", "workdir"):
+    flags.declare_key_flag(_flag)
+
+
+def main(argv: list[str]) -> None:
+    """Run the experiment that the flags describe."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        config = config_from_flags(EvaluateConfig, PRESETS)
+        evaluate(config, FLAGS.workdir, preset=FLAGS.preset)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def evaluate(config: EvaluateConfig, workdir: str, *, preset: str = "") -> dict[str, Any]:
+    """Fill a run directory and return its results.
+
+    Args:
+      config: Every setting.
+      workdir: The run directory.
+      preset: Name of the preset, for the record.
+
+    Raises:
+      ValueError: A setting is out of range, or the folder holds another run.
+      OSError: The folder cannot be written to.
+    """
+    validate(config)
+    dataset = load_dataset(
+        config.dataset,
+        config.data_dir or None,
+        num_train=config.num_train or None,
+        num_test=config.num_test or None,
+        seed=config.seed,
+    )
+    record = {**to_json(config), "preset": preset}
+    run = RunDirectory(workdir, "evaluate", record, describe_command("experiments.evaluate"))
+    results = run.read_results()
+    if results is not None:
+        print(f"{run.path} holds a finished run of this command.\n")
+    else:
+        results = _work(config, preset, dataset, run)
+    print(format_table(results))
+    print(f"\nReport: {run.path / 'report.html'}")
+    return results
+
+
+def _work(
+    config: EvaluateConfig, preset: str, dataset: Dataset, run: RunDirectory
+) -> dict[str, Any]:
+    started = time.monotonic()
+    rows: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {
+        "indices": np.arange(len(dataset.y_test)),
+        "x": dataset.x_test,
+        "y": dataset.y_test,
+    }
+    examples: list[Example] = []
+    for model in config.models:
+        trained = train_or_load(config, model, dataset, run)
+        row, adversarial = attack_or_load(config, model, trained, dataset, run)
+        rows.append(row)
+        arrays |= adversarial
+        examples += describe_examples(config, model, trained, dataset, adversarial)
+    results = {
+        "schema_version": 1,
+        "experiment": "evaluate",
+        "preset": preset or None,
+        "dataset": config.dataset,
+        "num_train": len(dataset.y_train),
+        "num_test": len(dataset.y_test),
+        "epsilon": config.epsilon,
+        "norm": config.norm,
+        "seed": config.seed,
+        "protocols": {name: get_protocol(name).description for name in config.protocol},
+        "rows": rows,
+        "seconds": round(sum(sum(row["seconds"].values()) for row in rows), 1),
+        "command": run.command,
+        "environment": run.environment,
+        "config": {key: value for key, value in to_json(config).items() if key != "data_dir"},
+    }
+    files.write_json(run.path / "diagnostics.json", {r["model"]: r["diagnostics"] for r in rows})
+    files.write_arrays(run.path / "adversarial.npz", arrays)
+    write_report(run.path, results, examples)
+    # Written last: its presence says that the run is finished.
+    files.write_json(run.path / "results.json", results)
+    shutil.rmtree(run.path / "partial", ignore_errors=True)
+    run.log(stage="finished", seconds=round(time.monotonic() - started, 1))
+    return results
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,73 @@
+"""Progress on a terminal as a bar with the time left, elsewhere as plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Report(Protocol):
+    """Say how progress is reported."""
+
+    def __call__(self, done: int, total: int, metrics: dict[str, float] | None = None) -> None:
+        """Report that ``done`` of ``total`` units are done."""
+
+
+@contextmanager
+def progress(label: str, unit: str) -> Iterator[Report]:
+    """Report one task's progress on standard error.
+
+    Args:
+      label: What is being done.
+      unit: What is counted: epochs, samples, image-steps.
+
+    Yields:
+      A function to call with (done, total, metrics).
+    """
+    with _bar(label, unit) if sys.stderr.isatty() else _lines(label, unit) as report:
+        yield report
+
+
+@contextmanager
+def _bar(label: str, unit: str) -> Iterator[Report]:
+    bar = tqdm(desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True)
+
+    def report(done: int, total: int, metrics: dict[str, float] | None = None) -> None:
+        bar.total = total
+        bar.n = done
+        if metrics:
+            bar.set_postfix({key: f"{value:.4g}" for key, value in metrics.items()}, refresh=False)
+        bar.refresh()
+
+    try:
+        yield report
+    finally:
+        bar.close()
+
+
+@contextmanager
+def _lines(label: str, unit: str) -> Iterator[Report]:
+    started = last = time.monotonic()
+
+    def report(done: int, total: int, metrics: dict[str, float] | None = None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _SECONDS_BETWEEN_LINES or not done:
+            return
+        last = now
+        left = (now - started) * (total - done) / done
+        numbers = "".join(f", {key} {value:.4g}" for key, value in (metrics or {}).items())
+        print(
+            f"{label}: {done} of {total} {unit}{numbers}, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    yield report

@@ -1,0 +1,129 @@
+"""A run directory: what was asked, on what machine, what came out; resumable, never half-written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from bnn_adv import files
+
+_DOES_NOT_CHANGE_RESULTS = {"data_dir"}
+
+
+class RunDirectory:
+    """Open, or reopen, a run directory.
+
+    Args:
+      path: The folder; created where absent.
+      experiment: Name of the experiment.
+      config: Every flag, as JSON values.
+      command: The command line, for the record.
+
+    Raises:
+      ValueError: The folder holds another run, or files that are no run.
+      OSError: The folder cannot be created or written to.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], experiment: str, config: dict[str, Any], command: str
+    ) -> None:
+        self.path = Path(path).expanduser()
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = {"experiment": experiment, **config}
+        stored = self.path / "config.json"
+        if stored.exists():
+            self._check_same(json.loads(stored.read_text("utf-8")), record)
+            return
+        if any(self.path.iterdir()):
+            raise ValueError(
+                f"{self.path} is not empty and holds no run (no config.json). "
+                "Give an empty or new folder to --workdir."
+            )
+        files.write_text(self.path / "command.txt", command + "\n")
+        files.write_json(self.path / "environment.json", describe_environment())
+        files.write_json(stored, record)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, device and commit of the machine that started the run."""
+        return json.loads((self.path / "environment.json").read_text("utf-8"))
+
+    @property
+    def command(self) -> str:
+        """The command line that started the run."""
+        return (self.path / "command.txt").read_text("utf-8").strip()
+
+    def read_results(self) -> dict[str, Any] | None:
+        """Return the results if the run is finished, else None."""
+        path = self.path / "results.json"
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+    def log(self, **record: Any) -> None:
+        """Append one JSON object to ``metrics.jsonl``, with the time in seconds since 1970."""
+        line = json.dumps({"time": round(time.time(), 3), **record})
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _check_same(self, stored: dict[str, Any], given: dict[str, Any]) -> None:
+        names = sorted((set(stored) | set(given)) - _DOES_NOT_CHANGE_RESULTS)
+        other = [name for name in names if stored.get(name) != given.get(name)]
+        if other:
+            listed = "; ".join(
+                f"{name} is {stored.get(name)!r} there, {given.get(name)!r} here" for name in other
+            )
+            raise ValueError(
+                f"{self.path} holds a run with other settings: {listed}. "
+                "Give another --workdir, or the same flags to resume it."
+            )
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions, hardware and commit, as plain text."""
+    packages = ("jax", "jaxlib", "flax", "optax", "blackjax", "numpyro", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "backend": jax.default_backend(),
+        "commit": _commit(),
+    }
+
+
+def describe_command(module: str) -> str:
+    """Return the command line as a user would type it."""
+    return " ".join(["python", "-m", module, *sys.argv[1:]])
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _commit() -> str:
+    folder = Path(__file__).resolve().parent
+    try:
+        commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "-uno"])
+        head, changes = (
+            subprocess.run(c, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+            for c in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + (" with changes" if changes else "")

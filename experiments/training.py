@@ -1,0 +1,147 @@
+"""Turn a row of the table into a trained posterior."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bnn_adv import files
+from bnn_adv.data import Dataset
+from bnn_adv.densities import Data, Prior
+from bnn_adv.inference import METHODS, hmc, sgd, svi
+from bnn_adv.networks import build_network, get_apply_fn, init_params
+from bnn_adv.posterior import Posterior, load_posterior, save_posterior
+from experiments.evaluate_config import MODELS, EvaluateConfig
+from experiments.progress import progress
+from experiments.run_directory import RunDirectory
+
+_HELD_OUT = 200
+"""Test points on which chains are diagnosed."""
+
+
+class Trained(NamedTuple):
+    """Hold a trained model.
+
+    posterior: Draws that the attacker knows.
+    fresh: Other draws of the same posterior, or None where none can be drawn.
+    diagnostics: The method's record, with the seconds that training took.
+    """
+
+    posterior: Posterior
+    fresh: Posterior | None
+    diagnostics: dict[str, Any]
+
+
+def model_key(config: EvaluateConfig, model: str, purpose: int) -> jax.Array:
+    """Return a model's key: 0 trains, 1 attacks, 2 draws the fresh samples."""
+    key = jax.random.fold_in(jax.random.key(config.seed), MODELS.index(model))
+    return jax.random.fold_in(key, purpose)
+
+
+def build_model(config: EvaluateConfig, model: str, num_classes: int) -> nn.Module:
+    """Return the network of a row."""
+    is_hmc = model == "hmc"
+    return build_network(
+        (is_hmc and config.hmc_architecture) or config.architecture,
+        hidden=(is_hmc and config.hmc_hidden) or config.hidden,
+        num_classes=num_classes,
+        activation=(is_hmc and config.hmc_activation) or config.activation,
+        convolution=config.convolution,  # type: ignore[arg-type]
+    )
+
+
+def method_config(config: EvaluateConfig, model: str) -> tuple[str, Any]:
+    """Return the name of a row's inference method and its settings."""
+    prior = Prior(config.prior_scale, config.prior_kind)  # type: ignore[arg-type]
+    if model in ("deterministic", "ensemble"):
+        return "sgd", sgd.Config(
+            num_members=config.ensemble_size if model == "ensemble" else 1,
+            num_epochs=config.sgd_epochs,
+            learning_rate=config.sgd_learning_rate,
+            minibatch_size=config.sgd_minibatch_size,
+            member_chunk=config.member_chunk,
+        )
+    if model == "vi":
+        auto = "published" if config.published_vi else "corrected"
+        start = auto if config.vi_init == "auto" else config.vi_init
+        weight = auto if config.vi_kl_weight == "auto" else config.vi_kl_weight
+        return "svi", svi.Config(
+            num_samples=config.vi_num_samples,
+            num_epochs=config.vi_epochs,
+            learning_rate=config.vi_learning_rate,
+            minibatch_size=config.vi_minibatch_size,
+            guide=config.vi_guide,  # type: ignore[arg-type]
+            rank=config.vi_rank,
+            kl_weight=weight,  # type: ignore[arg-type]
+            init="published" if start == "published" else "network",
+            prior=prior,
+            temperature=config.temperature,
+        )
+    return "hmc", hmc.Config(
+        algorithm=config.hmc_algorithm,  # type: ignore[arg-type]
+        num_samples=config.hmc_num_samples,
+        num_warmup=config.hmc_num_warmup,
+        thinning=config.hmc_thinning,
+        num_chains=config.hmc_num_chains,
+        step_size=config.hmc_step_size,
+        num_integration_steps=config.hmc_num_integration_steps,
+        adapt=config.hmc_adapt,  # type: ignore[arg-type]
+        prior=prior,
+        temperature=config.temperature,
+    )
+
+
+def train_or_load(
+    config: EvaluateConfig, model: str, dataset: Dataset, run: RunDirectory
+) -> Trained:
+    """Train a row's model, or read it back where an earlier start of the run has trained it."""
+    network = build_model(config, model, dataset.num_classes)
+    folder = run.path / "posterior"
+    paths = {name: folder / f"{model}{name}" for name in (".npz", "_fresh.npz", ".json")}
+    if not paths[".json"].exists():
+        _train(config, model, network, dataset, run, paths)
+    expected = jax.eval_shape(
+        lambda: init_params(jax.random.key(0), network, dataset.x_train.shape[1:])
+    )
+    apply_fn = get_apply_fn(network)
+    fresh = None
+    if paths["_fresh.npz"].exists():
+        fresh = load_posterior(paths["_fresh.npz"], apply_fn, expected)
+    diagnostics = files.read_json(paths[".json"])
+    return Trained(load_posterior(paths[".npz"], apply_fn, expected), fresh, diagnostics)
+
+
+def _train(
+    config: EvaluateConfig,
+    model: str,
+    network: nn.Module,
+    dataset: Dataset,
+    run: RunDirectory,
+    paths: dict[str, Any],
+) -> None:
+    method, settings = method_config(config, model)
+    data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
+    held_out = Data(
+        jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])
+    )
+    started = time.monotonic()
+    with progress(f"{model}: training", "transitions" if model == "hmc" else "epochs") as report:
+
+        def log(done: int, total: int, numbers: dict[str, float]) -> None:
+            run.log(model=model, stage="training", done=done, total=total, **numbers)
+            report(done, total, numbers)
+
+        result = METHODS[method].run(
+            model_key(config, model, 0), network, data, settings, held_out=held_out, progress=log
+        )
+    if result.sample is not None and config.fresh:
+        fresh = result.sample(model_key(config, model, 2), result.posterior.num_samples)
+        save_posterior(paths["_fresh.npz"], fresh)
+    save_posterior(paths[".npz"], result.posterior)
+    seconds = round(time.monotonic() - started, 1)
+    # Written last: its presence says that the model is complete.
+    files.write_json(paths[".json"], {**result.diagnostics, "training_seconds": seconds})

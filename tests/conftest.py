@@ -1,0 +1,54 @@
+"""Small posteriors and data that many tests use."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv import networks
+from bnn_adv.posterior import Posterior
+
+
+def linear_apply(params, x):
+    """Logits of a linear classifier: params ``{"w": [d, C], "b": [C]}``."""
+    return x.reshape(x.shape[0], -1) @ params["w"] + params["b"]
+
+
+def random_posterior(num_samples: int, *, seed: int = 0, scale: float = 1.0, dim: int = 6):
+    """Draws of a network with one hidden layer of 5 units and 4 classes."""
+    network = networks.MLP((5,), 4, "tanh")
+    keys = jax.random.split(jax.random.key(seed), num_samples)
+    samples = jax.vmap(lambda key: networks.init_params(key, network, (dim,)))(keys)
+    samples = jax.tree.map(lambda w: w * scale, samples)
+    return Posterior(networks.get_apply_fn(network), samples)
+
+
+@pytest.fixture
+def posterior() -> Posterior:
+    return random_posterior(7)
+
+
+@pytest.fixture
+def batch() -> tuple[jax.Array, jax.Array]:
+    x = np.random.default_rng(1).uniform(0.05, 0.95, (9, 6)).astype(np.float32)
+    return jnp.asarray(x), jnp.asarray(np.arange(9) % 4, jnp.int32)
+
+
+@pytest.fixture
+def saturated() -> Posterior:
+    """Networks whose logits are of the order of a thousand: softmax is exactly 0 or 1.
+
+    Logit k of draw s is a large multiple of ``x_k`` minus a small share of the others, so that
+    images with a clear largest coordinate are classified by it with a logit gap of hundreds.
+    """
+    rng = np.random.default_rng(3)
+    weights = np.stack(
+        [np.eye(4) * rng.uniform(2000, 4000) + rng.normal(0, 100, (4, 4)) for _ in range(6)]
+    )
+    samples = {
+        "w": jnp.asarray(weights, jnp.float32),
+        "b": jnp.zeros((6, 4), jnp.float32),
+    }
+    return Posterior(linear_apply, samples)

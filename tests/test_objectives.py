@@ -1,0 +1,165 @@
+"""Objectives against naive reference implementations over all draws at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnn_adv import objectives
+from bnn_adv.objectives import OBJECTIVES, value_and_gradient
+from bnn_adv.posterior import Posterior
+
+
+def all_logits(posterior, x):
+    return jax.vmap(lambda params: posterior.apply_fn(params, x))(posterior.samples)
+
+
+def one_margin(scores, label):
+    return jnp.max(jnp.delete(scores, label, assume_unique_indices=True)) - scores[label]
+
+
+def naive_value(name, posterior, x, label, scales):
+    """Write down each definition for one input and all draws: protocol section 5, eq. by eq."""
+    z = all_logits(posterior, x[None])[:, 0]
+    log_p = jax.nn.log_softmax(z)
+    lbar = jax.nn.logsumexp(log_p, axis=0) - jnp.log(z.shape[0])
+    margins = jnp.stack([one_margin(row, label) for row in z])
+    if name == "expected_loss":
+        return -log_p[:, label].mean()
+    if name == "loss_of_mean":
+        return -lbar[label]
+    if name == "mean_logit_margin":
+        return one_margin(z.mean(axis=0), label)
+    if name == "scaled_margin":
+        return (margins / scales).mean()
+    if name == "normalised_vote":
+        return margins.mean()
+    if name == "log_predictive_margin":
+        return one_margin(lbar, label)
+    if name == "dlr":
+        ordered = jnp.sort(lbar)[::-1]
+        ratio = one_margin(lbar, label) / (ordered[0] - ordered[2])
+        return jnp.where(lbar[label] > ordered[2], ratio, one_margin(lbar, label))
+    if name == "published":
+        return -jax.nn.log_softmax(jnp.exp(log_p).mean(axis=0))[label]
+    raise AssertionError(f"no reference for {name}: write one")
+
+
+def naive_gradient(name, posterior, x, label, scales):
+    if name != "normalised_vote":
+        return jax.grad(lambda row: naive_value(name, posterior, row, label, scales))(x)
+    votes = []
+    for index in range(posterior.num_samples):
+        one = posterior.take([index])
+        gradient = jax.grad(lambda row, p=one: one_margin(all_logits(p, row[None])[0, 0], label))(x)
+        votes.append(gradient / jnp.linalg.norm(gradient))
+    return jnp.stack(votes).mean(axis=0)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7])
+def test_streamed_equals_naive(name, chunk, posterior, batch):
+    x, y = batch
+    scales = objectives.compute_scales(OBJECTIVES[name], posterior, x)
+    found = value_and_gradient(
+        OBJECTIVES[name], posterior, x, y, scales=scales, sample_chunk=chunk
+    )
+    for i in range(len(y)):
+        expected = naive_value(name, posterior, x[i], int(y[i]), scales[:, i])
+        np.testing.assert_allclose(found.value[i], expected, rtol=2e-5, atol=2e-6)
+        gradient = naive_gradient(name, posterior, x[i], int(y[i]), scales[:, i])
+        np.testing.assert_allclose(found.gradient[i], gradient, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_float64_agrees_with_float32(name, posterior, batch):
+    x, y = batch
+    single = value_and_gradient(OBJECTIVES[name], posterior, x, y)
+    with jax.enable_x64(True):
+        samples = jax.tree.map(lambda w: jnp.asarray(np.asarray(w), jnp.float64), posterior.samples)
+        x64 = jnp.asarray(np.asarray(x), jnp.float64)
+        double = value_and_gradient(
+            OBJECTIVES[name], Posterior(posterior.apply_fn, samples), x64, y, sample_chunk=2
+        )
+        assert double.gradient.dtype == jnp.float64
+        step = 1e-6 * np.random.default_rng(0).normal(size=x.shape)
+        scales = objectives.compute_scales(OBJECTIVES[name], Posterior(posterior.apply_fn, samples), x64)
+        ahead, behind = (
+            value_and_gradient(
+                OBJECTIVES[name], Posterior(posterior.apply_fn, samples), x64 + s, y, scales=scales
+            ).value
+            for s in (step, -step)
+        )
+        slope = np.sum(np.asarray(double.gradient) * step, axis=-1)
+    np.testing.assert_allclose(single.gradient, double.gradient, rtol=1e-3, atol=1e-5)
+    if not OBJECTIVES[name].normalise:  # the vote follows a direction that is no gradient
+        np.testing.assert_allclose((ahead - behind) / 2, slope, rtol=1e-4, atol=1e-12)
+
+
+def test_expected_gradient_is_mean_of_draws_gradients(posterior, batch):
+    x, y = batch
+    whole = value_and_gradient(OBJECTIVES["expected_loss"], posterior, x, y)
+    parts = [
+        value_and_gradient(OBJECTIVES["expected_loss"], posterior.take([s]), x, y).gradient
+        for s in range(posterior.num_samples)
+    ]
+    np.testing.assert_allclose(whole.gradient, np.mean(parts, axis=0), rtol=1e-4, atol=1e-7)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    logits=st.lists(
+        st.lists(st.floats(-2000, 2000, width=32), min_size=10, max_size=10),
+        min_size=1,
+        max_size=4,
+    ),
+    label=st.integers(0, 9),
+)
+def test_published_loss_is_confined(logits, label):
+    """Its input is a probability vector: log(9 + e) - 1 <= loss <= log(9 + e) for 10 classes."""
+    samples = jnp.asarray(logits, jnp.float32)
+    bias_only = Posterior(lambda params, x: params + 0 * x.sum(-1, keepdims=True), samples)
+    y = jnp.asarray([label])
+    value = value_and_gradient(OBJECTIVES["published"], bias_only, jnp.zeros((1, 3)), y).value[0]
+    assert 1.4611 < value < 2.4612
+
+
+def test_log_space_objectives_are_finite_with_gaps_of_800():
+    samples = jnp.asarray([[800.0, 0.0, -800.0], [700.0, 0.0, -900.0]])
+    extreme = Posterior(lambda params, x: params * x.sum(-1, keepdims=True), samples)
+    x, y = jnp.asarray([[0.5, 0.5]]), jnp.asarray([0])
+    for name in ("log_predictive_margin", "loss_of_mean", "mean_logit_margin", "expected_loss"):
+        found = value_and_gradient(OBJECTIVES[name], extreme, x, y)
+        assert bool(jnp.isfinite(found.value).all() & jnp.isfinite(found.gradient).all()), name
+    margin = value_and_gradient(OBJECTIVES["log_predictive_margin"], extreme, x, y)
+    # lbar_1 - lbar_0 is dominated by the draw with the smaller gap: exactly -700 - log 2.
+    np.testing.assert_allclose(margin.value, [-700 - np.log(2)], rtol=1e-6)
+
+
+def test_normalised_vote_gives_draws_of_any_scale_one_vote():
+    weights = jnp.asarray([[[0.0, 1000.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.001]]])
+    two = Posterior(lambda params, x: x @ params, weights)
+    found = value_and_gradient(
+        OBJECTIVES["normalised_vote"], two, jnp.asarray([[0.3, 0.6]]), jnp.asarray([0])
+    )
+    np.testing.assert_allclose(found.gradient, [[0.5, 0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "label"), [(2, 0), (3, 1), (5, 4)])
+def test_dlr_falls_back_to_the_margin(classes, label):
+    """Fewer than four classes, or a label that ranks third or lower."""
+    scores = jnp.arange(classes, 0, -1, dtype=jnp.float32)[None] ** 2
+    y = jnp.asarray([label])
+    np.testing.assert_array_equal(objectives.dlr(scores, y), objectives.margin(scores, y))
+
+
+def test_chunk_larger_than_draws_is_refused(posterior, batch):
+    with pytest.raises(ValueError, match="number of draws \\(7\\), got 8"):
+        value_and_gradient(OBJECTIVES["expected_loss"], posterior, *batch, sample_chunk=8)
+
+
+def test_unknown_objective_lists_the_known():
+    with pytest.raises(ValueError, match="'loss'.*expected_loss"):
+        objectives.get_objective("loss")

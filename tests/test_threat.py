@@ -1,0 +1,122 @@
+"""Balls and boxes: feasibility for all inputs, optimality against independent solvers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import optimize
+
+from bnn_adv.threat import THREATS, L2, LInf
+
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=4)
+EPSILONS = st.sampled_from([0.0, 1e-6, 0.03, 0.3, 1.0, 7.0, 1e6, 1e30])
+
+
+def unit_floats(shape, low=0.0, high=1.0):
+    return hnp.arrays(np.float32, shape, elements=st.floats(low, high, width=32))
+
+
+@st.composite
+def problems(draw):
+    shape = draw(SHAPES)
+    x = draw(unit_floats(shape))
+    anything = draw(unit_floats(shape, -100.0, 100.0))
+    return x, anything, draw(EPSILONS), draw(st.sampled_from(sorted(THREATS)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems())
+def test_every_operation_stays_in_ball_and_box(problem):
+    x, anything, epsilon, name = problem
+    threat = THREATS[name](epsilon)
+    clean = jnp.asarray(x)
+    for moved in (
+        threat.project(jnp.asarray(anything), clean),
+        threat.maximise_linear(jnp.asarray(anything), clean),
+        threat.random_start(jax.random.key(0), clean),
+    ):
+        assert moved.dtype == clean.dtype
+        assert moved.shape == clean.shape
+        moved = np.asarray(moved, np.float64)
+        assert moved.min() >= 0
+        assert moved.max() <= 1
+        difference = (moved - x).reshape(len(x), -1)
+        order = np.inf if name == "linf" else 2
+        # Coordinates near one are rounded to 6e-8.
+        slack = 1e-7 * (1 if name == "linf" else np.sqrt(difference.shape[1]))
+        assert np.linalg.norm(difference, order, axis=1).max() <= epsilon * (1 + 1e-6) + slack
+        if epsilon == 0:
+            np.testing.assert_array_equal(moved, x)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_l2_projection_is_the_nearest_point(seed):
+    """Against a general constrained optimiser, with the box active."""
+    rng = np.random.default_rng(seed)
+    clean, target = rng.uniform(0, 1, 4), rng.uniform(-1, 2, 4)
+    epsilon = 0.6
+    with jax.enable_x64(True):
+        found = np.asarray(L2(epsilon).project(jnp.asarray(target)[None], jnp.asarray(clean)[None]))
+    best = optimize.minimize(
+        lambda z: np.sum((z - target) ** 2),
+        clean,
+        bounds=[(0, 1)] * 4,
+        constraints={"type": "ineq", "fun": lambda z: epsilon**2 - np.sum((z - clean) ** 2)},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    np.testing.assert_allclose(found[0], best.x, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_l2_linear_maximum_is_the_maximum(seed):
+    rng = np.random.default_rng(seed)
+    clean, gradient = rng.uniform(0, 1, 5), rng.normal(size=5)
+    epsilon = 0.7
+    with jax.enable_x64(True):
+        found = np.asarray(
+            L2(epsilon).maximise_linear(jnp.asarray(gradient)[None], jnp.asarray(clean)[None])
+        )[0]
+    best = optimize.minimize(
+        lambda z: -gradient @ z,
+        clean,
+        bounds=[(0, 1)] * 5,
+        constraints={"type": "ineq", "fun": lambda z: epsilon**2 - np.sum((z - clean) ** 2)},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    assert gradient @ found >= gradient @ best.x - 1e-6
+
+
+def test_l2_ball_that_holds_the_whole_box_reaches_its_corner():
+    gradient = jnp.asarray([[1.0, -2.0, 0.0]])
+    moved = L2(10.0).maximise_linear(gradient, jnp.full((1, 3), 0.25))
+    np.testing.assert_array_equal(moved, [[1.0, 0.0, 0.25]])
+
+
+@pytest.mark.parametrize("threat", [LInf(0.1), L2(0.1)])
+def test_zero_gradient_does_not_move(threat):
+    x = jnp.full((2, 3), 0.5)
+    np.testing.assert_array_equal(threat.maximise_linear(jnp.zeros_like(x), x), x)
+    np.testing.assert_array_equal(threat.ascend(jnp.zeros_like(x)), jnp.zeros_like(x))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e30])
+def test_l2_direction_has_unit_norm_for_gradients_of_any_size(scale):
+    direction = L2(1.0).ascend(scale * jnp.asarray([[3.0, 4.0]]))
+    np.testing.assert_allclose(direction, [[0.6, 0.8]], rtol=1e-6)
+
+
+def test_random_starts_fill_the_ball():
+    """Uniform in the ball: the radius to the power d is uniform, the mean is the centre."""
+    clean = jnp.full((4000, 3), 0.5)
+    start = L2(0.2).random_start(jax.random.key(1), clean)
+    share = (np.linalg.norm(start - clean, axis=1) / 0.2) ** 3
+    assert abs(share.mean() - 0.5) < 5 * np.sqrt(1 / 12 / 4000)
+    start = LInf(0.2).random_start(jax.random.key(1), clean)
+    standard_error = 0.2 / np.sqrt(3 * 4000)
+    assert np.abs((start - clean).mean(axis=0)).max() < 5 * standard_error
+    assert float(jnp.abs(start - clean).max()) > 0.199
