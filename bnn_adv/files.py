@@ -89,7 +89,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       ValueError: The file is damaged or not an ``.npz`` file.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # np.load does not close a damaged file that it opened itself.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         raise

@@ -158,6 +158,7 @@ def _largest_scale(direction: jax.Array, room: jax.Array, epsilon: jax.Array | f
     Infinite where even the far corner of the box lies inside the ball.
     """
     size = jnp.abs(direction)
+    epsilon = jnp.asarray(epsilon, direction.dtype)
     breakpoints = jnp.where(size > 0, room / jnp.where(size > 0, size, 1.0), jnp.inf)
     order = jnp.argsort(breakpoints)
     breakpoints, size, room = breakpoints[order], size[order], room[order]

@@ -120,8 +120,12 @@ def _fooled(posterior: Posterior, x: np.ndarray, y: np.ndarray, settings: Settin
 
 def _log_probs(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
     return np.asarray(
-        predict_log_probs(posterior, jnp.asarray(x), sample_chunk=settings.sample_chunk,
-                          batch_size=settings.batch_size)
+        predict_log_probs(
+            posterior,
+            jnp.asarray(x),
+            sample_chunk=settings.sample_chunk,
+            batch_size=settings.batch_size,
+        )
     )
 
 

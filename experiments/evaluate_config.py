@@ -30,7 +30,8 @@ class EvaluateConfig:
     hidden: int = setting(128, "Units a hidden layer, or channels of the second convolution.")
     activation: str = setting("relu", f"Activation: {', '.join(ACTIVATIONS)}.")
     convolution: str = setting(
-        "auto", "Convolutions as patches and matrix product, or native; auto chooses by backend.",
+        "auto",
+        "Convolutions as patches and matrix product, or native; auto chooses by backend.",
         choices=("auto", "patches", "native"),
     )
     epsilon: float = setting(0.2, "Radius of the attack, in units of inputs in [0, 1].")
@@ -47,9 +48,7 @@ class EvaluateConfig:
     vi_epochs: int = setting(200, "Epochs of variational inference.")
     vi_learning_rate: float = setting(0.01, "Adam's step size of variational inference.")
     vi_minibatch_size: int = setting(128, "Examples a gradient step of variational inference.")
-    vi_guide: str = setting(
-        "mean_field", "Gaussian guide.", choices=("mean_field", "low_rank")
-    )
+    vi_guide: str = setting("mean_field", "Gaussian guide.", choices=("mean_field", "low_rank"))
     vi_rank: int = setting(10, "Rank of the low-rank guide.")
     vi_kl_weight: str = setting(
         "auto",
@@ -75,12 +74,14 @@ class EvaluateConfig:
     hmc_step_size: float = setting(0.005, "First leapfrog step size (the only one if not adapted).")
     hmc_num_integration_steps: int = setting(10, "Leapfrog steps a transition.")
     hmc_adapt: str = setting(
-        "window", "Adapt step size and mass matrix, the step size, or nothing.",
+        "window",
+        "Adapt step size and mass matrix, the step size, or nothing.",
         choices=("window", "step_size", "none"),
     )
     prior_scale: float = setting(1.0, "Standard deviation of the Gaussian prior.")
     prior_kind: str = setting(
-        "isotropic", "Prior of kernels; fan_in divides by sqrt(fan in).",
+        "isotropic",
+        "Prior of kernels; fan_in divides by sqrt(fan in).",
         choices=("isotropic", "fan_in"),
     )
     temperature: float = setting(1.0, "Posterior temperature T; p(w|D)^(1/T).")
@@ -111,13 +112,21 @@ def validate(config: EvaluateConfig) -> None:
         least = 0 if field.name in _MAY_BE_ZERO else 1
         if field.type == "int" and field.name != "seed" and value < least:
             raise ValueError(f"--{field.name} must be at least {least}, got {value}.")
-    for name in ("sgd_learning_rate", "vi_learning_rate", "hmc_step_size", "prior_scale",
-                 "temperature"):
+    for name in (
+        "sgd_learning_rate",
+        "vi_learning_rate",
+        "hmc_step_size",
+        "prior_scale",
+        "temperature",
+    ):
         if not getattr(config, name) > 0:
             raise ValueError(f"--{name} must be positive, got {getattr(config, name)}.")
     for architecture, activation in (
         (config.architecture, config.activation),
-        (config.hmc_architecture or config.architecture, config.hmc_activation or config.activation),
+        (
+            config.hmc_architecture or config.architecture,
+            config.hmc_activation or config.activation,
+        ),
     ):
         build_network(architecture, hidden=1, num_classes=2, activation=activation)
     draws = {name: num_draws(config, name) for name in config.models}

@@ -5,6 +5,16 @@ from __future__ import annotations
 from bnn_adv.report import fields
 from bnn_adv.report.fields import Results
 
+_IMAGES = (
+    "Each row is one input; for each model the worst case that was found, the class predicted "
+    "before and after with its probability, and the perturbation in a colour scale of its own. "
+    "Bold: the prediction is wrong. Small print names the attack that broke it."
+)
+_POINTS = (
+    "Dots are clean inputs, coloured by class; arrows lead to the adversarial ones, black where "
+    "the prediction is then wrong and grey where it is right."
+)
+
 
 def legend(results: Results) -> str:
     """Return what the columns mean, in a few sentences that fit the protocols that were run."""
@@ -31,8 +41,13 @@ def legend(results: Results) -> str:
     return " ".join(parts)
 
 
-def figure_captions(results: Results) -> dict[str, str]:
-    """Return what each figure shows and how it is read, as plain text by name of the figure."""
+def figure_captions(results: Results, *, has_points: bool = False) -> dict[str, str]:
+    """Return what each figure shows and how it is read, as plain text by name of the figure.
+
+    Args:
+      results: What the run found.
+      has_points: The examples are points of the plane and not images.
+    """
     has_fresh = any(line.is_fresh for line in fields.list_lines(results))
     fresh = (
         " Hollow points: the same adversarial inputs, predicted by posterior draws that the "
@@ -48,14 +63,7 @@ def figure_captions(results: Results) -> dict[str, str]:
             "an accuracy that is high under one protocol and near zero under a stronger one is a "
             f"failure of the attack, not robustness of the model.{fresh}"
         ),
-        "examples": (
-            f"Attacked test inputs ({setting}). Each row is one input; for each model the "
-            "worst case that was found, the class predicted before and after with its "
-            "probability, and the perturbation in a colour scale of its own. Bold: the prediction "
-            "is wrong. Small print names the attack that broke it. Points of the plane: dots are "
-            "clean inputs coloured by class, arrows lead to the adversarial ones, black where the "
-            "prediction is then wrong."
-        ),
+        "examples": f"Attacked test inputs ({setting}). {_POINTS if has_points else _IMAGES}",
         "training": (
             "Training curves. Loss and negative ELBO per epoch should have levelled off; a log "
             "density should wander about one level, without trend, in every chain."

@@ -23,7 +23,7 @@ def list_diagnostics(results: Results) -> tuple[tuple[str, Pairs], ...]:
       (name of the model, pairs of name and text). Warnings are not among them.
     """
     return tuple(
-        (wording.one_line(row.get("model", "unnamed")), _of_model(row))
+        (wording.one_line(row.get("model") or "unnamed"), _of_model(row))
         for row in wording.to_dicts(results.get("rows"))
     )
 

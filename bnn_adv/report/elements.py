@@ -6,7 +6,7 @@ import base64
 import struct
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DOTS_PER_CSS_PIXEL = 200 / 96
@@ -15,17 +15,17 @@ _DOTS_PER_CSS_PIXEL = 200 / 96
 class Cell(NamedTuple):
     """Hold a cell of a table.
 
-    text: What stands in it; ``value [low, high]`` is set on two lines.
+    text: What stands in it.
+    kind: How it is set; an accuracy is ``value`` or ``value [low, high]``.
     note: Small print below.
     rows: Number of lines that it spans.
-    is_name: Whether it is a name, set from the left, or a number.
     is_heading: Whether it names its line.
     """
 
     text: str
+    kind: Literal["name", "number", "accuracy"] = "number"
     note: str = ""
     rows: int = 1
-    is_name: bool = False
     is_heading: bool = False
 
 
@@ -41,26 +41,23 @@ def paragraph(text: str, *, style: str = "") -> str:
     return f"<p{attribute}>{escape(text)}</p>" if text else ""
 
 
-def table(
-    header: Sequence[str], lines: Sequence[Sequence[Cell]], *, num_names: int = 1, style: str = ""
-) -> str:
+def table(header: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
     """Return a table that scrolls by itself where the page is narrow.
 
     Args:
       header: Names of the columns.
-      lines: Cells; a line that begins with a heading gets a rule above.
-      num_names: Leading columns whose heads are set from the left.
-      style: Class of the table.
+      lines: Cells; the first line is complete and a line that begins with a heading gets a rule
+        above.
     """
     if not lines:
         return ""
     heads = "".join(
-        f'<th scope="col"{" class=name" if i < num_names else ""}>{escape(name)}</th>'
-        for i, name in enumerate(header)
+        f'<th scope="col" class="{cell.kind}">{escape(name)}</th>'
+        for name, cell in zip(header, lines[0], strict=True)
     )
     body = "\n".join(map(_line, lines))
     return (
-        f'<div class="scroll"><table class="{escape(style)}">\n<thead><tr>{heads}</tr></thead>\n'
+        f'<div class="scroll"><table class="results">\n<thead><tr>{heads}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
@@ -89,8 +86,9 @@ def figure(png: bytes, caption: str) -> str:
     # The first sentence says what is shown; readers of the alternative text need no more.
     alternative = caption.partition(". ")[0]
     return (
-        f'<figure><img alt="{escape(alternative)}" width="{width}" height="{height}" '
-        f'src="data:image/png;base64,{data}"><figcaption>{escape(caption)}</figcaption></figure>'
+        f'<figure><div class="scroll"><img alt="{escape(alternative)}" width="{width}" '
+        f'height="{height}" src="data:image/png;base64,{data}"></div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
@@ -100,10 +98,13 @@ def _line(cells: Sequence[Cell]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    value, bracket, interval = cell.text.partition(" [")
-    text = escape(value) + (f"<small>[{escape(interval)}</small>" if bracket else "")
-    note = f"<small>{escape(cell.note)}</small>" if cell.note else ""
-    tag, attributes = ("th", ' scope="row"') if cell.is_heading else ("td", "")
-    attributes += ' class="name"' if cell.is_name else ""
-    attributes += f' rowspan="{cell.rows}"' if cell.rows > 1 else ""
-    return f"<{tag}{attributes}>{text}{note}</{tag}>"
+    if cell.kind == "accuracy":
+        value, bracket, interval = cell.text.partition(" [")
+        text = f'<span class="value">{escape(value)}</span>'
+        text += f" <small>[{escape(interval)}</small>" if bracket else ""
+    else:
+        text = escape(cell.text)
+    note = f'<small class="note">{escape(cell.note)}</small>' if cell.note else ""
+    tag, scope = ("th", ' scope="row"') if cell.is_heading else ("td", "")
+    span = f' rowspan="{cell.rows}"' if cell.rows > 1 else ""
+    return f'<{tag}{scope}{span} class="{cell.kind}">{text}{note}</{tag}>'

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
 
-class Example(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Example:
     """Hold one attacked input of one model.
 
-    index: Position in the test set.
-    label: True class.
-    clean: Clean input in [0, 1], [H, W, C] with C 1 or 3, [H, W], or a point [2].
-    clean_prediction: Class predicted for it.
-    clean_probability: Its probability, in [0, 1].
-    adversarial: Adversarial input, of the same shape.
-    adversarial_prediction: Class predicted for it.
-    adversarial_probability: Its probability, in [0, 1].
-    model: Name of the model.
-    attack: Name of the attack; empty where the input withstood all.
+    Args:
+      index: Position in the test set.
+      label: True class.
+      clean: Clean input in [0, 1], [H, W, C] with C 1 or 3, [H, W], or a point [2].
+      clean_prediction: Class predicted for it.
+      clean_probability: Its probability, in [0, 1].
+      adversarial: Adversarial input, of the same shape.
+      adversarial_prediction: Class predicted for it.
+      adversarial_probability: Its probability, in [0, 1].
+      model: Name of the model.
+      attack: Name of the attack; empty where the input withstood all.
     """
 
     index: int

@@ -87,7 +87,9 @@ def list_attacks(results: Results, protocol: str, *, stages: bool = False) -> tu
       stages: List the stages of a worst-case protocol too; else only its ``"worst"``.
     """
     numbers = [line.protocols.get(protocol, {}) for line in list_lines(results)]
-    names = tuple(dict.fromkeys(name for n in numbers for name in n if name not in _NOT_ATTACKS))
+    names = tuple(
+        dict.fromkeys(name for part in numbers for name in part if _is_attack(name, part[name]))
+    )
     return (WORST,) if WORST in names and not stages else names
 
 
@@ -102,7 +104,9 @@ def list_warnings(results: Results) -> list[tuple[str, str]]:
     for row in to_dicts(results.get("rows")):
         sentences = to_dict(row.get("diagnostics")).get("warnings") or []
         sentences = [sentences] if isinstance(sentences, str) else sentences
-        found += [(one_line(row.get("model")), one_line(sentence)) for sentence in sentences]
+        found += [
+            (one_line(row.get("model") or "unnamed"), one_line(sentence)) for sentence in sentences
+        ]
     return found
 
 
@@ -126,8 +130,13 @@ def describe_setting(results: Results, *, ascii_only: bool = False) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def _is_attack(name: str, value: Any) -> bool:
+    # A missing accuracy may be None; other records of a protocol are no numbers.
+    return name not in _NOT_ATTACKS and (value is None or hasattr(value, "__float__"))
+
+
 def _lines_of(row: Mapping[str, Any]) -> Iterator[Line]:
-    model = one_line(row.get("model", "unnamed"))
+    model = one_line(row.get("model") or "unnamed")
     yield _line(model, model, False, row, row)
     if fresh := to_dict(row.get("fresh")):
         yield _line(model, f"{model}, fresh draws", True, fresh, row)

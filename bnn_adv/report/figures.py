@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -55,6 +54,8 @@ def accuracy_figure(results: Results) -> Figure | None:
         for number, (ax, line) in enumerate(zip(axes.flat, models, strict=False)):
             _draw_accuracies(ax, rows, line, fresh.get(id(line.row)))
             _label_rows(ax, rows, is_left=number % num_columns == 0)
+            # The panel below may be missing in the last line.
+            ax.tick_params(axis="x", labelbottom=number + num_columns >= len(models))
         for ax in axes.flat[len(models) :]:
             ax.set_visible(False)
         below = "   (filled: the draws that the attacker knows; hollow: fresh draws)"
@@ -85,9 +86,7 @@ def _draw_accuracies(ax: Axes, rows: Sequence[_Row], line: Line, fresh: Line | N
         _draw_point(ax, height - shift, _measured(line, row), row.colour, is_fresh=False)
         if fresh is not None:
             _draw_point(ax, height + shift, _measured(fresh, row), row.colour, is_fresh=True)
-    title = "\n".join(textwrap.wrap(line.model, 22)) or "unnamed"
-    # Escaped after wrapping, so that no escape is torn apart.
-    ax.set_title("\n".join(map(style.plain, title.split("\n"))), pad=14)
+    ax.set_title(style.wrap(line.model, 20), pad=14)
     draws = wording.NOT_AVAILABLE if line.num_samples is None else f"{line.num_samples:,}"
     unit = "draw" if line.num_samples == 1 else "draws"
     ax.annotate(

@@ -28,6 +28,9 @@ class Bound(NamedTuple):
     accuracy: Measured
 
 
+_NOTHING = Bound("", "", Measured(None))
+
+
 class Finding(NamedTuple):
     """Hold what the protocols together say about one model.
 
@@ -62,7 +65,7 @@ def list_findings(results: Results) -> tuple[Finding, ...]:
     claims = [name for name in protocols if name not in worst]
     claims.sort(key=lambda name: name != "published")
     return tuple(
-        _finding(results, line, claims[:1], worst)
+        _finding(results, line, claims, worst)
         for line in fields.list_lines(results)
         if not line.is_fresh
     )
@@ -82,13 +85,15 @@ def lowest(results: Results, line: Line, protocols: Sequence[str]) -> Bound:
         for attack in fields.list_attacks(results, protocol)
     ]
     known = [(bound.accuracy.value, bound) for bound in bounds if bound.accuracy.value is not None]
-    return min(known, key=lambda item: item[0], default=(0.0, Bound("", "", Measured(None))))[1]
+    return min(known, key=lambda item: item[0], default=(0.0, _NOTHING))[1]
 
 
 def _finding(
     results: Results, line: Line, claims: Sequence[str], worst_cases: Sequence[str]
 ) -> Finding:
-    claim, worst = lowest(results, line, claims), lowest(results, line, worst_cases)
+    candidates = [lowest(results, line, [protocol]) for protocol in claims]
+    claim = next((bound for bound in candidates if bound.protocol), _NOTHING)
+    worst = lowest(results, line, worst_cases)
     share = to_number(line.protocols.get(claim.protocol, {}).get("zero_gradient_share"))
     return Finding(line.model, _judge(claim.accuracy, worst.accuracy), claim, worst, share)
 

@@ -97,6 +97,11 @@ def paper_rows(results: Results) -> tuple[PaperRow, ...]:
     )
 
 
+def as_printed(value: float) -> str:
+    """Return a number of the paper in per cent, with the paper's one or two decimals."""
+    return f"{100 * value:.2f}".removesuffix("0")
+
+
 def _row(line: Line, model: PaperModel, table: PaperTable, results: Results) -> PaperRow:
     pairs = {"accuracy": (model.accuracy, line.accuracy)} | {
         name: (value, line.attack(table.protocol, name)) for name, value in model.attacks.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -21,9 +20,9 @@ def draw_points(examples: Sequence[Example]) -> Figure:
         for example in examples:
             if example.model == model:
                 _draw_move(ax, example)
-        ax.set_title("\n".join(map(style.plain, textwrap.wrap(model, 26))) or "unnamed")
+        ax.set_title(style.wrap(model, 24))
         ax.set_xlabel("first input")
-        ax.set_aspect("equal", adjustable="datalim")
+        ax.set_aspect("equal", adjustable="box")
         ax.grid(color=style.GRID, linewidth=0.5)
         ax.set_axisbelow(True)
     axes[0].set_ylabel("second input")

@@ -39,19 +39,19 @@ def accuracy_table(results: Results) -> str:
     header, groups = tables.table_groups(results)
     lines = []
     for group in groups:
-        network = (
-            "" if group.line.is_fresh else wording.one_line(group.line.row.get("network") or "")
-        )
-        for number, (protocol, *numbers) in enumerate(group.body):
-            spanning = [
-                Cell(text, rows=len(group.body), is_name=i == 0, is_heading=i == 0)
-                for i, text in enumerate(group.head)
-            ]
-            spanning[0] = spanning[0]._replace(note=network)
-            body = [Cell(protocol, is_name=True), *map(Cell, numbers)]
-            lines.append(body if number else [*spanning, *body])
+        row = {} if group.line.is_fresh else group.line.row
+        name, draws, clean = group.head
+        size = len(group.body)
+        head = [
+            Cell(name, "name", wording.one_line(row.get("network") or ""), size, True),
+            Cell(draws, rows=size),
+            Cell(clean, "accuracy", rows=size),
+        ]
+        for number, (protocol, *attacks, robustness, share) in enumerate(group.body):
+            body = [Cell(protocol, "name"), *(Cell(text, "accuracy") for text in attacks)]
+            lines.append([*([] if number else head), *body, Cell(robustness), Cell(share)])
     note = "Accuracies are in per cent with 95 % Wilson intervals. " + captions.legend(results)
-    return elements.table(header, lines, style="results") + elements.paragraph(note, style="quiet")
+    return elements.table(header, lines) + elements.paragraph(note, style="quiet")
 
 
 def protocol_list(results: Results) -> str:
@@ -64,31 +64,26 @@ def protocol_list(results: Results) -> str:
 
 
 def paper_table(results: Results) -> str:
-    """Return the paper's numbers beside the run's; empty where the run repeats none of them."""
+    """Return the paper's numbers beside the run's."""
     source, rows = paper.paper_table(results), paper.paper_rows(results)
     if source is None or not rows:
         return ""
     names = list(rows[0].pairs)
     heads = ["clean" if name == "accuracy" else wording.format_attack(name) for name in names]
     header = ["model", *(f"{h}, {who}" for h in heads for who in ("paper", "ours")), "worst, ours"]
-    lines = [
-        [
-            Cell(row.model, note=row.paper_model, is_name=True, is_heading=True),
-            *(
-                Cell(text)
-                for name in names
-                for text in (wording.format_percent(row.pairs[name][0]), str(row.pairs[name][1]))
-            ),
-            Cell(str(row.strong)),
-        ]
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        cells = [Cell(row.model, "name", note=row.paper_model, is_heading=True)]
+        for name in names:
+            published, ours = row.pairs[name]
+            cells += [Cell(paper.as_printed(published)), Cell(str(ours), "accuracy")]
+        lines.append([*cells, Cell(str(row.strong), "accuracy")])
     note = (
         f"Paper: {source.source}, {source.num_test:,} test points. Ours: the {source.protocol} "
         "protocol, and in the last column the worst case over the strong suite, which the paper "
         "does not report. In per cent."
     )
-    return elements.table(header, lines, style="results") + elements.paragraph(note, style="quiet")
+    return elements.table(header, lines) + elements.paragraph(note, style="quiet")
 
 
 def stages_table(results: Results) -> str:
@@ -100,8 +95,8 @@ def stages_table(results: Results) -> str:
             continue
         lines = [
             [
-                Cell(line.model, is_name=True, is_heading=True),
-                *(Cell(str(line.attack(protocol, name))) for name in names),
+                Cell(line.model, "name", is_heading=True),
+                *(Cell(str(line.attack(protocol, name)), "accuracy") for name in names),
             ]
             for line in fields.list_lines(results)
             if protocol in line.protocols and not line.is_fresh
@@ -111,10 +106,7 @@ def stages_table(results: Results) -> str:
             f"The {protocol} protocol, in the order in which its attacks ran, each on the inputs "
             "that withstood those to its left; worst is after all restarts. In per cent."
         )
-        parts += [
-            elements.table(header, lines, style="results"),
-            elements.paragraph(note, style="quiet"),
-        ]
+        parts += [elements.table(header, lines), elements.paragraph(note, style="quiet")]
     return "\n".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ _PROTOCOL_COLOURS = {"published": "#e69f00", "corrected": "#009e73", "strong": "
 _OTHER_COLOURS = ("#cc79a7", "#56b4e9", "#d55e00", "#999999")
 CLASS_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")
 
-_FONT = {
+_FONT: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 8.0,
@@ -64,6 +65,14 @@ def protocol_colours(protocols: tuple[str, ...]) -> dict[str, str]:
 def plain(text: Any) -> str:
     """Return text that matplotlib does not read as a formula."""
     return " ".join(str(text).split()).replace("$", r"\$")
+
+
+def wrap(text: Any, width: int) -> str:
+    """Return text in lines, broken at spaces and underscores, that is no formula."""
+    # A space after each underscore lets the text break there; it is taken out again.
+    breakable = " ".join(str(text).split()).replace("_", "_ ")
+    lines = textwrap.wrap(breakable, width, max_lines=3, placeholder=" …") or ["unnamed"]
+    return "\n".join(plain(line.replace("_ ", "_")) for line in lines)
 
 
 def to_png(figure: Figure, *, dpi: int = 200) -> bytes:

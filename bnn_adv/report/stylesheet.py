@@ -11,7 +11,7 @@ CSS = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
+main { max-width: 66rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.5rem 0 0.25rem; text-wrap: balance; }
 h2 { font-size: 1.2rem; margin: 2.25rem 0 0.6rem; }
 h3 { font-size: 1rem; margin: 1.25rem 0 0.4rem; }
@@ -26,15 +26,18 @@ p, dl, ul { max-width: 46rem; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums;
   border-top: 2px solid var(--ink); border-bottom: 2px solid var(--ink); }
 .results { width: 100%; }
-th, td { padding: 0.3rem 0.7rem; text-align: right; vertical-align: top; white-space: nowrap; }
-thead th { border-bottom: 1px solid var(--ink); font-weight: 600; vertical-align: bottom; }
-th[scope=row], .name { text-align: left; font-weight: 600; }
-td.name { font-weight: 400; }
+th, td { padding: 0.3rem 0.6rem; text-align: right; vertical-align: top; white-space: nowrap; }
+thead th { border-bottom: 1px solid var(--ink); font-weight: 600; vertical-align: bottom;
+  white-space: normal; }
+.name, .accuracy { text-align: left; }
+.value { display: inline-block; min-width: 2.6em; text-align: right; }
 tbody tr.first > * { border-top: 1px solid var(--line); }
-small { display: block; font-size: 0.75rem; font-weight: 400; color: var(--quiet); }
-th small { white-space: normal; max-width: 11rem; }
+thead .accuracy { padding-left: 1.1rem; }
+small { font-size: 0.75rem; font-weight: 400; color: var(--quiet); }
+.note { display: block; white-space: normal; max-width: 11rem; }
+@media (max-width: 56rem) { .accuracy small { display: block; } th, td { padding: 0.3rem 0.5rem; } }
 .pairs { border-width: 1px; border-color: var(--line); }
-.pairs th { font-weight: 400; color: var(--quiet); }
+.pairs th { text-align: left; font-weight: 400; color: var(--quiet); }
 .pairs td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .pairs tr + tr > * { border-top: 1px solid var(--line); }
 .columns { display: grid; gap: 0 2rem;
@@ -46,6 +49,7 @@ figure { margin: 1.25rem 0; }
 figure img { display: block; max-width: 100%; height: auto; background: #ffffff;
   border-radius: 4px; }
 @media (prefers-color-scheme: dark) { figure img { padding: 0.5rem; } }
+@media screen and (max-width: 40rem) { figure img { max-width: none; } }
 figcaption { margin-top: 0.5rem; max-width: 46rem; }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 4px;
   padding: 0.7rem 0.9rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.85rem; }

@@ -27,8 +27,9 @@ def summarise(results: Results) -> str:
     if not findings:
         return "The run holds no model."
     ordered = sorted(findings, key=lambda finding: _ORDER.index(finding.verdict))
-    sentences = [_sentence(finding) for finding in ordered]
-    return " ".join([*sentences, *_suspicious(results, findings), *_fresh(results)])
+    sentences = [_sentence(finding) for finding in ordered if finding.verdict != "holds"]
+    parts = [*sentences, *_holding(findings), *_suspicious(results, findings), *_fresh(results)]
+    return " ".join(parts)
 
 
 def _sentence(finding: Finding) -> str:
@@ -36,33 +37,43 @@ def _sentence(finding: Finding) -> str:
     if finding.verdict == "not tested":
         return f"{finding.model}: {_untested(claim, worst)}"
     both = (
-        f"{_percent(claim)} of the inputs withstand the {claim.protocol} protocol "
-        f"({format_attack(claim.attack)}), {_percent(worst)} the {worst.protocol} one"
+        f"{_percent(claim)} of the inputs stay correct under the {claim.protocol} protocol "
+        f"({format_attack(claim.attack)}), {_percent(worst)} under the {worst.protocol} one"
     )
     if finding.verdict == "artefact":
         return (
             f"{finding.model}: the {claim.protocol} robustness is an artefact of the attack: "
-            f"{both}, with the same inputs and the same draws{_cause(finding)}."
+            f"{both}, same inputs, same draws{_cause(finding)}."
         )
     if finding.verdict == "weak suite":
         return (
             f"{finding.model}: {both}; the suite is weaker than a single attack, and the lower "
             "number is the bound."
         )
-    if finding.verdict == "unclear":
-        return f"{finding.model}: {both}; the intervals overlap, so more inputs are needed."
-    return f"{finding.model}: the {claim.protocol} number holds up: {both}."
+    return f"{finding.model}: {both}; the intervals overlap, so more inputs are needed."
+
+
+def _holding(findings: Sequence[Finding]) -> list[str]:
+    held = [finding for finding in findings if finding.verdict == "holds"]
+    if not held:
+        return []
+    numbers = ", ".join(
+        f"{f.model} ({_percent(f.claim)} {f.claim.protocol}, {_percent(f.worst)} "
+        f"{f.worst.protocol})"
+        for f in held
+    )
+    return [f"The protocols agree to within ten points for {numbers}."]
 
 
 def _untested(claim: Bound, worst: Bound) -> str:
     if claim.accuracy.value is not None:
         return (
-            f"{_percent(claim)} of the inputs withstand the {claim.protocol} protocol "
+            f"{_percent(claim)} of the inputs stay correct under the {claim.protocol} protocol "
             f"({format_attack(claim.attack)}), an upper bound; no worst case over a suite of "
             "attacks was run, so nothing follows about robustness."
         )
     if worst.accuracy.value is not None:
-        return f"{_percent(worst)} of the inputs withstand the {worst.protocol} protocol."
+        return f"{_percent(worst)} of the inputs stay correct under the {worst.protocol} protocol."
     return "no accuracy under attack is available."
 
 
@@ -72,7 +83,7 @@ def _cause(finding: Finding) -> str:
         return ""
     return (
         f"; at {format_percent(share)} % of them the {finding.claim.protocol} attack's gradient "
-        "is exactly zero and the attack cannot move"
+        "is exactly zero, and it cannot move"
     )
 
 
@@ -85,9 +96,9 @@ def _suspicious(results: Results, findings: Sequence[Finding]) -> list[str]:
     if not names:
         return []
     return [
-        f"More than half of the inputs withstand the whole suite for {', '.join(names)}: at this "
-        "size of perturbation that is known of adversarially trained networks only, and without "
-        "such training it points to attacks that still fail."
+        "More than half of the inputs stay correct under the whole suite for "
+        f"{', '.join(names)}: at this size of perturbation that is known of adversarially trained "
+        "networks only, and without such training it points to attacks that still fail."
     ]
 
 
@@ -100,7 +111,9 @@ def _fresh(results: Results) -> list[str]:
             parts.append(f"{_percent(bound)} ({line.model})")
     if not parts:
         return []
-    return [f"Predicted by fresh draws, the worst-case inputs leave {', '.join(parts)}."]
+    return [
+        f"Predicted by fresh draws, the accuracy on the worst-case inputs is {', '.join(parts)}."
+    ]
 
 
 def _percent(bound: Bound) -> str:

@@ -14,7 +14,7 @@ from bnn_adv.report import captions, fields, wording
 from bnn_adv.report.fields import Line, Results
 
 NOT_PART = "-"
-_WIDTH = 118
+_MIN_WIDTH = 80
 _NUM_HEAD = 3
 
 
@@ -74,37 +74,25 @@ def format_table(results: Results) -> str:
       results: What the run found.
 
     Returns:
-      Lines of about 120 characters: the table, the warnings, a legend.
+      Lines of at most 150 characters for the usual protocols: the table, the warnings, a legend.
 
     Raises:
       ValueError: The results have another schema version.
     """
     fields.check_schema(results)
     header, groups = table_groups(results)
-    cells = [[_align(cell) for cell in line] for line in _full_lines(groups)]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    is_number = [_is_number(name) for name in header]
-    # Heads of accuracies stand over the numbers, not over the intervals.
-    heads = [
-        f"{name:>5}" if name not in ("model", "protocol", "draws") else name for name in header
-    ]
-    lines = [_pad(line, widths, is_number) for line in (heads, *cells)]
-    rule = "-" * max(map(len, lines))
-    warnings = [
-        _wrap(f"WARNING ({model}): {text}") for model, text in fields.list_warnings(results)
+    cells = [_align(line) for line in (header, *_full_lines(groups))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    head, *lines = (_pad(line, widths) for line in cells)
+    rule = "-" * max(len(head), *map(len, lines), _MIN_WIDTH)
+    notes = [f"WARNING ({model}): {text}" for model, text in fields.list_warnings(results)]
+    notes.append(captions.legend(results))
+    wrapped = [
+        textwrap.fill(note, len(rule), subsequent_indent="  ", break_on_hyphens=False)
+        for note in notes
     ]
     title = f"Accuracy in % [95 % interval]: {fields.describe_setting(results, ascii_only=True)}"
-    parts = [
-        title,
-        "",
-        lines[0],
-        rule,
-        *lines[1:],
-        rule,
-        *warnings,
-        _wrap(captions.legend(results)),
-    ]
-    return "\n".join(parts) + "\n"
+    return "\n".join([title, "", head, rule, *lines, rule, *wrapped]) + "\n"
 
 
 def markdown_table(results: Results) -> str:
@@ -148,23 +136,21 @@ def _full_lines(groups: Sequence[Group]) -> list[tuple[str, ...]]:
     ]
 
 
-def _is_number(name: str) -> bool:
-    return name == "draws" or name.startswith(("softmax", "zero"))
+def _align(line: Sequence[str]) -> list[str]:
+    # The values of a column line up, whether or not an interval follows; heads stand over them.
+    is_accuracy = [i == _NUM_HEAD - 1 or _NUM_HEAD < i < len(line) - 2 for i in range(len(line))]
+    return [_indent(cell) if i else cell for cell, i in zip(line, is_accuracy, strict=True)]
 
 
-def _align(cell: str) -> str:
-    # The values of a column line up, whether or not an interval follows.
-    value, space, interval = cell.partition(" [")
-    return f"{value:>5}{space}{interval}" if space else cell
+def _indent(cell: str) -> str:
+    value, bracket, interval = cell.partition(" [")
+    return f"{value:>5}{bracket}{interval}"
 
 
-def _pad(line: Sequence[str], widths: Sequence[int], is_number: Sequence[bool]) -> str:
+def _pad(line: Sequence[str], widths: Sequence[int]) -> str:
+    is_number = [i == 1 or i >= len(line) - 2 for i in range(len(line))]
     cells = zip(line, widths, is_number, strict=True)
     return "  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in cells).rstrip()
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _escape(cell: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from bnn_adv.report import fields, style, wording
 from bnn_adv.report.fields import Results
@@ -51,7 +51,10 @@ def training_figure(results: Results) -> Figure | None:
     with style.paper_style():
         num_columns = min(_PANELS_PER_ROW, len(curves))
         num_rows = math.ceil(len(curves) / num_columns)
-        figure = Figure(figsize=(0.3 + 2.1 * num_columns, 2.0 * num_rows), layout="constrained")
+        figure = Figure(
+            figsize=(0.3 + 2.1 * num_columns, 2.0 * num_rows),
+            layout=ConstrainedLayoutEngine(w_pad=0.09),
+        )
         axes = figure.subplots(num_rows, num_columns, squeeze=False)
         for ax, curve in zip(axes.flat, curves, strict=False):
             _draw_curve(ax, curve)
@@ -62,7 +65,7 @@ def training_figure(results: Results) -> Figure | None:
 
 def _curves(row: Mapping[str, Any]) -> list[_Curve]:
     diagnostics = wording.to_dict(row.get("diagnostics"))
-    model = wording.one_line(row.get("model", "unnamed"))
+    model = wording.one_line(row.get("model") or "unnamed")
     found = []
     for key, sign, label, steps in _CURVES:
         values = _numbers(diagnostics.get(key))
@@ -86,20 +89,26 @@ def _numbers(value: Any) -> np.ndarray | None:
 def _draw_curve(ax: Axes, curve: _Curve) -> None:
     num_curves, num_steps = curve.values.shape
     steps = np.arange(1, num_steps + 1)
-    for values in curve.values:
+    for number, values in enumerate(curve.values):
         ax.plot(
             steps,
             values,
-            color="#0072b2",
-            alpha=1.0 if num_curves == 1 else max(0.25, 1 / num_curves),
+            color=style.CLASS_COLOURS[number % len(style.CLASS_COLOURS)],
+            linewidth=1.3 if num_curves == 1 else 0.9,
             marker="o" if num_steps <= 25 else None,
             markersize=2.8,
         )
     finite = curve.values[np.isfinite(curve.values)]
     if finite.min() > 0 and finite.max() > 20 * finite.min():
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.tick_params(axis="y", which="minor", length=0)
+    else:
+        ax.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True, useOffset=False)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    ax.set_title("\n".join(map(style.plain, textwrap.wrap(curve.model, 26))))
+    ax.set_title(style.wrap(curve.model, 20))
     ax.set_xlabel(curve.steps)
     ax.set_ylabel(curve.label)
     ax.grid(color=style.GRID, linewidth=0.5)

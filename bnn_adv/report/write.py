@@ -41,7 +41,8 @@ def write_report(
         "training": training_figure(results),
     }
     figures = {name: style.to_png(figure) for name, figure in drawn.items() if figure is not None}
-    page = render_html(results, figures, figure_captions(results))
+    has_points = any(example.clean.ndim == 1 for example in examples)
+    page = render_html(results, figures, figure_captions(results, has_points=has_points))
     for name, png in figures.items():
         with atomic_writer(run_dir / "figures" / f"{name}.png") as file:
             file.write(png)

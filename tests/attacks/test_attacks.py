@@ -1,0 +1,223 @@
+"""What every attack must do: a newcomer in the registry is tested by being there."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnn_adv.attacks import ATTACKS, run_attack
+from bnn_adv.attacks.base import Attack, Loss
+from bnn_adv.objectives import OBJECTIVES
+from bnn_adv.posterior import Posterior, predict_log_probs
+from bnn_adv.threat import THREATS, L2, LInf
+
+NAMES = pytest.mark.parametrize("name", ATTACKS)
+
+
+def binary_apply(params, x):
+    score = x @ params["w"] + params["b"]
+    return jnp.stack([-score, score], axis=-1) / 2
+
+
+def binary_linear(num_samples=1, dim=5, seed=0):
+    """Draws of a linear two-class model: logits (-w.x - b, w.x + b) / 2."""
+    rng = np.random.default_rng(seed)  # the same function each time: nothing compiles anew
+    w = rng.normal(size=(num_samples, dim)).astype(np.float32)
+    b = rng.normal(size=num_samples).astype(np.float32)
+    return Posterior(binary_apply, {"w": jnp.asarray(w), "b": jnp.asarray(b)}), w, b
+
+
+def exact_minimum(w, b, x, threat):
+    """Smallest w.x' + b over ball and box, in closed form (l2 by bisection on the multiplier)."""
+    room = np.where(w > 0, x, 1 - x)
+    if isinstance(threat, LInf):
+        return w @ x + b - np.sum(np.abs(w) * np.minimum(threat.epsilon, room))
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        middle = (low + high) / 2
+        inside = np.linalg.norm(np.minimum(middle * np.abs(w), room)) <= threat.epsilon
+        low, high = (middle, high) if inside else (low, middle)
+    return w @ x + b - np.sum(np.abs(w) * np.minimum(low * np.abs(w), room))
+
+
+@NAMES
+def test_has_the_members_of_its_siblings(name):
+    module = ATTACKS[name]
+    attack = module.build()
+    assert isinstance(attack, Attack)
+    assert attack.name == name
+    assert dataclasses.is_dataclass(module.Config)
+    assert {"x_adv", "success"} <= set(module.State._fields)
+    assert attack.init is module.init
+    assert attack.step is module.step
+    assert attack == module.build()
+    assert hash(attack) == hash(module.build())
+    for member in (module, module.Config, module.State, module.init, module.step, module.build):
+        assert member.__doc__
+
+
+@NAMES
+@pytest.mark.parametrize("threat", [LInf(0.13), L2(0.3), LInf(3.0), L2(3.0)], ids=str)
+@pytest.mark.parametrize("objective", ["expected_loss", "mean_logit_margin"])
+def test_reaches_the_closed_form_on_a_binary_linear_model(name, threat, objective):
+    """Box active: several inputs lie at or near its walls."""
+    posterior, w, b = binary_linear()
+    x = np.random.default_rng(1).uniform(size=(12, 5)).astype(np.float32)
+    x[:4, 0], x[:4, 1] = 0.0, 1.0
+    y = np.ones(12, np.int32)
+    # Steps as long as the radius: along a Euclidean ball each one halves the angle that is left.
+    options = {"step_size": threat.epsilon} if name == "pgd" else {}
+    adversarial = run_attack(
+        jax.random.key(0),
+        ATTACKS[name].build(**options),
+        OBJECTIVES[objective],
+        posterior,
+        x,
+        y,
+        threat=threat,
+    )
+    reached = adversarial @ w[0] + b[0]
+    expected = [exact_minimum(w[0], b[0], row, threat) for row in x]
+    np.testing.assert_allclose(reached, expected, atol=2e-6, rtol=2e-6)
+
+
+@NAMES
+@pytest.mark.parametrize("norm", THREATS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_stays_in_ball_and_box_under_every_objective(name, norm, objective, posterior, batch):
+    x, y = batch
+    threat = THREATS[norm](0.2)
+    adversarial = run_attack(
+        jax.random.key(0),
+        ATTACKS[name].build(),
+        OBJECTIVES[objective],
+        posterior,
+        x,
+        y,
+        threat=threat,
+        batch_size=4,
+    )
+    assert adversarial.dtype == np.float32
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    assert float(threat.distance(jnp.asarray(adversarial), x).max()) <= 0.2 + 1e-6
+    assert not np.array_equal(adversarial, x)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    epsilon=st.sampled_from([0.0, 1e-3, 0.5, 1e4]),
+    norm=st.sampled_from(sorted(THREATS)),
+    name=st.sampled_from(sorted(ATTACKS)),
+    seed=st.integers(0, 1000),
+)
+def test_any_epsilon(epsilon, norm, name, seed):
+    posterior, _, _ = binary_linear(3)
+    x = np.random.default_rng(seed).uniform(size=(4, 5)).astype(np.float32)
+    adversarial = run_attack(
+        jax.random.key(seed),
+        ATTACKS[name].build(),
+        OBJECTIVES["expected_loss"],
+        posterior,
+        x,
+        np.zeros(4, np.int32),
+        threat=THREATS[norm](epsilon),
+    )
+    assert adversarial.dtype == x.dtype
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    distance = THREATS[norm](epsilon).distance(jnp.asarray(adversarial), jnp.asarray(x))
+    assert float(distance.max()) <= epsilon + 1e-6
+    if epsilon == 0:
+        np.testing.assert_array_equal(adversarial, x)
+
+
+@NAMES
+def test_results_do_not_depend_on_batches_or_chunks(name, posterior, batch):
+    x, y = batch
+    run = lambda **options: run_attack(  # noqa: E731
+        jax.random.key(3),
+        ATTACKS[name].build(),
+        OBJECTIVES["mean_logit_margin"],
+        posterior,
+        x,
+        y,
+        threat=L2(0.3),
+        **options,
+    )
+    whole = run(batch_size=64)
+    np.testing.assert_allclose(run(batch_size=2, sample_chunk=3), whole, atol=1e-5)
+    again = run(batch_size=64)
+    np.testing.assert_array_equal(again, whole)
+
+
+@NAMES
+def test_a_subset_of_images_gives_the_same_images(name, posterior, batch):
+    x, y = batch
+    arguments = (ATTACKS[name].build(), OBJECTIVES["expected_loss"], posterior)
+    whole = run_attack(jax.random.key(3), *arguments, x, y, threat=LInf(0.1))
+    rows = np.array([2, 5])
+    part = run_attack(
+        jax.random.key(3), *arguments, x[rows], y[rows], threat=LInf(0.1), indices=rows
+    )
+    np.testing.assert_allclose(part, whole[rows], atol=1e-6)
+
+
+@NAMES
+def test_steps_are_pure_functions_that_vmap_over_posteriors(name, posterior, batch):
+    """Attack each draw by itself under one vmap; equals attacking them one after another."""
+    x, y = batch
+    attack = ATTACKS[name].build(**({"num_steps": 3} if name == "pgd" else {}))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(len(y)))
+
+    def attack_one_draw(params):
+        def loss_fn(inputs):
+            def total(z):
+                log_p = jax.nn.log_softmax(posterior.apply_fn(params, z))
+                value = -jnp.take_along_axis(log_p, y[:, None], 1)[:, 0]
+                return value.sum(), (value, jnp.argmax(log_p, -1) != y)
+
+            gradient, (value, fooled) = jax.grad(total, has_aux=True)(inputs)
+            return Loss(value, gradient, fooled)
+
+        state = attack.init(keys, loss_fn, x, LInf(0.1), attack.config)
+        for _ in range(attack.num_steps):
+            state = attack.step(keys, state, loss_fn, x, LInf(0.1), attack.config)
+        return state.x_adv
+
+    together = jax.vmap(attack_one_draw)(posterior.samples)
+    for index in (0, 6):
+        alone = run_attack(
+            jax.random.key(0),
+            attack,
+            OBJECTIVES["expected_loss"],
+            posterior.take([index]),
+            x,
+            y,
+            threat=LInf(0.1),
+        )
+        np.testing.assert_allclose(together[index], alone, atol=1e-6)
+
+
+def test_the_published_attack_is_blind_on_a_saturated_posterior(saturated):
+    """Logits of the order of 1,000: the gradient dies, the attack stays, the margin finds a way."""
+    rng = np.random.default_rng(0)
+    y = np.arange(40, dtype=np.int32) % 4
+    x = rng.uniform(0.2, 0.3, (40, 4)).astype(np.float32)
+    x[np.arange(40), y] += 0.45
+    threat, key = LInf(0.3), jax.random.key(0)
+    pgd = ATTACKS["pgd"]
+
+    def accuracy(attack, objective):
+        images = run_attack(key, attack, OBJECTIVES[objective], saturated, x, y, threat=threat)
+        return float((jnp.argmax(predict_log_probs(saturated, images), -1) == y).mean())
+
+    published = pgd.build(step_size=2.0, random_start=False, keep="last")
+    assert accuracy(published, "published") == 1.0
+    assert accuracy(ATTACKS["fgsm"].build(), "published") == 1.0
+    assert accuracy(pgd.build(num_steps=40), "mean_logit_margin") == 0.0
+    assert accuracy(pgd.build(num_steps=40), "normalised_vote") == 0.0

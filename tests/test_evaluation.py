@@ -1,0 +1,126 @@
+"""Protocols: what they are, what they report, and that the worst case is the worst."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv import evaluation, masking, metrics
+from bnn_adv.objectives import OBJECTIVES
+from bnn_adv.posterior import predict_log_probs
+from bnn_adv.protocols import PROTOCOLS, get_protocol
+from bnn_adv.threat import LInf
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def clear_images():
+    y = np.arange(24, dtype=np.int32) % 4
+    x = np.random.default_rng(0).uniform(0.2, 0.3, (24, 4)).astype(np.float32)
+    x[np.arange(24), y] += 0.45
+    return x, y
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_reports_what_its_images_show(name, posterior, batch):
+    x, y = np.asarray(batch[0]), np.asarray(batch[1])
+    result = evaluation.run_protocol(KEY, get_protocol(name), posterior, x, y, threat=LInf(0.1))
+    for attack, images in result.adversarial.items():
+        log_probs = predict_log_probs(posterior, jnp.asarray(images))
+        assert metrics.accuracy(log_probs, y) == result.accuracies[attack]
+        assert np.abs(images - x).max() <= 0.1 + 1e-6
+    record = result.to_dict()
+    assert set(record["intervals"]) == set(result.accuracies)
+    for attack, (low, high) in record["intervals"].items():
+        assert low <= record[attack] <= high
+
+
+def test_published_protocol_is_blind_and_strong_is_not(saturated, clear_images):
+    results = {
+        name: evaluation.run_protocol(
+            KEY, get_protocol(name), saturated, *clear_images, threat=LInf(0.3)
+        )
+        for name in PROTOCOLS
+    }
+    published, strong = results["published"], results["strong"]
+    assert published.accuracies == {"fgsm": 1.0, "pgd": 1.0}
+    assert published.zero_gradient_share > 0.9
+    assert published.softmax_robustness == 1.0
+    assert strong.accuracies["worst"] == 0.0
+    assert strong.zero_gradient_share == 0.0
+    assert strong.softmax_robustness < 0.1
+    assert set(strong.attack_of) <= set(strong.accuracies)
+
+
+def test_worst_case_is_below_every_attack_and_monotone(posterior, batch):
+    x, y = np.asarray(batch[0]), np.asarray(batch[1])
+    strong = evaluation.run_protocol(
+        KEY, get_protocol("strong"), posterior, x, y, threat=LInf(0.03)
+    )
+    left = list(strong.accuracies.values())
+    assert left == sorted(left, reverse=True)
+    clean = np.argmax(predict_log_probs(posterior, batch[0]), axis=-1) == y
+    corrected = evaluation.run_protocol(
+        KEY, get_protocol("corrected"), posterior, x, y, threat=LInf(0.03)
+    )
+    assert strong.accuracies["worst"] <= min(clean.mean(), *corrected.accuracies.values())
+    # An image is broken by the attack that is named, or was wrong before, or stands.
+    fooled = np.argmax(predict_log_probs(posterior, strong.adversarial["worst"]), axis=-1) != y
+    np.testing.assert_array_equal(strong.attack_of != "", fooled & clean)
+
+
+def test_fresh_defenders_judge_the_same_images(saturated, clear_images):
+    x, y = clear_images
+    result = evaluation.run_protocol(
+        KEY, get_protocol("corrected"), saturated.take([0, 1, 2]), x, y, threat=LInf(0.3)
+    )
+    fresh = saturated.take([3, 4, 5])
+    record = evaluation.evaluate_fresh(result, fresh, y)
+    for attack, images in result.adversarial.items():
+        log_probs = predict_log_probs(fresh, jnp.asarray(images))
+        assert record[attack] == metrics.accuracy(log_probs, y)
+    assert set(record) == {"fgsm", "pgd", "intervals"}
+
+
+def test_batch_and_chunk_do_not_change_the_numbers(posterior, batch):
+    x, y = np.asarray(batch[0]), np.asarray(batch[1])
+    numbers = [
+        evaluation.run_protocol(
+            KEY,
+            get_protocol("corrected"),
+            posterior,
+            x,
+            y,
+            threat=LInf(0.05),
+            settings=evaluation.Settings(size, chunk),
+        ).accuracies
+        for size, chunk in ((64, None), (4, 2))
+    ]
+    assert numbers[0] == numbers[1]
+
+
+def test_zero_gradients_are_found_one_by_one(saturated, clear_images):
+    """Images near a decision boundary have a gradient, those far from it have none."""
+    x, y = clear_images
+    x = x.copy()
+    x[3] = 0.25
+    zero = masking.zero_gradients(OBJECTIVES["published"], saturated, x, y, batch_size=7)
+    assert zero.sum() == 23
+    assert not zero[3]
+    assert not masking.zero_gradients(OBJECTIVES["mean_logit_margin"], saturated, x, y).any()
+
+
+def test_the_protocols_are_those_of_the_paper():
+    published = get_protocol("published")
+    assert published.published_metric
+    attack = published.entries[1].attack
+    assert (attack.config.step_size, attack.num_steps, attack.config.keep) == (2.0, 40, "last")
+    assert not attack.config.random_start
+    assert {entry.objective for entry in published.entries} == {"published"}
+    assert get_protocol("corrected").objectives == ("expected_loss",)
+    strong = get_protocol("strong")
+    assert strong.restarts == 5
+    assert all(entry.attack.num_steps == 100 for entry in strong.entries)
+    with pytest.raises(ValueError, match="'weak'.*published, corrected, strong"):
+        get_protocol("weak")

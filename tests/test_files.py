@@ -1,0 +1,53 @@
+"""Atomic files: the old content or the new, nothing else, no pickle."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bnn_adv import files
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "results.json"
+    files.write_json(path, {"a": 1})
+
+    def interrupted():
+        with files.atomic_writer(path) as file:
+            file.write(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        interrupted()
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_nan_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a.json", float("nan"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_objects_are_not_pickled(tmp_path):
+    with pytest.raises(ValueError, match="'thing' has dtype object"):
+        files.write_arrays(tmp_path / "a.npz", {"thing": np.array([{}])})
+    np.savez(tmp_path / "b.npz", thing=np.array([{}]))
+    with pytest.raises(ValueError, match=r"b\.npz"):
+        files.read_arrays(tmp_path / "b.npz")
+
+
+def test_arrays_come_back_bit_equal(tmp_path):
+    arrays = {"a/b": np.arange(3, dtype=np.float32), "text": np.array(["x", "yz"])}
+    files.write_arrays(tmp_path / "deep" / "a.npz", arrays)
+    back = files.read_arrays(tmp_path / "deep" / "a.npz")
+    assert set(back) == set(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array)
+        assert back[name].dtype == array.dtype
+
+
+def test_damaged_json_names_the_file(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(ValueError, match=r"a\.json is not JSON"):
+        files.read_json(tmp_path / "a.json")

@@ -1,0 +1,111 @@
+"""Networks: sizes, equality of the two convolutions, names of layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv import networks
+
+
+def make(architecture, hidden=8, activation="leaky_relu", shape=(28, 28, 1), **options):
+    network = networks.build_network(
+        architecture, hidden=hidden, num_classes=10, activation=activation, **options
+    )
+    return network, networks.init_params(jax.random.key(0), network, shape)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "hidden", "count"),
+    [
+        ("conv", 512, 661_834),
+        ("fc", 1024, 784 * 1024 + 1024 + 10 * 1024 + 10),
+        ("fc2", 512, 784 * 512 + 512 + 512 * 512 + 512 + 5130),
+        ("fc5", 64, 784 * 64 + 64 + 4 * (64 * 64 + 64) + 650),
+    ],
+)
+def test_parameter_counts(architecture, hidden, count):
+    network = networks.build_network(architecture, hidden=hidden, num_classes=10, activation="relu")
+    shapes = jax.eval_shape(lambda: networks.init_params(jax.random.key(0), network, (28, 28, 1)))
+    assert networks.count_params(shapes) == count
+
+
+def test_patches_equal_native_convolution_with_gradients():
+    images = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
+    patches, params = make("conv", convolution="patches")
+    native, _ = make("conv", convolution="native")
+
+    def loss(network):
+        return jax.jit(
+            jax.value_and_grad(
+                lambda p, x: jnp.sum(jnp.sin(network.apply({"params": p}, x))), argnums=(0, 1)
+            )
+        )
+
+    value, gradients = loss(patches)(params, images)
+    other_value, other_gradients = loss(native)(params, images)
+    np.testing.assert_allclose(value, other_value, rtol=1e-4)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        gradients,
+        other_gradients,
+    )
+
+
+def test_weights_vmapped_over_draws_stay_matrix_products():
+    """A kernel vmapped over draws must not become a grouped convolution."""
+    network, params = make("conv", convolution="patches")
+    draws = jax.tree.map(lambda w: jnp.stack([w, 2 * w]), params)
+    apply_fn = networks.get_apply_fn(network)
+    program = jax.jit(jax.vmap(apply_fn, (0, None))).lower(draws, jnp.zeros((2, 28, 28, 1)))
+    text = program.as_text()
+    assert "convolution" not in text
+    assert "dot_general" in text
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_max_pool_equals_reduce_window(stride):
+    from flax import linen as nn
+
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+    expected = nn.max_pool(x, (2, 2), strides=(stride, stride))
+    np.testing.assert_array_equal(networks.max_pool(x, stride=stride), expected)
+
+
+def test_layers_are_named_by_place():
+    _, params = make("fc2")
+    assert set(params) == {"hidden_0", "hidden_1", "logits"}
+    assert params["hidden_0"]["kernel"].shape == (784, 8)
+    assert params["logits"]["kernel"].shape == (8, 10)
+
+
+@pytest.mark.parametrize("name", networks.ACTIVATIONS)
+def test_activations(name):
+    expected = {
+        "relu": [0.0, 2.0],
+        "leaky_relu": [-0.02, 2.0],
+        "tanh": np.tanh([-2.0, 2.0]),
+        "sigmoid": 1 / (1 + np.exp([2.0, -2.0])),
+    }[name]
+    found = networks.ACTIVATIONS[name](jnp.asarray([-2.0, 2.0]))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_equal_networks_share_one_function():
+    assert networks.get_apply_fn(make("fc")[0]) is networks.get_apply_fn(make("fc")[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"architecture": "resnet"}, "resnet.*fc2.*conv"),
+        ({"activation": "gelu"}, "gelu.*leaky_relu"),
+        ({"hidden": 0}, "got 0"),
+        ({"convolution": "winograd", "architecture": "conv"}, "winograd.*native"),
+    ],
+)
+def test_unknown_names_list_the_known(options, message):
+    arguments = {"architecture": "fc", "hidden": 4, "activation": "relu", **options}
+    with pytest.raises(ValueError, match=message):
+        network = networks.build_network(arguments.pop("architecture"), num_classes=3, **arguments)
+        networks.init_params(jax.random.key(0), network, (28, 28, 1))
