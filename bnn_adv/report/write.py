@@ -35,9 +35,11 @@ def write_report(
       OSError: The directory cannot be written to.
     """
     run_dir = Path(run_dir)
+    # Only in this norm is the radius also the largest change of a pixel.
+    limit = wording.to_number(results.get("epsilon")) if results.get("norm") == "linf" else None
     drawn = {
         "accuracy": accuracy_figure(results),
-        "examples": examples_figure(examples, epsilon=wording.to_number(results.get("epsilon"))),
+        "examples": examples_figure(examples, epsilon=limit),
         "training": training_figure(results),
     }
     figures = {name: style.to_png(figure) for name, figure in drawn.items() if figure is not None}

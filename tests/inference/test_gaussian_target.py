@@ -1,0 +1,134 @@
+"""Samplers on a posterior known in closed form: Bayesian linear regression."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro.diagnostics import effective_sample_size
+
+from bnn_adv import networks
+from bnn_adv.densities import Data, Prior
+from bnn_adv.inference import hmc, svi
+
+NETWORK = networks.MLP((), num_classes=1)
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 2)).astype(np.float32)
+Y = (X @ [[1.0], [-0.5]] + 0.3 + RNG.normal(size=(40, 1))).astype(np.float32)
+DATA = Data(jnp.asarray(X), jnp.asarray(Y))
+SCALE = 0.8
+
+# Weights, then the bias: precision X'X + 1 / scale^2 under unit noise.
+DESIGN = np.concatenate([X, np.ones((40, 1))], axis=1).astype(np.float64)
+COVARIANCE = np.linalg.inv(DESIGN.T @ DESIGN + np.eye(3) / SCALE**2)
+MEAN = COVARIANCE @ DESIGN.T @ Y[:, 0]
+
+
+def flatten(posterior):
+    weights = np.asarray(posterior.samples["logits"]["kernel"])[:, :, 0]
+    return np.concatenate([weights, np.asarray(posterior.samples["logits"]["bias"])], axis=1)
+
+
+def assert_within_five_standard_errors(draws, chains=1):
+    """Means, and every entry of the covariance; enough effective samples first."""
+    centred = draws - MEAN
+    products = (centred[:, :, None] * centred[:, None, :]).reshape(len(draws), -1)
+    for values, truth in ((draws, MEAN), (products, COVARIANCE.ravel())):
+        per_chain = values.reshape(chains, -1, values.shape[-1]).astype(np.float64)
+        ess = effective_sample_size(per_chain)
+        assert ess.min() > 200, ess
+        error = values.std(axis=0) / np.sqrt(ess)
+        assert (np.abs(values.mean(axis=0) - truth) < 5 * error).all()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "adapt"),
+    [("hmc", "window"), ("hmc", "step_size"), ("hmc", "none"), ("nuts", "window")],
+)
+def test_chains_recover_mean_and_covariance(algorithm, adapt):
+    config = hmc.Config(
+        algorithm=algorithm,
+        adapt=adapt,
+        num_samples=1000,
+        num_warmup=300,
+        num_chains=2,
+        step_size=0.15 if adapt == "none" else 0.05,
+        num_integration_steps=7,
+        prior=Prior(SCALE),
+        likelihood="gaussian",
+    )
+    result = hmc.run(jax.random.key(1), NETWORK, DATA, config)
+    assert_within_five_standard_errors(flatten(result.posterior), chains=2)
+    assert result.diagnostics["num_divergent"] == 0
+    assert 0.5 < result.diagnostics["acceptance_rate"] <= 1
+    if adapt != "none":
+        assert abs(result.diagnostics["acceptance_rate"] - 0.8) < 0.15
+
+
+def test_low_rank_guide_recovers_mean_and_covariance():
+    config = svi.Config(
+        num_epochs=1500,
+        learning_rate=0.01,
+        minibatch_size=40,
+        guide="low_rank",
+        rank=3,
+        num_samples=4000,
+        init_scale=0.1,
+        prior=Prior(SCALE),
+        likelihood="gaussian",
+    )
+    draws = flatten(svi.run(jax.random.key(0), NETWORK, DATA, config).posterior)
+    # A stochastic optimum, not draws of the target: within 15 % of a standard deviation.
+    spread = np.sqrt(np.diag(COVARIANCE))
+    assert (np.abs(draws.mean(axis=0) - MEAN) < 0.15 * spread).all()
+    np.testing.assert_allclose(np.cov(draws.T), COVARIANCE, atol=0.2 * spread.max() ** 2)
+
+
+@pytest.mark.parametrize("minibatch_size", [40, 10])
+def test_mean_field_guide_recovers_its_closed_form(minibatch_size):
+    """The best factorised Gaussian has the exact mean and the inverse diagonal precision."""
+    config = svi.Config(
+        num_epochs=1200 if minibatch_size == 40 else 400,
+        learning_rate=0.005,
+        minibatch_size=minibatch_size,
+        num_samples=4000,
+        init_scale=0.1,
+        prior=Prior(SCALE),
+        likelihood="gaussian",
+    )
+    draws = flatten(svi.run(jax.random.key(0), NETWORK, DATA, config).posterior)
+    spread = 1 / np.sqrt(np.diag(np.linalg.inv(COVARIANCE)))
+    assert (np.abs(draws.mean(axis=0) - MEAN) < 0.2 * spread).all()
+    np.testing.assert_allclose(draws.std(axis=0), spread, rtol=0.15)
+
+
+def test_published_kl_weight_is_as_if_there_were_fewer_data():
+    """The likelihood of a minibatch against the full KL: the variance of B data, not of N."""
+    config = svi.Config(
+        num_epochs=600,
+        learning_rate=0.01,
+        minibatch_size=10,
+        num_samples=4000,
+        init_scale=0.1,
+        kl_weight="published",
+        prior=Prior(SCALE),
+        likelihood="gaussian",
+    )
+    draws = flatten(svi.run(jax.random.key(0), NETWORK, DATA, config).posterior)
+    precision = (DESIGN.T @ DESIGN) / 4 + np.eye(3) / SCALE**2
+    np.testing.assert_allclose(draws.std(axis=0), 1 / np.sqrt(np.diag(precision)), rtol=0.2)
+
+
+def test_temperature_scales_the_covariance():
+    config = hmc.Config(
+        num_samples=1000,
+        num_warmup=200,
+        num_chains=2,
+        step_size=0.05,
+        num_integration_steps=7,
+        prior=Prior(SCALE),
+        likelihood="gaussian",
+        temperature=0.25,
+    )
+    draws = flatten(hmc.run(jax.random.key(2), NETWORK, DATA, config).posterior)
+    ratio = draws.var(axis=0) / np.diag(COVARIANCE)
+    np.testing.assert_allclose(ratio, 0.25, rtol=0.25)

@@ -1,0 +1,149 @@
+"""What every inference method must do: a newcomer in the registry is tested by being there."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv import networks
+from bnn_adv.densities import Data
+from bnn_adv.inference import METHODS, minibatches
+from bnn_adv.inference.base import InferenceResult
+from bnn_adv.posterior import predict_log_probs
+
+NETWORK = networks.MLP((4,), 3, "tanh")
+RNG = np.random.default_rng(0)
+DATA = Data(
+    jnp.asarray(RNG.uniform(size=(50, 2)), jnp.float32), jnp.asarray(np.arange(50) % 3, jnp.int32)
+)
+TINY = {
+    "sgd": {"num_members": 2, "num_epochs": 2, "minibatch_size": 16},
+    "svi": {"num_samples": 3, "num_epochs": 2, "minibatch_size": 16},
+    "hmc": {"num_samples": 6, "num_warmup": 4, "num_chains": 2, "step_size": 0.01},
+}
+NAMES = pytest.mark.parametrize("name", METHODS)
+
+
+def run(name, key=0, data=DATA, **options):
+    module = METHODS[name]
+    config = module.Config(**{**TINY.get(name, {}), **options})
+    return module.run(jax.random.key(key), NETWORK, data, config, held_out=DATA)
+
+
+@NAMES
+def test_has_the_members_of_its_siblings(name):
+    module = METHODS[name]
+    assert dataclasses.is_dataclass(module.Config)
+    assert hash(module.Config()) == hash(module.Config())
+    for member in (module, module.Config, module.State, module.init, module.step, module.run):
+        assert member.__doc__
+
+
+@NAMES
+def test_returns_stacked_draws_and_a_record_for_json(name):
+    calls = []
+    module = METHODS[name]
+    config = module.Config(**TINY.get(name, {}))
+    result = module.run(
+        jax.random.key(0),
+        NETWORK,
+        DATA,
+        config,
+        held_out=DATA,
+        progress=lambda done, total, numbers: calls.append((done, total)),
+    )
+    assert isinstance(result, InferenceResult)
+    template = networks.init_params(jax.random.key(0), NETWORK, (2,))
+    shapes = jax.tree.map(
+        lambda draw, one: draw.shape[1:] == one.shape, result.posterior.samples, template
+    )
+    assert all(jax.tree.leaves(shapes))
+    assert predict_log_probs(result.posterior, DATA.x).shape == (50, 3)
+    record = json.loads(json.dumps(result.diagnostics, allow_nan=False))
+    assert isinstance(record["warnings"], list)
+    assert 0 <= record["held_out_accuracy"] <= 1
+    assert calls[-1][0] == calls[-1][1]
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+@NAMES
+def test_everything_follows_from_the_key(name):
+    first, again, other = run(name), run(name), run(name, key=1)
+    leaves = [jax.tree.leaves(result.posterior.samples) for result in (first, again, other)]
+    for a, b in zip(leaves[0], leaves[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(not np.array_equal(a, c) for a, c in zip(leaves[0], leaves[2], strict=True))
+
+
+@NAMES
+def test_draws_differ_from_one_another(name):
+    samples = jax.tree.leaves(run(name).posterior.samples)
+    assert not np.array_equal(samples[-1][0], samples[-1][-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("sgd", {"num_members": 0}, "num_members.*got 0"),
+        ("sgd", {"learning_rate": 0.0}, "learning_rate.*got 0.0"),
+        ("svi", {"num_samples": 0}, "num_samples.*got 0"),
+        ("svi", {"guide": "flow"}, "flow.*mean_field, low_rank"),
+        ("svi", {"init": "published", "guide": "low_rank"}, "mean_field' only"),
+        ("svi", {"likelihood": "poisson"}, "poisson"),
+        ("hmc", {"thinning": 0}, "thinning.*got 0"),
+        ("hmc", {"algorithm": "mala"}, "mala.*hmc, nuts"),
+        ("hmc", {"target_acceptance_rate": 1.0}, "target_acceptance_rate"),
+        ("hmc", {"step_size": -1.0}, "step_size"),
+    ],
+)
+def test_bad_settings_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(name, **options)
+
+
+@pytest.mark.parametrize(("name", "what"), [("sgd", "training loss"), ("svi", "ELBO")])
+def test_losses_that_are_not_finite_stop_the_run(name, what):
+    broken = Data(DATA.x.at[3].set(jnp.nan), DATA.y)
+    with pytest.raises(FloatingPointError, match=f"{what} is not finite at epoch 1.*learning_rate"):
+        run(name, data=broken)
+
+
+def test_fresh_draws_of_svi_are_new_and_of_the_same_guide():
+    result = run("svi", num_samples=400, num_epochs=1)
+    fresh = result.sample(jax.random.key(7), 400)
+    old, new = (p.samples["logits"]["bias"] for p in (result.posterior, fresh))
+    assert not np.array_equal(old, new)
+    error = np.hypot(old.std(axis=0), new.std(axis=0)) / np.sqrt(400)
+    assert (np.abs(old.mean(axis=0) - new.mean(axis=0)) < 5 * error).all()
+    assert run("sgd").sample is None
+
+
+def test_published_start_has_wide_scales_and_the_default_is_the_network():
+    wide = run("svi", init="published", num_epochs=1, num_samples=200, learning_rate=1e-9)
+    narrow = run("svi", num_epochs=1, num_samples=200, learning_rate=1e-9)
+    # Scales are softplus(N(0, 1)): their mean is near 0.8; the default is 0.01.
+    assert (
+        0.5 < np.mean([w.std(axis=0).mean() for w in jax.tree.leaves(wide.posterior.samples)]) < 1.2
+    )
+    for leaf in jax.tree.leaves(narrow.posterior.samples):
+        np.testing.assert_allclose(leaf.std(axis=0), 0.01, rtol=0.3)
+
+
+def test_ensemble_members_do_not_depend_on_how_many_are_trained_at_once():
+    together = run("sgd", num_members=3, member_chunk=3).posterior.samples
+    in_turn = run("sgd", num_members=3, member_chunk=2).posterior.samples
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together, in_turn
+    )
+
+
+@pytest.mark.parametrize(("num_data", "batch"), [(10, 5), (10, 4), (3, 8), (1, 1)])
+def test_minibatches_see_every_example(num_data, batch):
+    indices = minibatches.shuffle(jax.random.key(0), num_data, batch)
+    assert indices.shape == (-(-num_data // min(batch, num_data)), min(batch, num_data))
+    assert set(np.ravel(indices).tolist()) == set(range(num_data))
+    for row in np.asarray(indices):
+        assert len(set(row.tolist())) == len(row)
