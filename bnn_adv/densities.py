@@ -3,9 +3,10 @@ r"""The posterior's log density: Gaussian prior, likelihood, and their sum.
     log p(w | D) = [ sum_j log N(w_j; 0, sigma_j^2)
                      + (N / B) sum_{i in batch} log p(y_i | f(x_i, w)) ] / T
 
-up to a constant, with ``p(y | f) = softmax(f)_y`` (categorical, the default) or ``N(y; f, 1)``. With B = N it is the full-data posterior; a uniform minibatch gives an unbiased
-estimate. T = 1 is the Bayesian posterior. Data are arguments, never closed over: a closed-over
-array becomes a constant of the compiled program (hundreds of MB for MNIST).
+up to a constant, with ``p(y | f) = softmax(f)_y`` (categorical, the default) or ``N(y; f, 1)``.
+With B = N it is the full-data posterior; a uniform minibatch gives an unbiased estimate. T = 1 is
+the Bayesian posterior. Data are arguments, never closed over: a closed-over array becomes a
+constant of the compiled program (hundreds of MB for MNIST).
 """
 
 from __future__ import annotations
@@ -69,6 +70,19 @@ def prior_scales(params: Params, prior: Prior, *, temperature: float = 1.0) -> P
         return prior.scale * math.sqrt(temperature) / width
 
     return jax.tree.map(leaf_scale, params)
+
+
+def sample_prior(
+    rng_key: jax.Array, template: Params, prior: Prior, *, temperature: float = 1.0
+) -> Params:
+    """Draw parameters of the shapes of ``template`` from the (tempered) prior."""
+    leaves, structure = jax.tree.flatten(template)
+    scales = jax.tree.leaves(prior_scales(template, prior, temperature=temperature))
+    draws = [
+        scale * jax.random.normal(jax.random.fold_in(rng_key, index), leaf.shape, leaf.dtype)
+        for index, (leaf, scale) in enumerate(zip(leaves, scales, strict=True))
+    ]
+    return jax.tree.unflatten(structure, draws)
 
 
 def log_prior(params: Params, prior: Prior) -> jax.Array:

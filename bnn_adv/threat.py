@@ -6,7 +6,7 @@ Every threat model answers the same five questions; an attack never looks inside
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +149,7 @@ class L2:
         return jnp.clip(clean + moved, self.lower, self.upper).reshape(x_clean.shape)
 
 
-THREATS = {"linf": LInf, "l2": L2}
+THREATS: dict[str, Any] = {"linf": LInf, "l2": L2}
 
 
 def _largest_scale(direction: jax.Array, room: jax.Array, epsilon: jax.Array | float) -> jax.Array:

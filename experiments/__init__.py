@@ -1,1 +1,1 @@
-"""Thin entry points: flags become a frozen config, the library is called, a run directory filled."""
+"""Thin entry points: flags, a frozen config, a library call, a run directory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -17,7 +18,7 @@ from bnn_adv.protocols import get_protocol
 from bnn_adv.report import Example
 from bnn_adv.threat import THREATS
 from experiments.evaluate_config import EvaluateConfig
-from experiments.progress import progress
+from experiments.progress import Report, progress
 from experiments.run_directory import RunDirectory
 from experiments.training import Trained, model_key
 
@@ -79,7 +80,7 @@ def attack_model(
                 y,
                 threat=threat,
                 settings=settings,
-                progress=lambda _, done, total, report=report: report(done, total),
+                progress=functools.partial(_report_steps, report),
             )
         row["protocols"][name] = result.to_dict()
         if fresh is not None:
@@ -127,6 +128,10 @@ def _log_probs(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.nd
             batch_size=settings.batch_size,
         )
     )
+
+
+def _report_steps(report: Report, attack: str, done: int, total: int) -> None:
+    report(done, total, label=attack)
 
 
 def _scalars(record: dict[str, Any]) -> dict[str, float]:

@@ -24,7 +24,7 @@ def define_flags(config_class: type) -> None:
     """Define one absl flag for every field of a config class, and ``--preset``."""
     for field in dataclasses.fields(config_class):
         help_text, choices = field.metadata["help"], field.metadata["choices"]
-        default = field.default
+        default: Any = field.default
         if isinstance(default, bool):
             flags.DEFINE_boolean(field.name, default, help_text)
         elif isinstance(default, int):
@@ -37,7 +37,6 @@ def define_flags(config_class: type) -> None:
             flags.DEFINE_enum(field.name, default, list(choices), help_text)
         else:
             flags.DEFINE_string(field.name, default, help_text)
-        flags.declare_key_flag(field.name)
 
 
 def config_from_flags(config_class: type, presets: dict[str, dict[str, Any]]) -> Any:

@@ -21,6 +21,7 @@ from bnn_adv import files
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.protocols import get_protocol
 from bnn_adv.report import Example, format_table, write_report
+from experiments import config as config_flags
 from experiments.attacking import attack_or_load, describe_examples
 from experiments.config import config_from_flags, define_flags, to_json
 from experiments.evaluate_config import EvaluateConfig, validate
@@ -32,8 +33,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("preset", "", f"Named settings: {', '.join(PRESETS)}.")
 flags.DEFINE_string("workdir", "runs/evaluate", "Run directory; made, resumed or reprinted.")
 define_flags(EvaluateConfig)
-for _flag in ("preset", "workdir"):
-    flags.declare_key_flag(_flag)
+# --help shows the flags of the main module; these were defined on its behalf.
+flags.adopt_module_key_flags(config_flags)
 
 
 def main(argv: list[str]) -> None:

@@ -72,11 +72,16 @@ class EvaluateConfig:
     hmc_thinning: int = setting(1, "Keep every so many-th transition.")
     hmc_num_chains: int = setting(2, "Chains, side by side.")
     hmc_step_size: float = setting(0.005, "First leapfrog step size (the only one if not adapted).")
-    hmc_num_integration_steps: int = setting(10, "Leapfrog steps a transition.")
+    hmc_num_integration_steps: int = setting(60, "Leapfrog steps a transition.")
     hmc_adapt: str = setting(
-        "window",
+        "step_size",
         "Adapt step size and mass matrix, the step size, or nothing.",
         choices=("window", "step_size", "none"),
+    )
+    hmc_init: str = setting(
+        "prior",
+        "Start of the chains: draws of the prior, or of the network's initialiser.",
+        choices=("prior", "network"),
     )
     prior_scale: float = setting(1.0, "Standard deviation of the Gaussian prior.")
     prior_kind: str = setting(

@@ -16,8 +16,15 @@ _SECONDS_BETWEEN_LINES = 15.0
 class Report(Protocol):
     """Say how progress is reported."""
 
-    def __call__(self, done: int, total: int, metrics: dict[str, float] | None = None) -> None:
-        """Report that ``done`` of ``total`` units are done."""
+    def __call__(
+        self,
+        done: int,
+        total: int,
+        metrics: dict[str, float] | None = None,
+        *,
+        label: str = "",
+    ) -> None:
+        """Report that ``done`` of ``total`` units of the (sub-)task ``label`` are done."""
 
 
 @contextmanager
@@ -36,10 +43,17 @@ def progress(label: str, unit: str) -> Iterator[Report]:
 
 
 @contextmanager
-def _bar(label: str, unit: str) -> Iterator[Report]:
-    bar = tqdm(desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True)
+def _bar(task: str, unit: str) -> Iterator[Report]:
+    bar = tqdm(desc=task, unit=f" {unit}", leave=False, dynamic_ncols=True)
 
-    def report(done: int, total: int, metrics: dict[str, float] | None = None) -> None:
+    def report(
+        done: int, total: int, metrics: dict[str, float] | None = None, *, label: str = ""
+    ) -> None:
+        description = f"{task} {label}".rstrip()
+        if f"{description}: " != bar.desc:
+            # A new sub-task: its time left is its own.
+            bar.reset(total)
+            bar.set_description(description, refresh=False)
         bar.total = total
         bar.n = done
         if metrics:
@@ -53,19 +67,24 @@ def _bar(label: str, unit: str) -> Iterator[Report]:
 
 
 @contextmanager
-def _lines(label: str, unit: str) -> Iterator[Report]:
+def _lines(task: str, unit: str) -> Iterator[Report]:
     started = last = time.monotonic()
+    current = ""
 
-    def report(done: int, total: int, metrics: dict[str, float] | None = None) -> None:
-        nonlocal last
+    def report(
+        done: int, total: int, metrics: dict[str, float] | None = None, *, label: str = ""
+    ) -> None:
+        nonlocal started, last, current
         now = time.monotonic()
+        if label != current:
+            started, current = last, label
         if now - last < _SECONDS_BETWEEN_LINES or not done:
             return
         last = now
         left = (now - started) * (total - done) / done
         numbers = "".join(f", {key} {value:.4g}" for key, value in (metrics or {}).items())
         print(
-            f"{label}: {done} of {total} {unit}{numbers}, {left:.0f} s left",
+            f"{task} {label}".rstrip() + f": {done} of {total} {unit}{numbers}, {left:.0f} s left",
             file=sys.stderr,
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""A run directory: what was asked, on what machine, what came out; resumable, never half-written."""
+"""A run directory: what was asked, where it ran, what came out; resumable."""
 
 from __future__ import annotations
 

@@ -90,6 +90,7 @@ def method_config(config: EvaluateConfig, model: str) -> tuple[str, Any]:
         step_size=config.hmc_step_size,
         num_integration_steps=config.hmc_num_integration_steps,
         adapt=config.hmc_adapt,  # type: ignore[arg-type]
+        init=config.hmc_init,  # type: ignore[arg-type]
         prior=prior,
         temperature=config.temperature,
     )

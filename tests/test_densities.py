@@ -87,5 +87,5 @@ def test_bad_priors_are_refused(arguments, message):
 
 
 def test_unknown_likelihood_lists_the_known():
-    with pytest.raises(ValueError, match="poisson.*categorical, gaussian"):
+    with pytest.raises(ValueError, match=r"poisson.*categorical, gaussian"):
         densities.check_likelihood("poisson")

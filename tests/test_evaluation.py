@@ -122,5 +122,5 @@ def test_the_protocols_are_those_of_the_paper():
     strong = get_protocol("strong")
     assert strong.restarts == 5
     assert all(entry.attack.num_steps == 100 for entry in strong.entries)
-    with pytest.raises(ValueError, match="'weak'.*published, corrected, strong"):
+    with pytest.raises(ValueError, match=r"'weak'.*published, corrected, strong"):
         get_protocol("weak")

@@ -106,6 +106,10 @@ def test_equal_networks_share_one_function():
 )
 def test_unknown_names_list_the_known(options, message):
     arguments = {"architecture": "fc", "hidden": 4, "activation": "relu", **options}
-    with pytest.raises(ValueError, match=message):
+
+    def build_and_init():
         network = networks.build_network(arguments.pop("architecture"), num_classes=3, **arguments)
         networks.init_params(jax.random.key(0), network, (28, 28, 1))
+
+    with pytest.raises(ValueError, match=message):
+        build_and_init()

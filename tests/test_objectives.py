@@ -11,7 +11,6 @@ from bnn_adv import objectives
 from bnn_adv.objectives import OBJECTIVES, value_and_gradient
 from bnn_adv.posterior import Posterior
 
-
 evaluate = jax.jit(value_and_gradient, static_argnums=0, static_argnames="sample_chunk")
 
 
@@ -170,5 +169,5 @@ def test_chunk_larger_than_draws_is_refused(posterior, batch):
 
 
 def test_unknown_objective_lists_the_known():
-    with pytest.raises(ValueError, match="'loss'.*expected_loss"):
+    with pytest.raises(ValueError, match=r"'loss'.*expected_loss"):
         objectives.get_objective("loss")

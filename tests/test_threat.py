@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import optimize
 
-from bnn_adv.threat import THREATS, L2, LInf
+from bnn_adv.threat import L2, THREATS, LInf
 
 # Few shapes: each compiles anew.
 SHAPES = st.sampled_from([(1, 1), (3, 4), (2, 3, 2, 1)])

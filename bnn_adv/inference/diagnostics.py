@@ -47,6 +47,9 @@ def summarise_chains(
         "num_distinct_draws": distinct,
         "log_density": np.asarray(info.logdensity, np.float64).mean(axis=(1, 2)).tolist(),
     }
+    trace = np.asarray(info.logdensity, np.float64)[:, -1].T
+    if trace.shape[1] >= 4 and trace.std() > 0:
+        summary["log_density_rhat"] = float(split_gelman_rubin(trace))
     if held_out is not None:
         summary |= _mixing(posterior, num_chains, held_out)
     summary["warnings"] = _warnings(summary, posterior.num_samples)
@@ -94,11 +97,17 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
         found.append("Nothing was accepted: the chain did not move. Lower the step size.")
     if summary["num_distinct_draws"] < num_draws:
         found.append(
-            f"Only {summary['num_distinct_draws']} of {num_draws} draws are distinct: "
-            "the posterior is narrower than its number of draws says."
+            f"Only {summary['num_distinct_draws']} of {num_draws} draws are distinct "
+            "(a rejected transition repeats its draw)."
         )
     if summary["num_divergent"]:
         found.append(f"{summary['num_divergent']} transitions diverged.")
+    if summary.get("log_density_rhat", 0.0) > RHAT_LIMIT:
+        found.append(
+            f"The log density has not settled (split R-hat {summary['log_density_rhat']:.2f}, "
+            f"should be below {RHAT_LIMIT}): the chain is still on its way. Warm up longer, or "
+            "lengthen its trajectories."
+        )
     if summary.get("median_rhat", 0.0) > RHAT_LIMIT:
         found.append(
             f"Chains have not mixed: split R-hat of held-out predictions has median "

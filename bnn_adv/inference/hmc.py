@@ -18,7 +18,7 @@ from blackjax.mcmc import hmc as blackjax_hmc
 from blackjax.mcmc import metrics, nuts
 from flax import linen as nn
 
-from bnn_adv.densities import Data, Prior, check_likelihood, logdensity_fn
+from bnn_adv.densities import Data, Prior, check_likelihood, logdensity_fn, sample_prior
 from bnn_adv.inference import adaptation
 from bnn_adv.inference.base import (
     InferenceResult,
@@ -49,6 +49,8 @@ class Config:
       max_num_doublings: Largest tree depth (NUTS).
       adapt: ``"window"`` (step size and diagonal mass matrix), ``"step_size"``, or ``"none"``.
       target_acceptance_rate: What the step size aims at, in (0, 1).
+      init: Start chains at draws of the ``"prior"``, or of the ``"network"``'s initialiser. The
+        latter's weights are far smaller than a N(0, 1) posterior's: chains drift outward for long.
       prior: The prior.
       likelihood: A name in ``densities.LIKELIHOODS``.
       temperature: Target ``p(w | D)^(1 / T)``.
@@ -64,6 +66,7 @@ class Config:
     max_num_doublings: int = 10
     adapt: Literal["window", "step_size", "none"] = "window"
     target_acceptance_rate: float = 0.8
+    init: Literal["prior", "network"] = "prior"
     prior: Prior = Prior()
     likelihood: str = "categorical"
     temperature: float = 1.0
@@ -99,10 +102,13 @@ class Info(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("network", "config"))
 def init(rng_key: jax.Array, network: nn.Module, data: Data, config: Config) -> State:
-    """Start every chain at an own draw from the network's initialiser."""
+    """Start every chain at its own draw of the prior or of the network's initialiser."""
 
     def one_chain(index: jax.Array) -> State:
-        position = init_params(jax.random.fold_in(rng_key, index), network, data.x.shape[1:])
+        key = jax.random.fold_in(rng_key, index)
+        position = init_params(key, network, data.x.shape[1:])
+        if config.init == "prior":
+            position = sample_prior(key, position, config.prior, temperature=config.temperature)
         density = _logdensity(network, data, config)
         start = adaptation.init(
             count_params(position), config.step_size, config.target_acceptance_rate
@@ -313,7 +319,11 @@ def _check(config: Config) -> None:
     for name in ("step_size", "temperature"):
         if not getattr(config, name) > 0:
             raise ValueError(f"{name} must be positive, got {getattr(config, name)}.")
-    for name, known in (("algorithm", ("hmc", "nuts")), ("adapt", ("window", "step_size", "none"))):
+    for name, known in (
+        ("algorithm", ("hmc", "nuts")),
+        ("adapt", ("window", "step_size", "none")),
+        ("init", ("prior", "network")),
+    ):
         if getattr(config, name) not in known:
             raise ValueError(
                 f"Unknown {name} {getattr(config, name)!r}. Known: {', '.join(known)}."

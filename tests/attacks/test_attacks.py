@@ -13,7 +13,7 @@ from bnn_adv.attacks import ATTACKS, run_attack
 from bnn_adv.attacks.base import Attack, Loss
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.threat import THREATS, L2, LInf
+from bnn_adv.threat import L2, THREATS, LInf
 
 NAMES = pytest.mark.parametrize("name", ATTACKS)
 

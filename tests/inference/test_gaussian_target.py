@@ -41,46 +41,59 @@ def assert_within_five_standard_errors(draws, chains=1):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "adapt"),
-    [("hmc", "window"), ("hmc", "step_size"), ("hmc", "none"), ("nuts", "window")],
+    ("algorithm", "options"),
+    [
+        ("hmc", {"adapt": "window", "num_integration_steps": 3, "target_acceptance_rate": 0.9}),
+        ("hmc", {"adapt": "step_size", "num_integration_steps": 2, "target_acceptance_rate": 0.95}),
+        ("hmc", {"adapt": "none", "num_integration_steps": 7, "step_size": 0.04}),
+        ("nuts", {"adapt": "window"}),
+    ],
 )
-def test_chains_recover_mean_and_covariance(algorithm, adapt):
+def test_chains_recover_mean_and_covariance(algorithm, options):
+    """Trajectories are kept clear of the half period, where HMC's draws alternate."""
     config = hmc.Config(
         algorithm=algorithm,
-        adapt=adapt,
         num_samples=1000,
         num_warmup=300,
         num_chains=2,
-        step_size=0.15 if adapt == "none" else 0.05,
-        num_integration_steps=7,
         prior=Prior(SCALE),
         likelihood="gaussian",
+        **{"step_size": 0.05, **options},
     )
     result = hmc.run(jax.random.key(1), NETWORK, DATA, config)
     assert_within_five_standard_errors(flatten(result.posterior), chains=2)
     assert result.diagnostics["num_divergent"] == 0
-    assert 0.5 < result.diagnostics["acceptance_rate"] <= 1
-    if adapt != "none":
-        assert abs(result.diagnostics["acceptance_rate"] - 0.8) < 0.15
+    if config.adapt != "none":
+        reached, target = result.diagnostics["acceptance_rate"], config.target_acceptance_rate
+        assert abs(reached - target) < 0.12
 
 
 def test_low_rank_guide_recovers_mean_and_covariance():
+    """Of two nearly collinear inputs, whose weights a factorised guide cannot describe."""
+    x = X @ np.array([[1.0, 0.9], [0.0, 0.3]], np.float32)
+    design = np.concatenate([x, np.ones((40, 1))], axis=1).astype(np.float64)
+    covariance = np.linalg.inv(design.T @ design + np.eye(3) / SCALE**2)
+    mean = covariance @ design.T @ Y[:, 0]
+    assert covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]) < -0.8
     config = svi.Config(
-        num_epochs=1500,
-        learning_rate=0.01,
+        num_epochs=4000,
+        learning_rate=0.005,
         minibatch_size=40,
         guide="low_rank",
-        rank=3,
+        rank=2,
         num_samples=4000,
         init_scale=0.1,
         prior=Prior(SCALE),
         likelihood="gaussian",
     )
-    draws = flatten(svi.run(jax.random.key(0), NETWORK, DATA, config).posterior)
-    # A stochastic optimum, not draws of the target: within 15 % of a standard deviation.
-    spread = np.sqrt(np.diag(COVARIANCE))
-    assert (np.abs(draws.mean(axis=0) - MEAN) < 0.15 * spread).all()
-    np.testing.assert_allclose(np.cov(draws.T), COVARIANCE, atol=0.2 * spread.max() ** 2)
+    data = Data(jnp.asarray(x), DATA.y)
+    draws = flatten(svi.run(jax.random.key(0), NETWORK, data, config).posterior)
+    # A stochastic optimum, not draws of the target: within a share of a standard deviation.
+    spread = np.sqrt(np.diag(covariance))
+    assert (np.abs(draws.mean(axis=0) - mean) < 0.25 * spread).all()
+    np.testing.assert_allclose(
+        np.cov(draws.T) / np.outer(spread, spread), covariance / np.outer(spread, spread), atol=0.25
+    )
 
 
 @pytest.mark.parametrize("minibatch_size", [40, 10])

@@ -1,0 +1,38 @@
+"""The command line as a user meets it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def call(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.evaluate", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        check=False,
+    )
+
+
+def test_help_shows_this_projects_flags_with_defaults():
+    result = call("--help")
+    text = result.stdout
+    for flag in ("--preset", "--workdir", "--epsilon", "--vi_kl_weight", "--sample_chunk"):
+        assert flag in text
+    assert "default: '0.2'" in text
+    # Flags of libraries belong to --helpfull.
+    for other in ("tensorflow", "pdb", "verbosity", "jax_"):
+        assert other not in text.split("Try --helpfull")[0].lower().replace("jax_platforms", "")
+
+
+def test_a_wrong_flag_ends_with_a_message_and_no_traceback(tmp_path):
+    result = call("--preset=table9", f"--workdir={tmp_path}/run")
+    assert result.returncode == 1
+    assert "Known: digits, table2_mnist" in result.stderr
+    assert "Traceback" not in result.stderr

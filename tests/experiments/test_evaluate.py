@@ -1,0 +1,245 @@
+"""The entry point, run for real on tiny data."""
+
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from bnn_adv import files
+from bnn_adv.threat import LInf
+from experiments import evaluate
+from experiments.presets import PRESETS
+
+TINY = {
+    "dataset": "digits",
+    "num_train": 200,
+    "num_test": 12,
+    "hidden": 8,
+    "sgd_epochs": 3,
+    "sgd_learning_rate": 0.01,
+    "ensemble_size": 2,
+    "vi_epochs": 3,
+    "vi_num_samples": 3,
+    "hmc_num_samples": 4,
+    "hmc_num_warmup": 4,
+    "hmc_num_chains": 1,
+    "hmc_num_integration_steps": 3,
+    "epsilon": 0.15,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed_flags():
+    if not evaluate.FLAGS.is_parsed():
+        evaluate.FLAGS(["test"])
+
+
+def run(workdir, **flags):
+    """Run main with flags as if they were on the command line."""
+    given = {name: (",".join(v) if isinstance(v, tuple) else v) for name, v in flags.items()}
+    arguments = [f"--{name}={value}" for name, value in {**TINY, **given}.items()]
+    with flagsaver.flagsaver():
+        evaluate.FLAGS.unparse_flags()
+        evaluate.FLAGS(["evaluate", f"--workdir={workdir}", *arguments])
+        evaluate.main(["evaluate"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    run(folder)
+    return folder
+
+
+def test_fills_the_run_directory(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "adversarial.npz",
+        "command.txt",
+        "config.json",
+        "diagnostics.json",
+        "environment.json",
+        "figures",
+        "metrics.jsonl",
+        "posterior",
+        "report.html",
+        "results.json",
+    }
+    assert {path.suffix for path in (finished / "figures").iterdir()} == {".png"}
+    for line in (finished / "metrics.jsonl").read_text().splitlines():
+        assert "time" in json.loads(line)
+
+
+def test_results_have_the_promised_schema(finished):
+    results = json.loads((finished / "results.json").read_text())
+    assert results["schema_version"] == 1
+    assert results["experiment"] == "evaluate"
+    assert (results["num_train"], results["num_test"], results["epsilon"]) == (200, 12, 0.15)
+    assert [row["model"] for row in results["rows"]] == ["deterministic", "ensemble", "vi", "hmc"]
+    for row, draws in zip(results["rows"], (1, 2, 3, 4), strict=True):
+        assert row["num_samples"] == draws
+        assert set(row["protocols"]) == {"published", "corrected", "strong"}
+        for name in ("published", "corrected"):
+            assert {"fgsm", "pgd"} <= set(row["protocols"][name])
+        assert "worst" in row["protocols"]["strong"]
+        for protocol in row["protocols"].values():
+            shares = [value for key, value in protocol.items() if key != "intervals"]
+            assert all(0 <= share <= 1 for share in shares)
+            assert {"softmax_robustness", "zero_gradient_share"} <= set(protocol)
+        assert (row["fresh"] is not None) == (row["model"] == "vi")
+        assert row["seconds"]["training"] > 0
+
+
+def test_saved_adversarial_images_are_what_the_results_say(finished):
+    results = json.loads((finished / "results.json").read_text())
+    saved = files.read_arrays(finished / "adversarial.npz")
+    for row in results["rows"]:
+        for name, protocol in row["protocols"].items():
+            attacks = ("worst",) if name == "strong" else ("fgsm", "pgd")
+            for attack in attacks:
+                images = saved[f"{row['model']}/{name}/{attack}"]
+                success = saved[f"{row['model']}/{name}/{attack}/success"]
+                assert protocol[attack] == pytest.approx(1 - success.mean())
+                assert float(LInf(0.15).distance(images, saved["x"]).max()) <= 0.15 + 1e-6
+                assert images.min() >= 0
+                assert images.max() <= 1
+
+
+def test_a_finished_run_is_reprinted_and_not_run_again(finished, capsys):
+    before = (finished / "metrics.jsonl").read_text()
+    run(finished)
+    assert "finished run" in capsys.readouterr().out
+    assert (finished / "metrics.jsonl").read_text() == before
+
+
+def test_an_interrupted_run_continues_to_the_same_numbers(finished, tmp_path, monkeypatch):
+    copy = tmp_path / "again"
+    attack_or_load = evaluate.attack_or_load
+
+    def interrupted(config, model, *arguments):
+        if model == "vi":
+            raise OSError("pulled plug")
+        return attack_or_load(config, model, *arguments)
+
+    monkeypatch.setattr(evaluate, "attack_or_load", interrupted)
+    with pytest.raises(SystemExit):
+        run(copy)
+    assert not (copy / "results.json").exists()
+    monkeypatch.undo()
+    first = (copy / "posterior" / "ensemble.npz").stat().st_mtime_ns
+    run(copy)
+    assert (copy / "posterior" / "ensemble.npz").stat().st_mtime_ns == first
+    old, new = (json.loads((f / "results.json").read_text())["rows"] for f in (finished, copy))
+    for a, b in zip(old, new, strict=True):
+        assert a["protocols"] == b["protocols"]
+        assert a["fresh"] == b["fresh"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"dataset": "cifar"}, "Unknown --dataset: cifar. Known: digits"),
+        ({"models": "vi,gp"}, "Unknown --models: gp. Known: deterministic"),
+        ({"protocol": "weak"}, "Unknown protocol 'weak'. Known: published"),
+        ({"preset": "table9"}, "Unknown preset 'table9'. Known: digits"),
+        ({"activation": "gelu"}, "Unknown activation 'gelu'. Known: relu"),
+        ({"architecture": "vit"}, "Unknown architecture 'vit'. Known: fc"),
+        ({"norm": "l7"}, "Unknown --norm: l7"),
+        ({"epsilon": -0.1}, "--epsilon must be at least 0, got -0.1"),
+        ({"vi_num_samples": 0}, "--vi_num_samples must be at least 1, got 0"),
+        ({"sample_chunk": 5}, "--sample_chunk=5 is larger than the number of draws"),
+        ({"sgd_learning_rate": -1}, "--sgd_learning_rate must be positive"),
+        ({"num_test": 361}, "361"),
+        ({"dataset": "mnist", "data_dir": "/nowhere"}, "nowhere"),
+    ],
+)
+def test_errors_say_what_is_allowed_and_leave_nothing(flags, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        run(tmp_path / "run", **flags)
+    assert exit_info.value.code == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_runs_folder_is_refused(finished, capsys):
+    with pytest.raises(SystemExit):
+        run(finished, epsilon=0.1)
+    assert "epsilon is 0.15 there, 0.1 here" in capsys.readouterr().err
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("chapter 1")
+    with pytest.raises(SystemExit):
+        run(tmp_path)
+    assert "holds no run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_workdir_that_cannot_be_made_is_an_error(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "file" / "run")
+    assert "file" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", models="deterministic", sgd_learning_rate=1e30)
+    assert "not finite at epoch" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert not list((tmp_path / "run").glob("posterior/*"))
+
+
+def test_half_moons_and_a_full_disk(tmp_path, monkeypatch, capsys):
+    """Points instead of images; then the disk fills up when the results are written."""
+    flags = {"dataset": "half_moons", "models": "deterministic", "protocol": "corrected"}
+    run(tmp_path / "points", **flags)
+    saved = files.read_arrays(tmp_path / "points" / "adversarial.npz")
+    assert saved["deterministic/corrected/pgd"].shape == (12, 2)
+    shutil.rmtree(tmp_path / "points")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "points", **flags)
+    assert "No space left" in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in {".tmp", ".npz"}]
+
+
+def test_presets_hold_the_papers_settings():
+    mnist, fashion = PRESETS["table2_mnist"], PRESETS["table2_fashion_mnist"]
+    assert (mnist["architecture"], mnist["hidden"], mnist["activation"]) == (
+        "conv",
+        512,
+        "leaky_relu",
+    )
+    assert (mnist["vi_epochs"], mnist["vi_learning_rate"], mnist["epsilon"]) == (5, 0.01, 0.3)
+    assert (fashion["hidden"], fashion["vi_epochs"], fashion["vi_learning_rate"]) == (
+        1024,
+        10,
+        0.001,
+    )
+    assert mnist["vi_kl_weight"] == mnist["vi_init"] == "published"
+
+
+def test_published_protocol_alone_brings_its_training_switches():
+    training = importlib.import_module("experiments.training")
+    config_module = importlib.import_module("experiments.evaluate_config")
+    both = config_module.EvaluateConfig()
+    alone = config_module.EvaluateConfig(protocol=("published",))
+    for config, expected in ((both, ("corrected", "network")), (alone, ("published", "published"))):
+        _, settings = training.method_config(config, "vi")
+        assert (settings.kl_weight, settings.init) == expected
+
+
+def test_runs_repeat_bit_for_bit(finished, tmp_path):
+    flags = {"models": "vi", "protocol": "corrected"}
+    run(tmp_path / "a", **flags)
+    saved = files.read_arrays(tmp_path / "a" / "adversarial.npz")
+    before = files.read_arrays(finished / "adversarial.npz")
+    np.testing.assert_array_equal(saved["vi/corrected/pgd"], before["vi/corrected/pgd"])
