@@ -1,5 +1,18 @@
 """Train Bayesian neural networks, attack them in expectation, report honestly how robust."""
 
+from bnn_adv.evaluation import evaluate_fresh, run_protocol
 from bnn_adv.posterior import Posterior
+from bnn_adv.protocols import PROTOCOLS, get_protocol
+from bnn_adv.threat import L2, LInf
 
-__all__ = ["Posterior"]
+__version__ = "0.1.0"
+
+__all__ = [
+    "L2",
+    "PROTOCOLS",
+    "LInf",
+    "Posterior",
+    "evaluate_fresh",
+    "get_protocol",
+    "run_protocol",
+]
