@@ -123,7 +123,9 @@ def _second_softmax(reduced: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _spread(logits: jax.Array) -> jax.Array:
-    return jnp.std(logits, axis=-1) + jnp.finfo(logits.dtype).tiny
+    spread = jnp.std(logits, axis=-1)
+    # A draw whose logits are all equal says nothing, at any scale.
+    return jnp.where(spread > 0, spread, 1.0)
 
 
 _ALL = (

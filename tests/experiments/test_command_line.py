@@ -34,5 +34,5 @@ def test_help_shows_this_projects_flags_with_defaults():
 def test_a_wrong_flag_ends_with_a_message_and_no_traceback(tmp_path):
     result = call("--preset=table9", f"--workdir={tmp_path}/run")
     assert result.returncode == 1
-    assert "Known: digits, table2_mnist" in result.stderr
+    assert "Known: digits, table2_mnist, table3_mnist" in result.stderr
     assert "Traceback" not in result.stderr

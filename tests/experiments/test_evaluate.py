@@ -211,6 +211,12 @@ def test_half_moons_and_a_full_disk(tmp_path, monkeypatch, capsys):
     assert not [path for path in tmp_path.rglob("*") if path.suffix in {".tmp", ".npz"}]
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid(name):
+    config_module = importlib.import_module("experiments.evaluate_config")
+    config_module.validate(config_module.EvaluateConfig(**PRESETS[name]))
+
+
 def test_presets_hold_the_papers_settings():
     mnist, fashion = PRESETS["table2_mnist"], PRESETS["table2_fashion_mnist"]
     assert (mnist["architecture"], mnist["hidden"], mnist["activation"]) == (
@@ -224,6 +230,13 @@ def test_presets_hold_the_papers_settings():
         10,
         0.001,
     )
+    hmc, other = PRESETS["table3_mnist"], PRESETS["table3_fashion_mnist"]
+    assert (hmc["hidden"], hmc["hmc_num_samples"], hmc["hmc_num_integration_steps"]) == (
+        1024,
+        500,
+        10,
+    )
+    assert (hmc["hmc_step_size"], other["hmc_step_size"]) == (0.002, 0.001)
     assert mnist["vi_kl_weight"] == mnist["vi_init"] == "published"
 
 
