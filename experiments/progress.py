@@ -11,6 +11,7 @@ from typing import Protocol
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_BETWEEN_BARS = 0.1
 
 
 class Report(Protocol):
@@ -45,20 +46,25 @@ def progress(label: str, unit: str) -> Iterator[Report]:
 @contextmanager
 def _bar(task: str, unit: str) -> Iterator[Report]:
     bar = tqdm(desc=task, unit=f" {unit}", leave=False, dynamic_ncols=True)
+    current, shown = "", 0.0
 
     def report(
         done: int, total: int, metrics: dict[str, float] | None = None, *, label: str = ""
     ) -> None:
-        description = f"{task} {label}".rstrip()
-        if f"{description}: " != bar.desc:
+        nonlocal current, shown
+        if label != current:
             # A new sub-task: its time left is its own.
+            current = label
             bar.reset(total)
-            bar.set_description(description, refresh=False)
+            bar.set_description(f"{task} {label}", refresh=False)
         bar.total = total
         bar.n = done
         if metrics:
             bar.set_postfix({key: f"{value:.4g}" for key, value in metrics.items()}, refresh=False)
-        bar.refresh()
+        now = time.monotonic()
+        if now - shown > _SECONDS_BETWEEN_BARS or done == total:
+            shown = now
+            bar.refresh()
 
     try:
         yield report
