@@ -20,8 +20,7 @@ StepCallback = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
 
 _STEPS_PER_CALL = 10
-"""Steps between two looks from the host. A batch whose images are all fooled still takes the rest
-of these, which moves its images away from the boundary and so helps against fresh draws."""
+"""Steps between two looks from the host, for progress and for ``stop_on_success``."""
 
 _SMALLEST_BATCH = 8
 
