@@ -1,5 +1,6 @@
 # make demo             train four models on the embedded digits, attack them, write a report
 # make test             install what tests need and run them
+# make bench            measure gradients, attacks and training here (minutes, on an idle machine)
 # make lint             ruff and mypy
 # make lock             resolve the dependencies anew (needs uv)
 # Another interpreter:  make test PYTHON=python3.12 (its own virtual environment)
@@ -11,7 +12,7 @@ VENV ?= $(if $(filter $(TAG),$(DEFAULT_TAG)),.venv,.venv-py$(TAG))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint lock install clean
+.PHONY: demo bench test lint lock install clean
 
 # The lock holds exact versions and hashes: every fresh install is the same.
 $(STAMP): requirements.lock pyproject.toml
@@ -24,6 +25,9 @@ install: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.evaluate --preset=digits --workdir=runs/demo
+
+bench: $(STAMP)
+	$(BIN)/python -m experiments.benchmark --workdir=runs/benchmark
 
 test: $(STAMP)
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from bnn_adv import masking, metrics
+from bnn_adv import masking, metrics, parallel
 from bnn_adv.attacks import run_attack
+from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.protocols import Entry, Protocol
@@ -26,10 +28,12 @@ class Settings(NamedTuple):
 
     batch_size: Images at once.
     sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
+    mesh: Devices to split the images over; ``shard_posterior`` splits the draws.
     """
 
     batch_size: int = 128
     sample_chunk: int | None = None
+    mesh: Mesh | None = None
 
 
 class ProtocolResult(NamedTuple):
@@ -73,6 +77,7 @@ def run_protocol(
     threat: Threat,
     settings: Settings = Settings(),
     progress: SuiteProgress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> ProtocolResult:
     """Attack every image by every attack of a protocol.
 
@@ -87,16 +92,21 @@ def run_protocol(
       threat: Norm, radius and box.
       settings: Batch and chunk sizes.
       progress: Progress callback.
+      checkpoints: Where to save progress and to continue from it.
 
     Raises:
-      ValueError: Images outside the box, a negative epsilon, or a bad size.
+      ValueError: Images outside the box, a negative epsilon, a bad size, or checkpoints of
+        something else.
     """
     x, y = np.asarray(x), np.asarray(y, np.int32)
     clean = _predict(posterior, x, settings)
-    run = _run_worst_case if protocol.worst_case else _run_each
-    adversarial, accuracies, attack_of = run(
-        rng_key, protocol, posterior, x, y, clean, threat, settings, progress
+    attack = functools.partial(
+        _attack, rng_key, protocol, posterior, x, y, threat, settings, progress, checkpoints
     )
+    run = _run_worst_case if protocol.worst_case else _run_each
+    keeper = checkpoints or NoCheckpoints()
+    with keeper.session(_identify(rng_key, protocol, posterior, x, threat, settings)):
+        adversarial, accuracies, attack_of = run(protocol, attack, posterior, x, y, clean, settings)
     last = _predict(posterior, list(adversarial.values())[-1], settings)
     metric = (
         metrics.published_softmax_robustness
@@ -105,7 +115,14 @@ def run_protocol(
     )
     blind = np.ones(len(x), bool)
     for name in protocol.objectives:
-        blind &= masking.zero_gradients(get_objective(name), posterior, x, y, **settings._asdict())
+        blind &= masking.zero_gradients(
+            get_objective(name),
+            posterior,
+            x,
+            y,
+            batch_size=settings.batch_size,
+            sample_chunk=settings.sample_chunk,
+        )
     return ProtocolResult(
         adversarial, accuracies, metric(clean, last), float(blind.mean()), attack_of
     )
@@ -138,35 +155,30 @@ def intervals(accuracies: dict[str, float], count: int) -> dict[str, list[float]
 
 
 def _run_each(
-    rng_key: jax.Array,
     protocol: Protocol,
+    attack: Callable[[Entry, int, np.ndarray], np.ndarray],
     posterior: Posterior,
     x: np.ndarray,
     y: np.ndarray,
     clean: np.ndarray,
-    threat: Threat,
     settings: Settings,
-    progress: SuiteProgress | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float], None]:
     adversarial, accuracies = {}, {}
-    everything = np.arange(len(x))
     for entry in protocol.entries:
-        images = _attack(rng_key, entry, 0, posterior, x, y, everything, threat, settings, progress)
+        images = attack(entry, 0, np.arange(len(x)))
         adversarial[entry.name] = images
         accuracies[entry.name] = metrics.accuracy(_predict(posterior, images, settings), y)
     return adversarial, accuracies, None
 
 
 def _run_worst_case(
-    rng_key: jax.Array,
     protocol: Protocol,
+    attack: Callable[[Entry, int, np.ndarray], np.ndarray],
     posterior: Posterior,
     x: np.ndarray,
     y: np.ndarray,
     clean: np.ndarray,
-    threat: Threat,
     settings: Settings,
-    progress: SuiteProgress | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:
     worst, log_probs = np.array(x), np.array(clean)
     attack_of = np.full(len(x), "", dtype="U64")
@@ -176,9 +188,7 @@ def _run_worst_case(
         for entry in protocol.entries:
             rows = np.flatnonzero(standing)
             if len(rows):
-                images = _attack(
-                    rng_key, entry, restart, posterior, x, y, rows, threat, settings, progress
-                )
+                images = attack(entry, restart, rows)
                 found = _predict(posterior, images, settings)
                 broken = np.argmax(found, axis=-1) != y[rows]
                 # Of the images that stand, the one that left the label least probable is kept.
@@ -195,15 +205,17 @@ def _run_worst_case(
 
 def _attack(
     rng_key: jax.Array,
-    entry: Entry,
-    restart: int,
+    protocol: Protocol,
     posterior: Posterior,
     x: np.ndarray,
     y: np.ndarray,
-    rows: np.ndarray,
     threat: Threat,
     settings: Settings,
     progress: SuiteProgress | None,
+    checkpoints: Checkpoints | None,
+    entry: Entry,
+    restart: int,
+    rows: np.ndarray,
 ) -> np.ndarray:
     # Keyed by name, so that adding an attack to a protocol does not change the others.
     key = jax.random.fold_in(rng_key, zlib.crc32(f"{entry.name}/{restart}".encode()))
@@ -218,15 +230,33 @@ def _attack(
         threat=threat,
         indices=rows,
         on_steps=None if progress is None else lambda done, total: progress(label, done, total),
+        checkpoints=checkpoints,
+        name=f"{protocol.name}/{entry.name}/{restart}",
         **settings._asdict(),
+    )
+
+
+def _identify(
+    rng_key: jax.Array,
+    protocol: Protocol,
+    posterior: Posterior,
+    x: np.ndarray,
+    threat: Threat,
+    settings: Settings,
+) -> str:
+    """Return what a protocol computes, as text: a checkpoint of anything else is refused."""
+    key = np.asarray(jax.random.key_data(rng_key)).tolist()
+    return (
+        f"protocol {protocol.name}, {threat}, key {key}, {posterior.num_samples} draws, "
+        f"{len(x)} images {zlib.crc32(x.tobytes())}, batch_size {settings.batch_size}"
     )
 
 
 def _predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
     log_probs = predict_log_probs(
         posterior,
-        jnp.asarray(x),
+        parallel.replicate(x, settings.mesh),
         sample_chunk=settings.sample_chunk,
         batch_size=settings.batch_size,
     )
-    return np.asarray(log_probs)
+    return parallel.to_host(log_probs)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import objectives
+from bnn_adv import objectives, parallel
 from bnn_adv.objectives import Objective
 from bnn_adv.posterior import Posterior, check_sample_chunk
 
@@ -39,15 +39,16 @@ def zero_gradients(
     Returns:
       Booleans, [N].
     """
-    chunk = check_sample_chunk(posterior, sample_chunk)
-    x, y = jnp.asarray(x), jnp.asarray(y)
+    x, y = np.asarray(x), np.asarray(y)
     size = min(batch_size, x.shape[0])
+    chunk = check_sample_chunk(posterior, sample_chunk, x[:size])
     # The last batch overlaps the one before it, so that only one shape compiles.
     starts = [min(start, x.shape[0] - size) for start in range(0, x.shape[0], size)]
     result = np.zeros(x.shape[0], bool)
     for start in starts:
         rows = slice(start, start + size)
-        result[rows] = np.asarray(_is_zero(posterior, x[rows], y[rows], objective, chunk))
+        zero = _is_zero(posterior, x[rows], y[rows], objective, chunk)
+        result[rows] = parallel.to_host(zero)
     return result
 
 

@@ -9,16 +9,18 @@ right for every posterior: on saturated ones the gradient of most of them is exa
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from bnn_adv import blocks
 from bnn_adv import threat as threats
 from bnn_adv.networks import Params
-from bnn_adv.posterior import Posterior, check_sample_chunk, combine_logsumexp, combine_sum
-from bnn_adv.posterior import fold_samples as fold
+from bnn_adv.posterior import Posterior, check_sample_chunk, one_draw
+from bnn_adv.streaming import fold_samples, map_samples
 
 Statistic = Callable[[jax.Array, jax.Array], jax.Array]
 Head = Callable[[jax.Array, jax.Array], jax.Array]
@@ -171,9 +173,12 @@ def compute_scales(
     if objective.scale is None:
         return jnp.ones((posterior.num_samples, x.shape[0]), x.dtype)
     scale = objective.scale
-    chunk = check_sample_chunk(posterior, sample_chunk)
-    return jax.lax.map(
-        lambda params: scale(posterior.apply_fn(params, x)), posterior.samples, batch_size=chunk
+    chunk = check_sample_chunk(posterior, sample_chunk, x)
+    return map_samples(
+        lambda params: scale(posterior.apply_fn(params, x)),
+        posterior.samples,
+        chunk=chunk,
+        shards=posterior.shards,
     )
 
 
@@ -190,7 +195,7 @@ def value_and_gradient(
 
     One pass where the head is linear in the mean; else two: forward to reduce, then each draw's
     vector-Jacobian product with the cotangent that all draws share. Matrix products run at the
-    highest precision: tf32 and bf16 gradients are wrong in their third digit.
+    posterior's precision.
 
     Args:
       objective: What the attacker maximises.
@@ -203,12 +208,18 @@ def value_and_gradient(
     Returns:
       Value, gradient and log posterior predictive.
     """
-    chunk = check_sample_chunk(posterior, sample_chunk)
-    with jax.default_matmul_precision("highest"):
+    chunk = check_sample_chunk(posterior, sample_chunk, x)
+    each = blocks.bytes_per_input(posterior.apply_fn, one_draw(posterior), x)
+    with jax.default_matmul_precision(posterior.precision):
         if scales is None:
             scales = compute_scales(objective, posterior, x, sample_chunk=chunk)
-        one_or_two_passes = _one_pass if objective.linear_head else _two_passes
-        return one_or_two_passes(objective, posterior, x, y, scales, chunk)
+        passes = _one_pass if objective.linear_head else _two_passes
+
+        def one_block(rows: tuple[jax.Array, jax.Array, jax.Array]) -> Evaluation:
+            return passes(objective, posterior, *rows[:2], rows[2].T, chunk)
+
+        rows = (x, y, scales.T)
+        return blocks.map_blocks(one_block, rows, blocks.choose_block(each, x.shape[0]))
 
 
 def _scaled_statistic(
@@ -242,15 +253,9 @@ def _one_pass(
             value, threats.unit(gradient) if objective.normalise else gradient, log_probs
         )
 
-    def combine(carry: Evaluation | None, part: Evaluation) -> Evaluation:
-        before = carry or Evaluation(None, None, None)  # type: ignore[arg-type]
-        return Evaluation(
-            combine_sum(before.value, part.value),
-            combine_sum(before.gradient, part.gradient),
-            combine_logsumexp(before.log_probs, part.log_probs),
-        )
-
-    total = fold(one_draw, (posterior.samples, scales), combine, chunk=chunk)
+    how = Evaluation("sum", "sum", "log_sum_exp")  # type: ignore[arg-type]
+    draws = posterior.samples, scales
+    total = fold_samples(one_draw, draws, how, chunk=chunk, shards=posterior.shards)
     size = posterior.num_samples
     return Evaluation(total.value / size, total.gradient / size, total.log_probs - jnp.log(size))
 
@@ -265,18 +270,13 @@ def _two_passes(
 ) -> Evaluation:
     draws, size = (posterior.samples, scales), posterior.num_samples
     is_mean = objective.reduce == "mean"
-    combine_statistic = combine_sum if is_mean else combine_logsumexp
+    fold = functools.partial(fold_samples, chunk=chunk, shards=posterior.shards)
 
     def forward(draw: tuple[Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return _scaled_statistic(objective, posterior, *draw, y)(x)
 
-    def combine(
-        carry: tuple[jax.Array, jax.Array] | None, part: tuple[jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        statistic, log_probs = carry or (None, None)
-        return combine_statistic(statistic, part[0]), combine_logsumexp(log_probs, part[1])
-
-    reduced, log_probs = fold(forward, draws, combine, chunk=chunk)
+    how = ("sum" if is_mean else "log_sum_exp", "log_sum_exp")
+    reduced, log_probs = fold(forward, draws, how)
     reduced = reduced / size if is_mean else reduced - jnp.log(size)
     value, head_vjp = jax.vjp(lambda r: objective.head(r, y), reduced)
     (cotangent,) = head_vjp(jnp.ones_like(value))
@@ -288,5 +288,5 @@ def _two_passes(
         weight = 1.0 if is_mean else jnp.exp(values - reduced)
         return vjp(cotangent * weight / size)[0]
 
-    gradient = fold(backward, draws, combine_sum, chunk=chunk)
+    gradient = fold(backward, draws, "sum")
     return Evaluation(value, gradient, log_probs - jnp.log(size))

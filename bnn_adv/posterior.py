@@ -13,17 +13,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.sharding import Mesh
 
-from bnn_adv import files
+from bnn_adv import blocks, files, parallel
+from bnn_adv.disk import DiskDraws, check_draws, flatten_names
 from bnn_adv.networks import ApplyFn, Params
-
-_CHUNK_PARAMETERS = 2**22
-"""Weights that one chunk of draws may hold by default: 16 MiB, about a CPU's last-level cache."""
+from bnn_adv.streaming import count_draws, fold_samples, map_samples
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["samples"], meta_fields=["apply_fn"]
+    jax.tree_util.register_dataclass,
+    data_fields=["samples"],
+    meta_fields=["apply_fn", "shards", "precision"],
 )
 @dataclasses.dataclass(frozen=True)
 class Posterior:
@@ -33,88 +34,85 @@ class Posterior:
 
     Args:
       apply_fn: Pure function ``(params, x) -> logits``, shapes ``[B, ...] -> [B, classes]``.
-      samples: Parameters with a leading axis of S draws on every leaf.
+      samples: Parameters with a leading axis of S draws on every leaf, or ``DiskDraws``.
+      shards: Parts into which the draws are split over devices, see ``shard_posterior``.
+      precision: Of the matrix products in predictions and attack gradients: ``"highest"``
+        (float32), or ``"tensorfloat32"`` or ``"bfloat16"`` where a device has it. The lower ones
+        are faster on accelerators and wrong in the third digit.
     """
 
     apply_fn: ApplyFn
     samples: Params
+    shards: int = 1
+    precision: str = "highest"
 
     @property
     def num_samples(self) -> int:
         """Number of draws, S."""
-        return jax.tree.leaves(self.samples)[0].shape[0]
+        return count_draws(self.samples)
 
     def take(self, indices: Any) -> Posterior:
         """Return the posterior of the draws at ``indices`` (integers of shape [K])."""
-        indices = jnp.asarray(indices)
-        return dataclasses.replace(self, samples=jax.tree.map(lambda w: w[indices], self.samples))
+        if isinstance(self.samples, DiskDraws):
+            taken = jax.tree.map(jnp.asarray, self.samples.take(indices))
+        else:
+            indices = jnp.asarray(indices)
+            taken = jax.tree.map(lambda w: w[indices], self.samples)
+        return dataclasses.replace(self, samples=taken, shards=1)
 
 
-def default_sample_chunk(posterior: Posterior) -> int:
-    """Return how many draws to vmap over at once, from the size of the network."""
-    scalars = sum(leaf[0].size for leaf in jax.tree.leaves(posterior.samples))
-    return int(np.clip(_CHUNK_PARAMETERS // scalars, 1, posterior.num_samples))
+def default_sample_chunk(posterior: Posterior, x: jax.Array) -> int:
+    """Return how many draws to vmap over at once on a device, see ``blocks.choose_chunk``.
+
+    Args:
+      posterior: S draws.
+      x: Inputs that are evaluated at once, [B, ...]; their values do not matter.
+    """
+    most = posterior.num_samples // posterior.shards
+    return blocks.choose_chunk(posterior.apply_fn, one_draw(posterior), x, most)
 
 
-def check_sample_chunk(posterior: Posterior, sample_chunk: int | None) -> int:
-    """Return a valid chunk: the given one, or the default where it is None.
+def one_draw(posterior: Posterior) -> Params:
+    """Return shapes and dtypes of one draw's parameters."""
+    if isinstance(posterior.samples, DiskDraws):
+        return posterior.samples.template
+    return jax.eval_shape(_first, posterior.samples)
+
+
+def check_sample_chunk(posterior: Posterior, sample_chunk: int | None, x: jax.Array) -> int:
+    """Return a valid chunk: the given one, or ``default_sample_chunk`` where it is None.
 
     Raises:
-      ValueError: The chunk is below one or larger than the number of draws.
+      ValueError: The chunk is below one or larger than the number of draws on a device.
     """
     if sample_chunk is None:
-        return default_sample_chunk(posterior)
-    if not 1 <= sample_chunk <= posterior.num_samples:
+        return default_sample_chunk(posterior, x)
+    most = posterior.num_samples // posterior.shards
+    if not 1 <= sample_chunk <= most:
+        where = "" if posterior.shards == 1 else " on each of the mesh's shards"
         raise ValueError(
-            f"sample_chunk must lie between 1 and the number of draws "
-            f"({posterior.num_samples}), got {sample_chunk}."
+            f"sample_chunk must lie between 1 and the number of draws{where} ({most}), "
+            f"got {sample_chunk}."
         )
     return sample_chunk
 
 
-def fold_samples(
-    fn: Callable[[Any], Any],
-    xs: Any,
-    combine: Callable[[Any, Any], Any],
-    *,
-    chunk: int,
-) -> Any:
-    """Reduce ``fn`` over the leading axis of ``xs`` without holding more than a chunk of results.
+def shard_posterior(posterior: Posterior, mesh: Mesh | None) -> Posterior:
+    """Split the draws over a mesh's axis ``draws``; predictions and attacks then use all devices.
 
     Args:
-      fn: Maps one element (a draw, with what belongs to it) to a pytree of arrays.
-      xs: Pytree whose leaves have a leading axis of S elements.
-      combine: Maps (carry, results) to the new carry; results have a leading axis of at most
-        ``chunk``, and the first carry is None.
-      chunk: Elements that are mapped at once with ``vmap``.
+      posterior: S draws in memory.
+      mesh: From ``parallel.make_mesh``; None changes nothing.
 
-    Returns:
-      The last carry.
+    Raises:
+      ValueError: S is no multiple of the axis, or the draws stay on disk.
     """
-    size = jax.tree.leaves(xs)[0].shape[0]
-    whole = size // chunk
-    mapped = jax.vmap(fn)
-    carry = combine(None, mapped(jax.tree.map(lambda a: a[:chunk], xs)))
-    if whole > 1:
-        middle = jax.tree.map(
-            lambda a: a[chunk : whole * chunk].reshape(whole - 1, chunk, *a.shape[1:]), xs
-        )
-        carry, _ = jax.lax.scan(lambda c, part: (combine(c, mapped(part)), None), carry, middle)
-    if size > whole * chunk:
-        carry = combine(carry, mapped(jax.tree.map(lambda a: a[whole * chunk :], xs)))
-    return carry
-
-
-def combine_logsumexp(carry: jax.Array | None, values: jax.Array) -> jax.Array:
-    """Fold [chunk, ...] into a running log-sum-exp over the leading axis."""
-    total = jax.nn.logsumexp(values, axis=0)
-    return total if carry is None else jnp.logaddexp(carry, total)
-
-
-def combine_sum(carry: Any, values: Any) -> Any:
-    """Fold a pytree of [chunk, ...] into a running sum over the leading axis."""
-    total = jax.tree.map(lambda v: v.sum(axis=0), values)
-    return total if carry is None else jax.tree.map(jnp.add, carry, total)
+    if mesh is None:
+        return posterior
+    if isinstance(posterior.samples, DiskDraws):
+        raise ValueError("Draws on disk cannot be split over a mesh: load them, or use one device.")
+    samples = parallel.shard_members(posterior.samples, mesh, what="draws")
+    return dataclasses.replace(posterior, samples=samples, shards=mesh.shape["draws"])
 
 
 @functools.partial(jax.jit, static_argnames=("sample_chunk", "batch_size"))
@@ -136,15 +134,16 @@ def log_probs(
     Returns:
       [S, N, classes].
     """
-    chunk = check_sample_chunk(posterior, sample_chunk)
+    chunk, size = _sizes(posterior, sample_chunk, x, batch_size)
 
     def one_batch(rows: jax.Array) -> jax.Array:
-        def one_draw(params: Params) -> jax.Array:
+        def one(params: Params) -> jax.Array:
             return jax.nn.log_softmax(posterior.apply_fn(params, rows))
 
-        return jax.lax.map(one_draw, posterior.samples, batch_size=chunk).swapaxes(0, 1)
+        each = map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards)
+        return each.swapaxes(0, 1)
 
-    return _in_batches(one_batch, x, batch_size).swapaxes(0, 1)
+    return _in_batches(one_batch, x, size, posterior.precision).swapaxes(0, 1)
 
 
 @functools.partial(jax.jit, static_argnames=("sample_chunk", "batch_size"))
@@ -168,28 +167,44 @@ def predict_log_probs(
     Returns:
       [N, classes]; rows sum to one after exponentiation.
     """
-    chunk = check_sample_chunk(posterior, sample_chunk)
+    chunk, size = _sizes(posterior, sample_chunk, x, batch_size)
 
     def one_batch(rows: jax.Array) -> jax.Array:
         total = fold_samples(
             lambda params: jax.nn.log_softmax(posterior.apply_fn(params, rows)),
             posterior.samples,
-            combine_logsumexp,
+            "log_sum_exp",
             chunk=chunk,
+            shards=posterior.shards,
         )
         return total - jnp.log(posterior.num_samples)
 
-    return _in_batches(one_batch, x, batch_size)
+    return _in_batches(one_batch, x, size, posterior.precision)
 
 
-def _in_batches(fn: Callable[[jax.Array], jax.Array], x: jax.Array, batch_size: int) -> jax.Array:
-    """Apply ``fn`` ([B, ...] -> [B, ...]) to batches of inputs, at float32's full precision.
+def _sizes(
+    posterior: Posterior, sample_chunk: int | None, x: jax.Array, batch_size: int
+) -> tuple[int, int]:
+    """Return draws and inputs at once."""
+    each = blocks.bytes_per_input(posterior.apply_fn, one_draw(posterior), x)
+    size = blocks.choose_block(each, min(batch_size, x.shape[0]))
+    return check_sample_chunk(posterior, sample_chunk, x[:size]), size
 
-    tf32 and bf16 products would let a prediction disagree with the attack that was just run.
+
+def _first(samples: Params) -> Params:
+    return jax.tree.map(lambda w: w[0], samples)
+
+
+def _in_batches(
+    fn: Callable[[jax.Array], jax.Array], x: jax.Array, batch_size: int, precision: str
+) -> jax.Array:
+    """Apply ``fn`` ([B, ...] -> [B, ...]) to batches of inputs, at the attack's own precision.
+
+    Another precision would let a prediction disagree with the attack that was just run.
     """
     size = min(batch_size, x.shape[0])
     whole = x.shape[0] // size * size
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision(precision):
         parts = jax.lax.map(fn, x[:whole].reshape(-1, size, *x.shape[1:]))
         result = parts.reshape(whole, *parts.shape[2:])
         if whole < x.shape[0]:
@@ -199,7 +214,7 @@ def _in_batches(fn: Callable[[jax.Array], jax.Array], x: jax.Array, batch_size: 
 
 def save_posterior(path: str | os.PathLike[str], posterior: Posterior) -> None:
     """Write the draws to one ``.npz`` file, atomically and without pickle."""
-    files.write_arrays(path, _flatten(posterior.samples))
+    files.write_arrays(path, flatten_names(posterior.samples))
 
 
 def load_posterior(path: str | os.PathLike[str], apply_fn: ApplyFn, expected: Params) -> Posterior:
@@ -216,25 +231,7 @@ def load_posterior(path: str | os.PathLike[str], apply_fn: ApplyFn, expected: Pa
         message names it.
     """
     stored = files.read_arrays(path)
-    wanted = _flatten(expected)
-    problems = [f"{name} is missing" for name in wanted if name not in stored]
-    problems += [f"{name} is not a parameter" for name in stored if name not in wanted]
-    problems += [
-        f"{name} has shape {stored[name].shape[1:]} a draw where the network has {leaf.shape}"
-        for name, leaf in wanted.items()
-        if name in stored and stored[name].shape[1:] != leaf.shape
-    ]
-    if len({array.shape[:1] for array in stored.values()}) > 1:
-        problems.append("arrays differ in their number of draws")
-    if problems:
-        raise ValueError(
-            f"{os.fspath(path)} does not fit the network: {'; '.join(problems)}. "
-            "Load it with the network that it was saved with."
-        )
+    wanted = flatten_names(expected)
+    check_draws(os.fspath(path), stored, wanted)
     leaves = [jnp.asarray(stored[name]) for name in wanted]
     return Posterior(apply_fn, jax.tree.unflatten(jax.tree.structure(expected), leaves))
-
-
-def _flatten(params: Params) -> dict[str, Any]:
-    paths, _ = jax.tree_util.tree_flatten_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}

@@ -15,12 +15,14 @@ import jax.numpy as jnp
 class Threat(Protocol):
     """Say what every threat model provides; arrays have shape [B, ...].
 
-    epsilon: Radius of the ball, in units of the input, at least 0.
     norm: Name of the norm.
     """
 
-    epsilon: jax.Array | float
     norm: ClassVar[str]
+
+    @property
+    def epsilon(self) -> jax.Array | float:
+        """Radius of the ball, in units of the input, at least 0."""
 
     def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
         """Return the point of ball and box that is nearest to ``x`` in Euclidean distance."""
@@ -146,6 +148,8 @@ class L2:
         # Rounding of the scale may overshoot the ball by a few units in the last place.
         excess = _norm(moved) / jnp.maximum(self.epsilon, jnp.finfo(moved.dtype).tiny)
         moved = moved / jnp.maximum(excess, 1.0)[:, None]
+        # Steps whose square underflows seem to fit into a ball of radius zero.
+        moved = jnp.where(self.epsilon > 0, moved, 0.0)
         return jnp.clip(clean + moved, self.lower, self.upper).reshape(x_clean.shape)
 
 

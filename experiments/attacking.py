@@ -6,10 +6,11 @@ import functools
 import time
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from bnn_adv import files, metrics
+from bnn_adv import files, metrics, parallel
+from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation import Settings, evaluate_fresh, run_protocol
 from bnn_adv.networks import count_params
@@ -26,7 +27,12 @@ _NUM_EXAMPLES = 4
 
 
 def attack_or_load(
-    config: EvaluateConfig, model: str, trained: Trained, dataset: Dataset, run: RunDirectory
+    config: EvaluateConfig,
+    model: str,
+    trained: Trained,
+    dataset: Dataset,
+    run: RunDirectory,
+    mesh: Mesh | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return a model's row and its adversarial arrays, from an earlier start where there are any.
 
@@ -34,24 +40,37 @@ def attack_or_load(
       The row as JSON values; arrays by ``model/protocol/attack``, each with inputs [N, ...], and
       the same name with ``/success``, booleans [N].
     """
-    row_path, arrays_path = (run.path / "partial" / f"{model}{end}" for end in (".json", ".npz"))
-    if row_path.exists():
+    names = [f"partial/{model}{end}" for end in (".json", ".npz")]
+    row_path, arrays_path = (run.path / name for name in names)
+    if parallel.agree(row_path.exists()):
         return files.read_json(row_path), files.read_arrays(arrays_path)
-    row, arrays = attack_model(config, model, trained, dataset, run)
-    files.write_arrays(arrays_path, arrays)
-    files.write_json(row_path, row)
+    # One for all protocols: each may be shorter than the time between checkpoints.
+    checkpoints = run.checkpoints(f"{model}-attacks", config.checkpoint_every)
+    keeper = checkpoints or NoCheckpoints()
+    with keeper.session(f"attacks on {model}"):
+        row, arrays = attack_model(config, model, trained, dataset, run, mesh, checkpoints)
+    run.write(files.write_arrays, names[1], arrays)
+    run.write(files.write_json, names[0], row)
+    if checkpoints is not None:
+        checkpoints.remove()
     return row, arrays
 
 
 def attack_model(
-    config: EvaluateConfig, model: str, trained: Trained, dataset: Dataset, run: RunDirectory
+    config: EvaluateConfig,
+    model: str,
+    trained: Trained,
+    dataset: Dataset,
+    run: RunDirectory,
+    mesh: Mesh | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Run every protocol on a model; see ``attack_or_load`` for what comes back."""
     started = time.monotonic()
     posterior, fresh = trained.posterior, trained.fresh
     x, y = dataset.x_test, dataset.y_test
-    chunk = min(config.sample_chunk, posterior.num_samples) or None
-    settings = Settings(config.batch_size, chunk)
+    chunk = min(config.sample_chunk, posterior.num_samples // posterior.shards) or None
+    settings = Settings(config.batch_size, chunk, mesh)
     threat = THREATS[config.norm](config.epsilon)
     row: dict[str, Any] = {
         "model": model,
@@ -81,6 +100,7 @@ def attack_model(
                 threat=threat,
                 settings=settings,
                 progress=functools.partial(_report_steps, report),
+                checkpoints=checkpoints,
             )
         row["protocols"][name] = result.to_dict()
         if fresh is not None:
@@ -89,9 +109,10 @@ def attack_model(
             arrays[f"{model}/{name}/{attack}"] = images
             arrays[f"{model}/{name}/{attack}/success"] = _fooled(posterior, images, y, settings)
         run.log(model=model, stage="attack", protocol=name, **_scalars(result.to_dict()))
+    seconds = time.monotonic() - started if checkpoints is None else checkpoints.seconds
     row["seconds"] = {
         "training": trained.diagnostics["training_seconds"],
-        "evaluation": round(time.monotonic() - started, 1),
+        "evaluation": round(seconds, 1),
     }
     return row, arrays
 
@@ -120,10 +141,10 @@ def _fooled(posterior: Posterior, x: np.ndarray, y: np.ndarray, settings: Settin
 
 
 def _log_probs(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
-    return np.asarray(
+    return parallel.to_host(
         predict_log_probs(
             posterior,
-            jnp.asarray(x),
+            parallel.replicate(x, settings.mesh),
             sample_chunk=settings.sample_chunk,
             batch_size=settings.batch_size,
         )
@@ -144,6 +165,7 @@ def describe_examples(
     trained: Trained,
     dataset: Dataset,
     adversarial: dict[str, np.ndarray],
+    mesh: Mesh | None = None,
 ) -> list[Example]:
     """Return a few test images under the last protocol's last attack.
 
@@ -153,7 +175,7 @@ def describe_examples(
     picked = np.random.default_rng(config.seed).choice(len(dataset.y_test), count, replace=False)
     rows = np.sort(picked)
     attack = [name for name in adversarial if not name.endswith("/success")][-1]
-    settings = Settings(config.batch_size)
+    settings = Settings(config.batch_size, mesh=mesh)
     clean = np.exp(_log_probs(trained.posterior, dataset.x_test[rows], settings))
     fooled = np.exp(_log_probs(trained.posterior, adversarial[attack][rows], settings))
     return [

@@ -39,14 +39,19 @@ def define_flags(config_class: type) -> None:
             flags.DEFINE_string(field.name, default, help_text)
 
 
-def config_from_flags(config_class: type, presets: dict[str, dict[str, Any]]) -> Any:
+def config_from_flags(config_class: type, presets: dict[str, dict[str, Any]] | None = None) -> Any:
     """Return the config: defaults, overlaid by the preset, overlaid by flags that were given.
+
+    Args:
+      config_class: A dataclass whose flags are defined.
+      presets: Settings by name of preset; None where ``--preset`` has no say.
 
     Raises:
       ValueError: The preset is unknown, or names a setting that does not exist.
     """
     values = flags.FLAGS
-    name = values.preset
+    name = values.preset if presets is not None else ""
+    presets = presets or {}
     if name and name not in presets:
         raise ValueError(f"Unknown preset {name!r}. Known: {', '.join(presets)}.")
     overlay = presets.get(name, {})

@@ -16,23 +16,28 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags
+from jax.sharding import Mesh
 
-from bnn_adv import files
+from bnn_adv import files, parallel
 from bnn_adv.data import Dataset, load_dataset
+from bnn_adv.interruption import exit_on_signals
 from bnn_adv.protocols import get_protocol
 from bnn_adv.report import Example, format_table, write_report
 from experiments import config as config_flags
+from experiments import runtime
 from experiments.attacking import attack_or_load, describe_examples
 from experiments.config import config_from_flags, define_flags, to_json
 from experiments.evaluate_config import EvaluateConfig, validate
 from experiments.presets import PRESETS
 from experiments.run_directory import RunDirectory, describe_command
+from experiments.runtime import RuntimeConfig
 from experiments.training import train_or_load
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("preset", "", f"Named settings: {', '.join(PRESETS)}.")
 flags.DEFINE_string("workdir", "runs/evaluate", "Run directory; made, resumed or reprinted.")
 define_flags(EvaluateConfig)
+define_flags(RuntimeConfig)
 # --help shows the flags of the main module; these were defined on its behalf.
 flags.adopt_module_key_flags(config_flags)
 
@@ -43,19 +48,24 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     try:
         config = config_from_flags(EvaluateConfig, PRESETS)
-        evaluate(config, FLAGS.workdir, preset=FLAGS.preset)
+        validate(config)
+        mesh = runtime.start(config_from_flags(RuntimeConfig))
+        evaluate(config, FLAGS.workdir, preset=FLAGS.preset, mesh=mesh)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def evaluate(config: EvaluateConfig, workdir: str, *, preset: str = "") -> dict[str, Any]:
+def evaluate(
+    config: EvaluateConfig, workdir: str, *, preset: str = "", mesh: Mesh | None = None
+) -> dict[str, Any]:
     """Fill a run directory and return its results.
 
     Args:
       config: Every setting.
       workdir: The run directory.
       preset: Name of the preset, for the record.
+      mesh: Devices to split the work over.
 
     Raises:
       ValueError: A setting is out of range, or the folder holds another run.
@@ -75,14 +85,19 @@ def evaluate(config: EvaluateConfig, workdir: str, *, preset: str = "") -> dict[
     if results is not None:
         print(f"{run.path} holds a finished run of this command.\n")
     else:
-        results = _work(config, preset, dataset, run)
-    print(format_table(results))
-    print(f"\nReport: {run.path / 'report.html'}")
+        results = _work(config, preset, dataset, run, mesh)
+    if parallel.is_writer():
+        print(format_table(results))
+        print(f"\nReport: {run.path / 'report.html'}")
     return results
 
 
 def _work(
-    config: EvaluateConfig, preset: str, dataset: Dataset, run: RunDirectory
+    config: EvaluateConfig,
+    preset: str,
+    dataset: Dataset,
+    run: RunDirectory,
+    mesh: Mesh | None,
 ) -> dict[str, Any]:
     started = time.monotonic()
     rows: list[dict[str, Any]] = []
@@ -93,11 +108,11 @@ def _work(
     }
     examples: list[Example] = []
     for model in config.models:
-        trained = train_or_load(config, model, dataset, run)
-        row, adversarial = attack_or_load(config, model, trained, dataset, run)
+        trained = train_or_load(config, model, dataset, run, mesh)
+        row, adversarial = attack_or_load(config, model, trained, dataset, run, mesh)
         rows.append(row)
         arrays |= adversarial
-        examples += describe_examples(config, model, trained, dataset, adversarial)
+        examples += describe_examples(config, model, trained, dataset, adversarial, mesh)
     results = {
         "schema_version": 1,
         "experiment": "evaluate",
@@ -108,6 +123,7 @@ def _work(
         "epsilon": config.epsilon,
         "norm": config.norm,
         "seed": config.seed,
+        "mesh": None if mesh is None else dict(mesh.shape),
         "protocols": {name: get_protocol(name).description for name in config.protocol},
         "rows": rows,
         "seconds": round(sum(sum(row["seconds"].values()) for row in rows), 1),
@@ -115,15 +131,19 @@ def _work(
         "environment": run.environment,
         "config": {key: value for key, value in to_json(config).items() if key != "data_dir"},
     }
-    files.write_json(run.path / "diagnostics.json", {r["model"]: r["diagnostics"] for r in rows})
-    files.write_arrays(run.path / "adversarial.npz", arrays)
-    write_report(run.path, results, examples)
+    diagnostics = {row["model"]: row["diagnostics"] for row in rows}
+    run.write(files.write_json, "diagnostics.json", diagnostics)
+    run.write(files.write_arrays, "adversarial.npz", arrays)
+    run.write(lambda path, _: write_report(path, results, examples), ".", None)
     # Written last: its presence says that the run is finished.
-    files.write_json(run.path / "results.json", results)
-    shutil.rmtree(run.path / "partial", ignore_errors=True)
+    run.write(files.write_json, "results.json", results)
+    if parallel.is_writer():
+        for name in ("partial", "checkpoints"):
+            shutil.rmtree(run.path / name, ignore_errors=True)
     run.log(stage="finished", seconds=round(time.monotonic() - started, 1))
     return results
 
 
 if __name__ == "__main__":
-    app.run(main)
+    with exit_on_signals("Interrupted; the same command continues this run."):
+        app.run(main)

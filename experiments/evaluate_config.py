@@ -44,7 +44,7 @@ class EvaluateConfig:
     sgd_learning_rate: float = setting(0.005, "Adam's step size of SGD networks.")
     sgd_minibatch_size: int = setting(64, "Examples a gradient step of SGD networks.")
     ensemble_size: int = setting(10, "Members of the deep ensemble.")
-    member_chunk: int = setting(10, "Members trained at once; bounds memory.")
+    member_chunk: int = setting(0, "Members trained at once; 0 chooses from the backend.")
     vi_epochs: int = setting(200, "Epochs of variational inference.")
     vi_learning_rate: float = setting(0.01, "Adam's step size of variational inference.")
     vi_minibatch_size: int = setting(128, "Examples a gradient step of variational inference.")
@@ -91,6 +91,15 @@ class EvaluateConfig:
     )
     temperature: float = setting(1.0, "Posterior temperature T; p(w|D)^(1/T).")
     batch_size: int = setting(128, "Images attacked at once.")
+    checkpoint_every: float = setting(
+        60.0, "Seconds between checkpoints of training and of attacks; 0 writes none."
+    )
+    precision: str = setting(
+        "highest",
+        "Matrix products of sampling, predictions and attacks: highest is float32; the others are "
+        "faster where the device has them, and wrong in the third digit.",
+        choices=("highest", "tensorfloat32", "bfloat16"),
+    )
     sample_chunk: int = setting(0, "Posterior draws at once; 0 chooses from the network's size.")
 
     @property
@@ -112,6 +121,8 @@ def validate(config: EvaluateConfig) -> None:
         get_protocol(name)
     if not config.epsilon >= 0:
         raise ValueError(f"--epsilon must be at least 0, got {config.epsilon}.")
+    if not config.checkpoint_every >= 0:
+        raise ValueError(f"--checkpoint_every must be at least 0, got {config.checkpoint_every}.")
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         least = 0 if field.name in _MAY_BE_ZERO else 1
@@ -152,7 +163,14 @@ def num_draws(config: EvaluateConfig, model: str) -> int:
     }[model]
 
 
-_MAY_BE_ZERO = {"num_train", "num_test", "hmc_hidden", "hmc_num_warmup", "sample_chunk"}
+_MAY_BE_ZERO = {
+    "num_train",
+    "num_test",
+    "hmc_hidden",
+    "hmc_num_warmup",
+    "member_chunk",
+    "sample_chunk",
+}
 
 
 def _known(flag: str, given: tuple[str, ...], allowed: tuple[str, ...]) -> None:

@@ -41,7 +41,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sgd_learning_rate": 0.01,
         "sgd_minibatch_size": 128,
         "ensemble_size": 10,
-        "member_chunk": 2,
         "vi_epochs": 5,
         "vi_learning_rate": 0.01,
         "vi_kl_weight": "published",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -9,14 +10,16 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from bnn_adv import files
+from bnn_adv import files, parallel
+from bnn_adv.checkpoint import Checkpoints
 
-_DOES_NOT_CHANGE_RESULTS = {"data_dir"}
+_DOES_NOT_CHANGE_RESULTS = {"checkpoint_every", "data_dir"}
 
 
 class RunDirectory:
@@ -40,17 +43,18 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         record = {"experiment": experiment, **config}
         stored = self.path / "config.json"
-        if stored.exists():
+        if parallel.agree(stored.exists()):
             self._check_same(json.loads(stored.read_text("utf-8")), record)
+            self._remove_leftovers()
             return
-        if any(self.path.iterdir()):
+        if parallel.is_writer() and any(self.path.iterdir()):
             raise ValueError(
                 f"{self.path} is not empty and holds no run (no config.json). "
                 "Give an empty or new folder to --workdir."
             )
-        files.write_text(self.path / "command.txt", command + "\n")
-        files.write_json(self.path / "environment.json", describe_environment())
-        files.write_json(stored, record)
+        self.write(files.write_text, "command.txt", command + "\n")
+        self.write(files.write_json, "environment.json", describe_environment())
+        self.write(files.write_json, "config.json", record)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -65,13 +69,50 @@ class RunDirectory:
     def read_results(self) -> dict[str, Any] | None:
         """Return the results if the run is finished, else None."""
         path = self.path / "results.json"
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
+        exists = parallel.agree(path.exists())
+        return json.loads(path.read_text("utf-8")) if exists else None
+
+    def write(self, writer: Callable[[Path, Any], object], name: str, value: Any) -> None:
+        """Write a file of the run: process 0 does, for all.
+
+        Args:
+          writer: From ``bnn_adv.files``, or alike.
+          name: The file's path within the folder.
+          value: What to write.
+        """
+        if parallel.is_writer():
+            writer(self.path / name, value)
+        parallel.barrier(name)
+
+    def checkpoints(self, name: str, every_seconds: float) -> Checkpoints | None:
+        """Return where the stage ``name`` saves progress; None where ``every_seconds`` is 0."""
+        if not every_seconds:
+            return None
+        return Checkpoints(
+            self.path / "checkpoints" / name, every_seconds=every_seconds, log=self.say
+        )
+
+    def say(self, message: str) -> None:
+        """Print a message on standard error and append it to ``metrics.jsonl``."""
+        if parallel.is_writer():
+            print(message, file=sys.stderr, flush=True)
+            # What is said may be that the disk is full.
+            with contextlib.suppress(OSError):
+                self.log(message=message)
 
     def log(self, **record: Any) -> None:
         """Append one JSON object to ``metrics.jsonl``, with the time in seconds since 1970."""
+        if not parallel.is_writer():
+            return
         line = json.dumps({"time": round(time.time(), 3), **record})
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+    def _remove_leftovers(self) -> None:
+        """Delete what a start that was killed while it wrote has left: never a file of the run."""
+        if parallel.is_writer():
+            for path in self.path.rglob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def _check_same(self, stored: dict[str, Any], given: dict[str, Any]) -> None:
         names = sorted((set(stored) | set(given)) - _DOES_NOT_CHANGE_RESULTS)
@@ -88,7 +129,16 @@ class RunDirectory:
 
 def describe_environment() -> dict[str, Any]:
     """Return versions, hardware and commit, as plain text."""
-    packages = ("jax", "jaxlib", "flax", "optax", "blackjax", "numpyro", "numpy")
+    packages = (
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "blackjax",
+        "numpyro",
+        "orbax-checkpoint",
+        "numpy",
+    )
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import Mesh
 
-from bnn_adv import files
+from bnn_adv import files, parallel
 from bnn_adv.data import Dataset
 from bnn_adv.densities import Data, Prior
 from bnn_adv.inference import METHODS, hmc, sgd, svi
 from bnn_adv.networks import build_network, get_apply_fn, init_params
-from bnn_adv.posterior import Posterior, load_posterior, save_posterior
+from bnn_adv.posterior import Posterior, load_posterior, save_posterior, shard_posterior
 from experiments.evaluate_config import MODELS, EvaluateConfig
 from experiments.progress import progress
 from experiments.run_directory import RunDirectory
@@ -63,7 +65,7 @@ def method_config(config: EvaluateConfig, model: str) -> tuple[str, Any]:
             num_epochs=config.sgd_epochs,
             learning_rate=config.sgd_learning_rate,
             minibatch_size=config.sgd_minibatch_size,
-            member_chunk=config.member_chunk,
+            member_chunk=config.member_chunk or None,
         )
     if model == "vi":
         auto = "published" if config.published_vi else "corrected"
@@ -93,27 +95,37 @@ def method_config(config: EvaluateConfig, model: str) -> tuple[str, Any]:
         init=config.hmc_init,  # type: ignore[arg-type]
         prior=prior,
         temperature=config.temperature,
+        precision=config.precision,
     )
 
 
 def train_or_load(
-    config: EvaluateConfig, model: str, dataset: Dataset, run: RunDirectory
+    config: EvaluateConfig, model: str, dataset: Dataset, run: RunDirectory, mesh: Mesh | None
 ) -> Trained:
     """Train a row's model, or read it back where an earlier start of the run has trained it."""
     network = build_model(config, model, dataset.num_classes)
-    folder = run.path / "posterior"
-    paths = {name: folder / f"{model}{name}" for name in (".npz", "_fresh.npz", ".json")}
-    if not paths[".json"].exists():
-        _train(config, model, network, dataset, run, paths)
+    names = {end: f"posterior/{model}{end}" for end in (".npz", "_fresh.npz", ".json")}
+    paths = {end: run.path / name for end, name in names.items()}
+    if not parallel.agree(paths[".json"].exists()):
+        _train(config, model, network, dataset, run, names, mesh)
     expected = jax.eval_shape(
         lambda: init_params(jax.random.key(0), network, dataset.x_train.shape[1:])
     )
     apply_fn = get_apply_fn(network)
-    fresh = None
-    if paths["_fresh.npz"].exists():
-        fresh = load_posterior(paths["_fresh.npz"], apply_fn, expected)
-    diagnostics = files.read_json(paths[".json"])
-    return Trained(load_posterior(paths[".npz"], apply_fn, expected), fresh, diagnostics)
+
+    def load(end: str) -> Posterior:
+        posterior = load_posterior(paths[end], apply_fn, expected)
+        return _place(dataclasses.replace(posterior, precision=config.precision), mesh)
+
+    fresh = load("_fresh.npz") if paths["_fresh.npz"].exists() else None
+    return Trained(load(".npz"), fresh, files.read_json(paths[".json"]))
+
+
+def _place(posterior: Posterior, mesh: Mesh | None) -> Posterior:
+    """Split the draws over the mesh where they can be; one network is not."""
+    if parallel.shards(mesh, posterior.num_samples, "draws") > 1:
+        return shard_posterior(posterior, mesh)
+    return dataclasses.replace(posterior, samples=parallel.replicate(posterior.samples, mesh))
 
 
 def _train(
@@ -122,7 +134,8 @@ def _train(
     network: nn.Module,
     dataset: Dataset,
     run: RunDirectory,
-    paths: dict[str, Any],
+    names: dict[str, str],
+    mesh: Mesh | None,
 ) -> None:
     method, settings = method_config(config, model)
     data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
@@ -130,19 +143,32 @@ def _train(
         jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])
     )
     started = time.monotonic()
-    with progress(f"{model}: training", "transitions" if model == "hmc" else "epochs") as report:
+    checkpoints = run.checkpoints(f"{model}-training", config.checkpoint_every)
+    with progress(
+        f"{model}: training", "transitions" if model == "hmc" else "minibatches"
+    ) as report:
 
         def log(done: int, total: int, numbers: dict[str, float]) -> None:
             run.log(model=model, stage="training", done=done, total=total, **numbers)
             report(done, total, numbers)
 
         result = METHODS[method].run(
-            model_key(config, model, 0), network, data, settings, held_out=held_out, progress=log
+            model_key(config, model, 0),
+            network,
+            data,
+            settings,
+            held_out=held_out,
+            progress=log,
+            checkpoints=checkpoints,
+            mesh=mesh,
         )
     if result.sample is not None and config.fresh:
         fresh = result.sample(model_key(config, model, 2), result.posterior.num_samples)
-        save_posterior(paths["_fresh.npz"], fresh)
-    save_posterior(paths[".npz"], result.posterior)
-    seconds = round(time.monotonic() - started, 1)
+        run.write(save_posterior, names["_fresh.npz"], fresh)
+    run.write(save_posterior, names[".npz"], result.posterior)
+    seconds = time.monotonic() - started if checkpoints is None else checkpoints.seconds
+    record = {**result.diagnostics, "training_seconds": round(seconds, 1)}
     # Written last: its presence says that the model is complete.
-    files.write_json(paths[".json"], {**result.diagnostics, "training_seconds": seconds})
+    run.write(files.write_json, names[".json"], record)
+    if checkpoints is not None:
+        checkpoints.remove()

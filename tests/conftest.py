@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+# Before JAX starts: thousands of small programs compile faster than they would run optimised.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +17,10 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.posterior import Posterior
+
+# Before JAX starts: meshes are tested on virtual devices, everything else uses the first one.
+if jax.config.jax_num_cpu_devices < 1:
+    jax.config.update("jax_num_cpu_devices", 4)
 
 
 def linear_apply(params, x):

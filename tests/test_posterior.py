@@ -8,8 +8,6 @@ import pytest
 from bnn_adv import files, networks
 from bnn_adv.posterior import (
     Posterior,
-    combine_sum,
-    fold_samples,
     load_posterior,
     log_probs,
     predict_log_probs,
@@ -30,12 +28,6 @@ def test_predictive_is_the_mean_of_softmaxes(posterior, batch, chunk, batch_size
     )
     each = log_probs(posterior, x, sample_chunk=chunk, batch_size=batch_size)
     np.testing.assert_allclose(each, jax.nn.log_softmax(logits), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("chunk", range(1, 8))
-def test_fold_visits_every_element_once(chunk):
-    values = jnp.asarray([1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6])
-    assert float(fold_samples(lambda v: v, values, combine_sum, chunk=chunk)) == 1111111.0
 
 
 def test_memory_does_not_grow_with_the_number_of_draws(batch):

@@ -13,10 +13,15 @@ from bnn_adv.report import markdown_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-RESULTS = sorted((ROOT / "experiments" / "results").glob("*/results.json"))
+RESULTS = [
+    path
+    for path in sorted((ROOT / "experiments" / "results").glob("*/results.json"))
+    if json.loads(path.read_text("utf-8"))["experiment"] == "evaluate"
+]
 
 
-def test_python_examples_run():
+def test_python_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     names = {
         "apply_fn": lambda params, x: x.reshape(len(x), -1) @ params,

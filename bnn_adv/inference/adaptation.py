@@ -12,11 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
-from blackjax.adaptation.step_size import dual_averaging_adaptation
-from blackjax.adaptation.window_adaptation import build_schedule
-
-__all__ = ["AdaptationState", "build_schedule", "init", "update"]
 
 
 class AdaptationState(NamedTuple):
@@ -36,11 +31,27 @@ class AdaptationState(NamedTuple):
     mass_matrix: Any
 
 
+def build_schedule(num_steps: int) -> jax.Array:
+    """Return Stan's schedule: [is a slow window, is the last step of one], int32 [num_steps, 2]."""
+    from blackjax.adaptation.window_adaptation import build_schedule as build
+
+    return jnp.asarray(build(num_steps), jnp.int32)
+
+
+def _algorithms() -> tuple[Any, Any]:
+    # Not at the top: importing BlackJAX starts JAX's devices, see ``hmc``.
+    from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
+    from blackjax.adaptation.step_size import dual_averaging_adaptation
+
+    return dual_averaging_adaptation, mass_matrix_adaptation
+
+
 def init(
     num_params: int, initial_step_size: float, target_acceptance_rate: float
 ) -> AdaptationState:
     """Start from a unit mass matrix and the given step size."""
     step_size = jnp.asarray(initial_step_size, jnp.float32)
+    dual_averaging_adaptation, mass_matrix_adaptation = _algorithms()
     dual_averaging = dual_averaging_adaptation(target_acceptance_rate)[0](step_size)
     mass_matrix = mass_matrix_adaptation(True)[0](num_params)
     return AdaptationState(
@@ -65,6 +76,7 @@ def update(
       acceptance_rate: Of the transition, in [0, 1].
       target_acceptance_rate: What the step size aims at.
     """
+    dual_averaging_adaptation, mass_matrix_adaptation = _algorithms()
     start, learn, finish = dual_averaging_adaptation(target_acceptance_rate)
     _, accumulate, estimate = mass_matrix_adaptation(True)
     dual_averaging = learn(state.dual_averaging, acceptance_rate)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
+from bnn_adv import parallel
 from bnn_adv.densities import Data
 from bnn_adv.posterior import Posterior, predict_log_probs
 
 Progress = Callable[[int, int, dict[str, float]], None]
-"""Called with (units done, units in all, metrics) from the host loop."""
+"""Called with (minibatches or transitions done, in all, metrics) from the host loop."""
 
 
 class InferenceResult(NamedTuple):
@@ -48,6 +51,17 @@ def summarise_held_out(posterior: Posterior, held_out: Data | None) -> dict[str,
     }
 
 
+def identify(method: str, rng_key: jax.Array, network: nn.Module, config: Any, data: Data) -> str:
+    """Return what a run computes, as text: a checkpoint of anything else is refused."""
+    key = np.asarray(jax.random.key_data(rng_key)).tolist()
+    # Labels stand for the data: a hash of all inputs would cost more than a small run.
+    labels = zlib.crc32(parallel.to_host(data.y).tobytes())
+    return (
+        f"{method}, {' '.join(str(network).split())}, {config}, key {key}, "
+        f"data {list(data.x.shape)} {labels}"
+    )
+
+
 def check_positive(config: Any, *names: str) -> None:
     """Raise unless the named settings of a config are at least one.
 
@@ -57,6 +71,27 @@ def check_positive(config: Any, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}.")
+
+
+def check_above_zero(config: Any, *names: str) -> None:
+    """Raise unless the named settings of a config are above zero.
+
+    Raises:
+      ValueError: The message names the setting and its value.
+    """
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} must be positive, got {getattr(config, name)}.")
+
+
+def check_known(config: Any, name: str, known: tuple[str, ...]) -> None:
+    """Raise unless a setting of a config is one of the known names.
+
+    Raises:
+      ValueError: The message lists them.
+    """
+    if getattr(config, name) not in known:
+        raise ValueError(f"Unknown {name} {getattr(config, name)!r}. Known: {', '.join(known)}.")
 
 
 def check_finite(what: str, values: Any, where: str, setting: str) -> None:

@@ -1,8 +1,11 @@
 r"""Sample the posterior with Hamiltonian Monte Carlo on the full data (BlackJAX).
 
 HMC: Neal 2011, arXiv 1206.1901, with a fixed number of leapfrog steps; NUTS: Hoffman, Gelman
-2014, arXiv 1111.4246. Target: ``densities.logdensity_fn``. Chains run side by side under ``vmap``.
-Only the draws that are kept and a few numbers a transition leave the device.
+2014, arXiv 1111.4246. Target: ``densities.logdensity_fn``, centred. Chains run side by side
+under ``vmap``. Only the draws that are kept and a few numbers a transition leave the device.
+
+BlackJAX is imported where it is used: that starts JAX's devices, and a job of several processes
+must not do so before it has joined the others.
 """
 
 from __future__ import annotations
@@ -14,24 +17,32 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.mcmc import hmc as blackjax_hmc
-from blackjax.mcmc import metrics, nuts
 from flax import linen as nn
+from jax.sharding import Mesh
 
+from bnn_adv import parallel
+from bnn_adv.checkpoint import Checkpoints
 from bnn_adv.densities import Data, Prior, check_likelihood, logdensity_fn, sample_prior
 from bnn_adv.inference import adaptation
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
+    check_above_zero,
+    check_known,
     check_positive,
+    identify,
     ignore_progress,
     summarise_held_out,
 )
+from bnn_adv.inference.chains import Calls, run_chains
 from bnn_adv.inference.diagnostics import summarise_chains
+from bnn_adv.inference.energies import centred_metric
 from bnn_adv.networks import count_params, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior
+from bnn_adv.streaming import map_samples
 
-_TRANSITIONS_PER_CALL = 10
+_DRAWS_PER_CALL = 10
+"""Draws that wait on the device for the host."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Config:
       prior: The prior.
       likelihood: A name in ``densities.LIKELIHOODS``.
       temperature: Target ``p(w | D)^(1 / T)``.
+      precision: Of matrix products, see ``Posterior``.
     """
 
     algorithm: Literal["hmc", "nuts"] = "hmc"
@@ -70,6 +82,7 @@ class Config:
     prior: Prior = Prior()
     likelihood: str = "categorical"
     temperature: float = 1.0
+    precision: str = "highest"
 
 
 class State(NamedTuple):
@@ -89,7 +102,7 @@ class Info(NamedTuple):
     acceptance_rate: Metropolis acceptance probability (NUTS: mean over the trajectory).
     is_divergent: The energy rose by more than 1,000.
     energy_error: Energy at the proposal minus energy at the start, in nats.
-    logdensity: Log density after the transition, in nats.
+    logdensity: Log density after the transition, in nats, up to a constant.
     num_gradients: Gradient evaluations.
     """
 
@@ -103,6 +116,7 @@ class Info(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("network", "config"))
 def init(rng_key: jax.Array, network: nn.Module, data: Data, config: Config) -> State:
     """Start every chain at its own draw of the prior or of the network's initialiser."""
+    from blackjax.mcmc import hmc as blackjax_hmc
 
     def one_chain(index: jax.Array) -> State:
         key = jax.random.fold_in(rng_key, index)
@@ -115,71 +129,100 @@ def init(rng_key: jax.Array, network: nn.Module, data: Data, config: Config) -> 
         )
         return State(blackjax_hmc.init(position, density), start)
 
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision(config.precision):
         return jax.vmap(one_chain)(jnp.arange(config.num_chains))
 
 
-@functools.partial(jax.jit, static_argnames=("network", "config", "count"))
+@functools.partial(jax.jit, static_argnames=("network", "config", "mesh"))
 def warm_up(
     rng_key: jax.Array,
     state: State,
     data: Data,
     first: jax.Array | int,
+    count: jax.Array | int,
     schedule: jax.Array,
     *,
     network: nn.Module,
     config: Config,
-    count: int,
+    mesh: Mesh | None = None,
 ) -> tuple[State, Info]:
-    """Make ``count`` adapting transitions, from number ``first``; Info has shape [count, chains].
+    """Make ``count`` adapting transitions, from number ``first``.
 
     Args:
+      count: At least one; data, so that one program serves however the warm-up is cut.
       schedule: From ``adaptation.build_schedule``, [num_warmup, 2].
+
+    Returns:
+      The state; Info of the last transition, with the mean acceptance rate of all.
     """
 
-    def one_transition(carry: State, index: jax.Array) -> tuple[State, Info]:
-        chain, info = _transition(rng_key, index, carry, data, network, config)
-        learned = carry.adaptation
+    def one_transition(index: jax.Array, carry: tuple[State, Info]) -> tuple[State, Info]:
+        before, seen = carry
+        chain, info = _transition(rng_key, index, before, data, network, config, mesh)
+        learned = before.adaptation
         if config.adapt != "none":
             learn = functools.partial(
                 adaptation.update, target_acceptance_rate=config.target_acceptance_rate
             )
             learned = jax.vmap(learn, (0, None, 0, 0))(
-                carry.adaptation, schedule[index], chain.position, info.acceptance_rate
+                before.adaptation, schedule[index], chain.position, info.acceptance_rate
             )
-        return State(chain, learned), info
+        summed = info._replace(acceptance_rate=seen.acceptance_rate + info.acceptance_rate)
+        return State(chain, learned), summed
 
-    return jax.lax.scan(one_transition, state, first + jnp.arange(count))
+    _, blank = _blank(rng_key, state, data, network, config, mesh)
+    state, info = jax.lax.fori_loop(first, first + count, one_transition, (state, blank))
+    return state, info._replace(acceptance_rate=info.acceptance_rate / count)
 
 
-@functools.partial(jax.jit, static_argnames=("network", "config", "count"))
+@functools.partial(jax.jit, static_argnames=("network", "config", "mesh"))
 def step(
     rng_key: jax.Array,
     state: State,
     data: Data,
     first: jax.Array | int,
+    count: jax.Array | int,
     *,
     network: nn.Module,
     config: Config,
-    count: int,
+    mesh: Mesh | None = None,
 ) -> tuple[State, tuple[Any, Info]]:
-    """Make ``count`` kept draws, from number ``first``, each after ``thinning`` transitions.
+    """Make ``count`` transitions, from number ``first``; every ``thinning``-th is a draw.
+
+    Args:
+      count: At least one, at most ``most_transitions(first, config)``; data, so that one program
+        serves however the chain is cut.
 
     Returns:
-      The state; the positions, [count, chains, ...]; Info, [count, thinning, chains].
+      The state; positions, [_DRAWS_PER_CALL, chains, ...], of which as many are draws as ended
+      within the call; Info, [_DRAWS_PER_CALL * thinning, chains], of which ``count`` are filled.
     """
+    position, blank = _blank(rng_key, state, data, network, config, mesh)
 
-    def one_draw(carry: State, draw: jax.Array) -> tuple[State, tuple[Any, Info]]:
-        def one_transition(inner: State, index: jax.Array) -> tuple[State, Info]:
-            chain, info = _transition(rng_key, index, inner, data, network, config)
-            return State(chain, inner.adaptation), info
+    def room(size: int) -> Any:
+        return lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype)
 
-        carry, info = jax.lax.scan(
-            one_transition, carry, draw * config.thinning + jnp.arange(config.thinning)
+    def one_transition(done: jax.Array, carry: tuple[State, Any, Info]) -> tuple[State, Any, Info]:
+        before, positions, infos = carry
+        index = first + done
+        chain, info = _transition(rng_key, index, before, data, network, config, mesh)
+        # Each transition of a draw takes its place; the last one stays.
+        place = index // config.thinning - first // config.thinning
+        positions = jax.tree.map(
+            lambda all_, one: all_.at[place].set(one), positions, chain.position
         )
-        return carry, (carry.chain.position, info)
+        infos = jax.tree.map(lambda all_, one: all_.at[done].set(one), infos, info)
+        return State(chain, before.adaptation), positions, infos
 
-    return jax.lax.scan(one_draw, state, first + jnp.arange(count))
+    positions = jax.tree.map(room(_DRAWS_PER_CALL), position)
+    infos = jax.tree.map(room(_DRAWS_PER_CALL * config.thinning), blank)
+    state, positions, infos = jax.lax.fori_loop(0, count, one_transition, (state, positions, infos))
+    return state, (positions, infos)
+
+
+def most_transitions(first: int, config: Config) -> int:
+    """Return how many transitions ``step`` has room for from number ``first``."""
+    return _DRAWS_PER_CALL * config.thinning - first % config.thinning
 
 
 def run(
@@ -190,6 +233,8 @@ def run(
     *,
     held_out: Data | None = None,
     progress: Progress = ignore_progress,
+    checkpoints: Checkpoints | None = None,
+    mesh: Mesh | None = None,
 ) -> InferenceResult:
     """Warm up, sample, and return the kept draws of all chains, chain after chain.
 
@@ -200,40 +245,43 @@ def run(
       config: Settings.
       held_out: Data on whose predictive log-probabilities R-hat and ESS are computed.
       progress: Called with (transitions done, transitions in all, metrics).
+      checkpoints: Where to save progress and to continue from it.
+      mesh: Devices: chains are split over ``draws``, the data over ``data``.
 
     Returns:
       ``num_chains * num_samples`` draws; no fresh ones can be drawn.
 
     Raises:
-      ValueError: A setting is out of range.
+      ValueError: A setting is out of range, or the checkpoints are those of another run.
     """
     _check(config)
     check_likelihood(config.likelihood)
     init_key, warmup_key, sample_key = (jax.random.fold_in(rng_key, i) for i in range(3))
-    static: dict[str, Any] = {"network": network, "config": config}
-    state = init(init_key, network, data, config)
+    static: dict[str, Any] = {"network": network, "config": config, "mesh": mesh}
+    data = parallel.spread(data, mesh, "data")
+    state = parallel.spread(init(init_key, network, data, config), mesh, "draws")
     schedule = _schedule(config)
-    warmup_steps = config.num_warmup
-    total = warmup_steps + config.num_samples * config.thinning
-    for first in range(0, warmup_steps, _TRANSITIONS_PER_CALL):
-        count = min(_TRANSITIONS_PER_CALL, warmup_steps - first)
-        state, info = warm_up(warmup_key, state, data, first, schedule, count=count, **static)
-        progress(first + count, total, _metrics(info))
-    if config.adapt != "none" and config.num_warmup:
-        final = state.adaptation.final_step_size
-        state = state._replace(adaptation=state.adaptation._replace(step_size=final))
-    kept, infos = [], []
-    per_call = max(1, _TRANSITIONS_PER_CALL // config.thinning)
-    for first in range(0, config.num_samples, per_call):
-        count = min(per_call, config.num_samples - first)
-        state, (positions, info) = step(sample_key, state, data, first, count=count, **static)
-        kept.append(jax.tree.map(np.asarray, positions))
-        infos.append(jax.tree.map(np.asarray, info))
-        progress(warmup_steps + (first + count) * config.thinning, total, _metrics(info))
-    posterior = _stack_chains(kept, network)
-    record = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
+    state, positions, record = run_chains(
+        state,
+        Calls(
+            lambda *now: warm_up(warmup_key, now[0], data, *now[1:], schedule, **static),
+            functools.partial(_freeze, config=config),
+            lambda *now: step(sample_key, now[0], data, *now[1:], **static),
+            functools.partial(most_transitions, config=config),
+        ),
+        num_warmup=config.num_warmup,
+        num_samples=config.num_samples,
+        thinning=config.thinning,
+        progress=progress,
+        checkpoints=checkpoints,
+        identity=identify("hmc", rng_key, network, config, data),
+    )
+    posterior = _stack_chains(positions, network)
+    by_draw = (config.num_samples, config.thinning, config.num_chains)
+    record = jax.tree.map(lambda values: values.reshape(by_draw), record)
     diagnostics = summarise_chains(posterior, record, config.num_chains, held_out)
-    diagnostics["step_size"] = np.asarray(state.adaptation.step_size, np.float64).tolist()
+    step_sizes = parallel.to_host(state.adaptation.step_size)
+    diagnostics["step_size"] = step_sizes.astype(np.float64).tolist()
     diagnostics |= summarise_held_out(posterior, held_out)
     return InferenceResult(posterior, diagnostics, None)
 
@@ -246,6 +294,7 @@ def _logdensity(network: nn.Module, data: Data, config: Config) -> Any:
         prior=config.prior,
         likelihood=config.likelihood,
         temperature=config.temperature,
+        centred=True,
     )
 
 
@@ -256,7 +305,11 @@ def _transition(
     data: Data,
     network: nn.Module,
     config: Config,
+    mesh: Mesh | None,
 ) -> tuple[Any, Info]:
+    from blackjax.mcmc import hmc as blackjax_hmc
+    from blackjax.mcmc import nuts
+
     density = _logdensity(network, data, config)
     kernel: Any
     if config.algorithm == "hmc":
@@ -268,44 +321,66 @@ def _transition(
 
     def one_chain(chain_index: jax.Array, chain: Any, tuned: Any) -> tuple[Any, Info]:
         key = jax.random.fold_in(jax.random.fold_in(rng_key, index), chain_index)
+        metric = centred_metric(tuned.inverse_mass_matrix)
         after, info = kernel(
             key,
             chain,
             density,
             step_size=tuned.step_size,
-            inverse_mass_matrix=tuned.inverse_mass_matrix,
+            inverse_mass_matrix=metric,
         )
-        kinetic = metrics.default_metric(tuned.inverse_mass_matrix).kinetic_energy(info.momentum)
-        error = info.energy - (kinetic - chain.logdensity)
+        error = info.energy - (metric.kinetic_energy(info.momentum) - chain.logdensity)
         gradients = jnp.asarray(info.num_integration_steps)
         return after, Info(
             info.acceptance_rate, info.is_divergent, error, after.logdensity, gradients
         )
 
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision(config.precision):
         chains = jnp.arange(config.num_chains)
-        return jax.vmap(one_chain)(chains, state.chain, state.adaptation)
+        # On a CPU one after the other: there batches of matrix products are slow.
+        return map_samples(
+            lambda chain: one_chain(*chain),
+            (chains, state.chain, state.adaptation),
+            chunk=1 if jax.default_backend() == "cpu" else config.num_chains,
+            shards=parallel.shards(mesh, config.num_chains, "draws"),
+        )
 
 
 def _schedule(config: Config) -> jax.Array:
     if config.adapt == "window" and config.num_warmup:
-        return jnp.asarray(adaptation.build_schedule(config.num_warmup), jnp.int32)
+        return adaptation.build_schedule(config.num_warmup)
     return jnp.zeros((config.num_warmup, 2), jnp.int32)
 
 
-def _metrics(info: Info) -> dict[str, float]:
-    return {
-        "acceptance": float(jnp.mean(info.acceptance_rate)),
-        "logdensity": float(jnp.mean(info.logdensity[-1])),
-    }
+def _blank(
+    rng_key: jax.Array,
+    state: State,
+    data: Data,
+    network: nn.Module,
+    config: Config,
+    mesh: Mesh | None,
+) -> tuple[Any, Info]:
+    """Return a position and Info of zeros, of the shapes of a transition's."""
+    chain, info = jax.eval_shape(
+        lambda: _transition(rng_key, jnp.zeros((), jnp.int32), state, data, network, config, mesh)
+    )
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (chain.position, info))
 
 
-def _stack_chains(kept: list[Any], network: nn.Module) -> Posterior:
-    def stack(*parts: np.ndarray) -> jax.Array:
-        draws = np.concatenate(parts).swapaxes(0, 1)
+def _freeze(state: State, *, config: Config) -> State:
+    """Return the state to sample with: of the step size's adaptation its mean is kept."""
+    if config.adapt == "none":
+        return state
+    tuned = state.adaptation
+    return state._replace(adaptation=tuned._replace(step_size=tuned.final_step_size))
+
+
+def _stack_chains(positions: Any, network: nn.Module) -> Posterior:
+    def stack(draws: np.ndarray) -> jax.Array:
+        draws = draws.swapaxes(0, 1)
         return jnp.asarray(draws.reshape(-1, *draws.shape[2:]))
 
-    return Posterior(get_apply_fn(network), jax.tree.map(stack, *kept))
+    return Posterior(get_apply_fn(network), jax.tree.map(stack, positions))
 
 
 def _check(config: Config) -> None:
@@ -316,15 +391,7 @@ def _check(config: Config) -> None:
         raise ValueError(
             f"target_acceptance_rate must lie in (0, 1), got {config.target_acceptance_rate}."
         )
-    for name in ("step_size", "temperature"):
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name} must be positive, got {getattr(config, name)}.")
-    for name, known in (
-        ("algorithm", ("hmc", "nuts")),
-        ("adapt", ("window", "step_size", "none")),
-        ("init", ("prior", "network")),
-    ):
-        if getattr(config, name) not in known:
-            raise ValueError(
-                f"Unknown {name} {getattr(config, name)!r}. Known: {', '.join(known)}."
-            )
+    check_above_zero(config, "step_size", "temperature")
+    check_known(config, "algorithm", ("hmc", "nuts"))
+    check_known(config, "adapt", ("window", "step_size", "none"))
+    check_known(config, "init", ("prior", "network"))

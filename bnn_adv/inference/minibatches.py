@@ -6,6 +6,11 @@ import jax
 import jax.numpy as jnp
 
 
+def count(num_data: int, batch_size: int) -> int:
+    """Return the number of minibatches of one epoch, ceil(N / B)."""
+    return -(-num_data // min(batch_size, num_data))
+
+
 def shuffle(rng_key: jax.Array, num_data: int, batch_size: int) -> jax.Array:
     """Return the indices of one epoch's minibatches.
 
@@ -22,7 +27,7 @@ def shuffle(rng_key: jax.Array, num_data: int, batch_size: int) -> jax.Array:
       int32 indices, [ceil(N / B), B].
     """
     batch_size = min(batch_size, num_data)
-    num_batches = -(-num_data // batch_size)
+    num_batches = count(num_data, batch_size)
     permutation = jax.random.permutation(rng_key, num_data)
     padding = num_batches * batch_size - num_data
     indices = jnp.concatenate([permutation, permutation[:padding]])

@@ -13,22 +13,26 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
+from jax.sharding import Mesh
 
-from bnn_adv.densities import Data
+from bnn_adv import blocks, parallel
+from bnn_adv.checkpoint import Checkpoints
+from bnn_adv.densities import Data, log_likelihood
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
-    check_finite,
     check_positive,
+    identify,
     ignore_progress,
     summarise_held_out,
 )
+from bnn_adv.inference.epochs import run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior
+from bnn_adv.streaming import map_samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +44,14 @@ class Config:
       num_epochs: Passes over the data.
       learning_rate: Adam's step size.
       minibatch_size: Examples a gradient step sees.
-      member_chunk: Members that are vmapped at once; bounds the memory of large ensembles.
+      member_chunk: Members that are vmapped at once; None chooses, see ``blocks.choose_chunk``.
     """
 
     num_members: int = 1
     num_epochs: int = 5
     learning_rate: float = 0.001
     minibatch_size: int = 128
-    member_chunk: int = 10
+    member_chunk: int | None = None
 
 
 class State(NamedTuple):
@@ -55,63 +59,104 @@ class State(NamedTuple):
 
     params: The member's parameters.
     opt_state: The optimiser's state.
+    loss: Sum of the losses of this epoch's minibatches so far, in nats.
     """
 
     params: Params
     opt_state: optax.OptState
+    loss: jax.Array
 
 
+@functools.partial(jax.jit, static_argnames=("network", "config"))
 def init(rng_key: jax.Array, network: nn.Module, data: Data, config: Config) -> State:
     """Initialise all members, stacked on a leading axis of ``num_members``."""
 
     def one_member(index: jax.Array) -> State:
         params = init_params(jax.random.fold_in(rng_key, index), network, data.x.shape[1:])
-        return State(params, _optimiser(config).init(params))
+        return State(params, _optimiser(config).init(params), jnp.zeros(()))
 
     return jax.vmap(one_member)(jnp.arange(config.num_members))
 
 
-@functools.partial(jax.jit, static_argnames=("network", "config"), donate_argnames=("state",))
-def step(
-    rng_key: jax.Array, state: State, data: Data, *, network: nn.Module, config: Config
+@functools.partial(jax.jit, static_argnames=("num_data", "config"))
+def start_epoch(
+    rng_key: jax.Array, state: State, num_data: int, config: Config
 ) -> tuple[State, jax.Array]:
-    """Train every member for one epoch.
+    """Shuffle the data of an epoch.
 
     Args:
       rng_key: The epoch's key; member k shuffles with ``fold_in(rng_key, k)``.
       state: Stacked states.
-      data: Training data, an argument so that it never becomes a constant of the program.
-      network: The network.
+      num_data: Number of examples.
       config: Settings.
 
     Returns:
-      The stacked states, and each member's mean training loss in nats, [members].
+      The states with a loss of zero; indices of the minibatches, [minibatches, members, B].
+    """
+
+    def one_member(index: jax.Array) -> jax.Array:
+        return minibatches.shuffle(
+            jax.random.fold_in(rng_key, index), num_data, config.minibatch_size
+        )
+
+    batches = jax.vmap(one_member, out_axes=1)(jnp.arange(config.num_members))
+    return state._replace(loss=jnp.zeros_like(state.loss)), batches
+
+
+@functools.partial(jax.jit, static_argnames=("network", "config", "mesh"))
+def step(
+    state: State,
+    data: Data,
+    batches: jax.Array,
+    first: jax.Array | int,
+    count: jax.Array | int,
+    *,
+    network: nn.Module,
+    config: Config,
+    mesh: Mesh | None = None,
+) -> State:
+    """Train every member on ``count`` minibatches of an epoch, from number ``first``.
+
+    Args:
+      state: Stacked states.
+      data: Training data, an argument so that it never becomes a constant of the program.
+      batches: From ``start_epoch``.
+      first: Number of the first minibatch.
+      count: Number of minibatches; data, so that one program serves however an epoch is cut.
+      network: The network.
+      config: Settings.
+      mesh: Devices, see ``run``.
     """
     optimiser = _optimiser(config)
     apply_fn = get_apply_fn(network)
-
-    def one_member(member: tuple[jax.Array, State]) -> tuple[State, jax.Array]:
-        index, member_state = member
-
-        def one_batch(carry: State, indices: jax.Array) -> tuple[State, jax.Array]:
-            def loss_fn(params: Params) -> jax.Array:
-                logits = apply_fn(params, data.x[indices])
-                labels = data.y[indices]
-                return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-            loss, gradient = jax.value_and_grad(loss_fn)(carry.params)
-            updates, opt_state = optimiser.update(gradient, carry.opt_state, carry.params)
-            return State(optax.apply_updates(carry.params, updates), opt_state), loss
-
-        batches = minibatches.shuffle(
-            jax.random.fold_in(rng_key, index), data.x.shape[0], config.minibatch_size
+    chunk = config.member_chunk
+    if chunk is None:
+        one = jax.eval_shape(lambda: jax.tree.map(lambda w: w[0], state.params))
+        chunk = blocks.choose_chunk(
+            apply_fn, one, data.x[: config.minibatch_size], config.num_members
         )
-        member_state, losses = jax.lax.scan(one_batch, member_state, batches)
-        return member_state, losses.mean()
 
-    chunk = min(config.member_chunk, config.num_members)
-    members = (jnp.arange(config.num_members), state)
-    return jax.lax.map(one_member, members, batch_size=chunk)
+    def one_member(member: tuple[State, jax.Array]) -> State:
+        before, indices = member
+
+        x, labels = parallel.constrain_examples((data.x[indices], data.y[indices]), mesh)
+
+        def loss_fn(params: Params) -> jax.Array:
+            return -log_likelihood(params, Data(x, labels), apply_fn) / len(labels)
+
+        loss, gradient = jax.value_and_grad(loss_fn)(before.params)
+        updates, opt_state = optimiser.update(gradient, before.opt_state, before.params)
+        return State(optax.apply_updates(before.params, updates), opt_state, before.loss + loss)
+
+    def one_batch(index: jax.Array, members: State) -> State:
+        return map_samples(
+            one_member,
+            (members, batches[index]),
+            chunk=chunk,
+            shards=parallel.shards(mesh, config.num_members, "draws"),
+        )
+
+    return jax.lax.fori_loop(first, first + count, one_batch, state)
 
 
 def run(
@@ -122,6 +167,8 @@ def run(
     *,
     held_out: Data | None = None,
     progress: Progress = ignore_progress,
+    checkpoints: Checkpoints | None = None,
+    mesh: Mesh | None = None,
 ) -> InferenceResult:
     """Train the members and return them as a posterior of ``num_members`` draws.
 
@@ -131,23 +178,33 @@ def run(
       data: Training data, x [N, ...] and y [N].
       config: Settings.
       held_out: Data for a check of the result; not trained on.
-      progress: Called with (epochs done, epochs, metrics).
+      progress: Called with (minibatches done, minibatches in all, metrics).
+      checkpoints: Where to save progress and to continue from it.
+      mesh: Devices: members are split over ``draws``, minibatches over ``data``.
 
     Raises:
-      ValueError: A setting is out of range.
+      ValueError: A setting is out of range, or the checkpoints are those of another run.
       FloatingPointError: The loss stopped being finite.
     """
     _check(config)
+    num_data = data.x.shape[0]
     state = init(jax.random.fold_in(rng_key, 0), network, data, config)
-    trace: list[Any] = []
-    for epoch in range(config.num_epochs):
-        key = jax.random.fold_in(rng_key, 1 + epoch)
-        state, losses = step(key, state, data, network=network, config=config)
-        trace.append(np.asarray(losses, np.float64))
-        check_finite("training loss", trace[-1], f"epoch {epoch + 1}", "learning_rate")
-        progress(epoch + 1, config.num_epochs, {"loss": float(trace[-1].mean())})
-    posterior = Posterior(get_apply_fn(network), state.params)
-    diagnostics: dict[str, Any] = {"loss": [float(losses.mean()) for losses in trace]}
+    data = parallel.replicate(data, mesh)
+    state, trace = run_epochs(
+        rng_key,
+        parallel.spread(state, mesh, "draws"),
+        start=lambda key, current: start_epoch(key, current, num_data, config),
+        step=functools.partial(step, data=data, network=network, config=config, mesh=mesh),
+        summarise=lambda losses: {"loss": float(losses.mean())},
+        num_epochs=config.num_epochs,
+        num_batches=minibatches.count(num_data, config.minibatch_size),
+        loss_name="training loss",
+        progress=progress,
+        checkpoints=checkpoints,
+        identity=identify("sgd", rng_key, network, config, data),
+    )
+    posterior = Posterior(get_apply_fn(network), parallel.gather(state.params, mesh))
+    diagnostics: dict[str, Any] = {"loss": [numbers["loss"] for numbers in trace]}
     diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
     return InferenceResult(posterior, diagnostics, None)
 
@@ -157,6 +214,8 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
 
 
 def _check(config: Config) -> None:
-    check_positive(config, "num_members", "num_epochs", "minibatch_size", "member_chunk")
+    check_positive(config, "num_members", "num_epochs", "minibatch_size")
+    if config.member_chunk is not None:
+        check_positive(config, "member_chunk")
     if not config.learning_rate > 0:
         raise ValueError(f"learning_rate must be positive, got {config.learning_rate}.")

@@ -17,23 +17,30 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
 from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO, autoguide, init_to_value
 
+from bnn_adv import parallel
+from bnn_adv.checkpoint import Checkpoints
 from bnn_adv.densities import Data, Prior, check_likelihood, log_likelihood, prior_scales
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
-    check_finite,
+    check_above_zero,
+    check_known,
     check_positive,
+    identify,
     ignore_progress,
     summarise_held_out,
 )
+from bnn_adv.inference.epochs import run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior
 
@@ -75,9 +82,11 @@ class State(NamedTuple):
     """Hold the optimiser's view of the guide.
 
     svi: NumPyro's state: unconstrained parameters, Adam's moments, a key.
+    loss: Sum of the negative ELBOs of this epoch's minibatches so far, in nats.
     """
 
     svi: Any
+    loss: jax.Array
 
 
 class Problem(NamedTuple):
@@ -115,30 +124,66 @@ def init(
     if config.init == "published":
         values = _published_init(published_key, svi.get_params(state))
         state = svi.init(guide_key, one, data.x.shape[0], init_params=values)
-    return Problem(svi, guide, jax.eval_shape(lambda: start)), State(state)
+    return Problem(svi, guide, jax.eval_shape(lambda: start)), State(state, jnp.zeros(()))
 
 
-@functools.partial(jax.jit, static_argnames=("svi", "minibatch_size"))
-def _epoch(
-    rng_key: jax.Array, state: State, data: Data, svi: SVI, minibatch_size: int
+@functools.partial(jax.jit, static_argnames=("num_data", "config"))
+def start_epoch(
+    rng_key: jax.Array, state: State, num_data: int, config: Config
 ) -> tuple[State, jax.Array]:
+    """Shuffle the data of an epoch and give it a noise key of its own.
+
+    Returns:
+      The state with that key and a loss of zero; indices of the minibatches, [minibatches, B].
+    """
     shuffle_key, noise_key = jax.random.split(rng_key)
+    batches = minibatches.shuffle(shuffle_key, num_data, config.minibatch_size)
+    return State(state.svi._replace(rng_key=noise_key), jnp.zeros_like(state.loss)), batches
+
+
+@functools.partial(jax.jit, static_argnames=("svi", "mesh"))
+def _step(
+    state: State,
+    data: Data,
+    batches: jax.Array,
+    first: jax.Array | int,
+    count: jax.Array | int,
+    svi: SVI,
+    mesh: Mesh | None,
+) -> State:
     num_data = data.x.shape[0]
 
-    def one_batch(carry: Any, indices: jax.Array) -> tuple[Any, jax.Array]:
-        return svi.update(carry, Data(data.x[indices], data.y[indices]), num_data)
+    def one_batch(index: jax.Array, before: State) -> State:
+        batch = Data(data.x[batches[index]], data.y[batches[index]])
+        batch = parallel.constrain_examples(batch, mesh)
+        after, loss = svi.update(before.svi, batch, num_data)
+        return State(after, before.loss + loss)
 
-    batches = minibatches.shuffle(shuffle_key, num_data, minibatch_size)
-    # A key of the epoch's own, so that an interrupted run continues with the same noise.
-    svi_state, losses = jax.lax.scan(one_batch, state.svi._replace(rng_key=noise_key), batches)
-    return State(svi_state), losses.mean()
+    return jax.lax.fori_loop(first, first + count, one_batch, state)
 
 
 def step(
-    rng_key: jax.Array, state: State, data: Data, *, problem: Problem, config: Config
-) -> tuple[State, jax.Array]:
-    """Train the guide for one epoch; return the state and the mean negative ELBO in nats."""
-    return _epoch(rng_key, state, data, problem.svi, config.minibatch_size)
+    state: State,
+    data: Data,
+    batches: jax.Array,
+    first: jax.Array | int,
+    count: jax.Array | int,
+    *,
+    problem: Problem,
+    mesh: Mesh | None = None,
+) -> State:
+    """Train the guide on ``count`` minibatches of an epoch, from number ``first``.
+
+    Args:
+      state: The state; the noise key within moves on with every minibatch.
+      data: Training data.
+      batches: From ``start_epoch``.
+      first: Number of the first minibatch.
+      count: Number of minibatches; data, so that one program serves however an epoch is cut.
+      problem: From ``init``.
+      mesh: Devices, see ``run``.
+    """
+    return _step(state, data, batches, first, count, problem.svi, mesh)
 
 
 def run(
@@ -149,6 +194,8 @@ def run(
     *,
     held_out: Data | None = None,
     progress: Progress = ignore_progress,
+    checkpoints: Checkpoints | None = None,
+    mesh: Mesh | None = None,
 ) -> InferenceResult:
     """Fit the guide and draw from it.
 
@@ -158,28 +205,38 @@ def run(
       data: Training data, x [N, ...] and y [N].
       config: Settings.
       held_out: Data for a check of the result; not trained on.
-      progress: Called with (epochs done, epochs, metrics).
+      progress: Called with (minibatches done, minibatches in all, metrics).
+      checkpoints: Where to save progress and to continue from it.
+      mesh: Devices: minibatches are split over its axis ``data``.
 
     Returns:
       ``num_samples`` draws; ``sample(key, n)`` draws fresh ones.
 
     Raises:
-      ValueError: A setting is out of range.
+      ValueError: A setting is out of range, or the checkpoints are those of another run.
       FloatingPointError: The ELBO stopped being finite.
     """
     _check(config)
     check_likelihood(config.likelihood)
     problem, state = init(jax.random.fold_in(rng_key, 0), network, data, config)
-    trace = []
-    for epoch in range(config.num_epochs):
-        key = jax.random.fold_in(rng_key, 1 + epoch)
-        state, loss = step(key, state, data, problem=problem, config=config)
-        trace.append(-float(loss))
-        check_finite("ELBO", trace[-1], f"epoch {epoch + 1}", "learning_rate")
-        progress(epoch + 1, config.num_epochs, {"elbo": trace[-1]})
-    sample = make_sampler(problem, network, state)
+    num_data = data.x.shape[0]
+    data = parallel.replicate(data, mesh)
+    state, trace = run_epochs(
+        rng_key,
+        parallel.replicate(state, mesh),
+        start=lambda key, current: start_epoch(key, current, num_data, config),
+        step=functools.partial(step, data=data, problem=problem, mesh=mesh),
+        summarise=lambda loss: {"elbo": -float(loss)},
+        num_epochs=config.num_epochs,
+        num_batches=minibatches.count(num_data, config.minibatch_size),
+        loss_name="ELBO",
+        progress=progress,
+        checkpoints=checkpoints,
+        identity=identify("svi", rng_key, network, config, data),
+    )
+    sample = make_sampler(problem, network, parallel.gather(state, mesh))
     posterior = sample(jax.random.fold_in(rng_key, 1 + config.num_epochs), config.num_samples)
-    diagnostics: dict[str, Any] = {"elbo": trace}
+    diagnostics: dict[str, Any] = {"elbo": [numbers["elbo"] for numbers in trace]}
     diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
     return InferenceResult(posterior, diagnostics, sample)
 
@@ -228,17 +285,9 @@ def _published_init(rng_key: jax.Array, params: dict[str, jax.Array]) -> dict[st
 
 def _check(config: Config) -> None:
     check_positive(config, "num_samples", "num_epochs", "minibatch_size", "rank")
-    for name in ("learning_rate", "init_scale", "temperature"):
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name} must be positive, got {getattr(config, name)}.")
-    for name, known in (
-        ("guide", ("mean_field", "low_rank")),
-        ("kl_weight", ("corrected", "published")),
-        ("init", ("network", "published")),
-    ):
-        if getattr(config, name) not in known:
-            raise ValueError(
-                f"Unknown {name} {getattr(config, name)!r}. Known: {', '.join(known)}."
-            )
+    check_above_zero(config, "learning_rate", "init_scale", "temperature")
+    check_known(config, "guide", ("mean_field", "low_rank"))
+    check_known(config, "kl_weight", ("corrected", "published"))
+    check_known(config, "init", ("network", "published"))
     if config.init == "published" and config.guide != "mean_field":
         raise ValueError("init='published' is defined for guide='mean_field' only.")

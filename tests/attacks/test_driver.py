@@ -35,7 +35,8 @@ def test_one_compilation_a_shape(posterior):
     for epsilon in (0.1, 0.2):
         run_attack(KEY, pgd.build(), MARGIN, counted, x, y, threat=LInf(epsilon), batch_size=16)
     assert len(traces) == per_shape
-    assert {shape[0] for shape in traces} == {16}
+    # Traced with one and two images only to learn how large intermediate values are.
+    assert {shape[0] for shape in traces} == {1, 2, 16}
 
 
 def test_host_loop_does_not_retrace(posterior, batch):

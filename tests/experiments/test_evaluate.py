@@ -14,6 +14,7 @@ from experiments import evaluate
 from experiments.presets import PRESETS
 
 TINY = {
+    "compilation_cache": "off",
     "dataset": "digits",
     "num_train": 200,
     "num_test": 12,

@@ -1,0 +1,168 @@
+"""Draws that stay on disk: memory-mapped arrays, read a chunk at a time while the device works.
+
+A posterior of hundreds of large networks can exceed the memory of a device, and of the host. Its
+folder holds one ``.npy`` file a parameter array, with the draws on the leading axis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax
+import numpy as np
+
+from bnn_adv import files
+
+_INDEX = "draws.json"
+
+
+@jax.tree_util.register_static
+class DiskDraws:
+    """Stand for S draws in a folder; a leafless pytree node, static under ``jit``.
+
+    ``read`` works inside compiled programs, by a callback to the host. While the device computes
+    with one chunk, a thread of the host reads the next one.
+
+    Args:
+      folder: Written by ``write_draws``.
+      template: One draw: pytree of arrays or ``ShapeDtypeStruct``.
+
+    Raises:
+      FileNotFoundError: The folder holds no draws.
+      ValueError: An array is missing, unknown or of another shape; the message names it.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], template: Any) -> None:
+        self.folder = Path(folder)
+        self.template = jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape, w.dtype), template)
+        index = files.read_json(self.folder / _INDEX)
+        self.num_samples = int(index["num_samples"])
+        wanted = flatten_names(self.template)
+        arrays = {name: _map(self.folder / file) for name, file in index["arrays"].items()}
+        check_draws(self.folder, arrays, wanted)
+        self._arrays = [arrays[name] for name in wanted]
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-draws")
+        self._lock = threading.Lock()
+        self._next: tuple[tuple[int, int], Future[list[np.ndarray]]] | None = None
+
+    def read(self, start: jax.Array, size: int) -> Any:
+        """Return the draws from ``start`` on, stacked: a pytree of [size, ...]."""
+        structure = jax.tree.structure(self.template)
+        shapes = [
+            jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype)
+            for leaf in jax.tree.leaves(self.template)
+        ]
+        leaves = jax.pure_callback(lambda first: self._fetch(int(first), size), shapes, start)
+        return jax.tree.unflatten(structure, leaves)
+
+    def take(self, indices: Any) -> Any:
+        """Return the draws at ``indices`` in memory, as a pytree of NumPy arrays."""
+        structure = jax.tree.structure(self.template)
+        chosen = [np.array(array[np.asarray(indices)]) for array in self._arrays]
+        return jax.tree.unflatten(structure, chosen)
+
+    def _fetch(self, start: int, size: int) -> list[np.ndarray]:
+        with self._lock:
+            pending, self._next = self._next, None
+        if pending is not None and pending[0] == (start, size):
+            found = pending[1].result()
+        else:
+            found = self._copy(start, size)
+        # After the last chunk comes the first one again: every step of an attack reads them all.
+        after = start + size if start + size < self.num_samples else 0
+        after = min(after, self.num_samples - size)
+        with self._lock:
+            self._next = (after, size), self._reader.submit(self._copy, after, size)
+        return found
+
+    def _copy(self, start: int, size: int) -> list[np.ndarray]:
+        return [np.array(array[start : start + size]) for array in self._arrays]
+
+
+def write_draws(folder: str | os.PathLike[str], parts: Iterable[Any], *, num_samples: int) -> None:
+    """Write draws to a folder, part by part, so that they never need to fit into memory.
+
+    Args:
+      folder: Destination; draws that it held are replaced.
+      parts: Stacked draws in order, each a pytree of [k, ...].
+      num_samples: Draws in all parts together, S.
+
+    Raises:
+      ValueError: The parts hold another number of draws; nothing is written.
+    """
+    folder, total = Path(folder), 0
+    names: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        outputs: dict[str, BinaryIO] = {}
+        for part in parts:
+            leaves = {name: np.asarray(leaf) for name, leaf in flatten_names(part).items()}
+            for name, leaf in leaves.items():
+                if name not in outputs:
+                    names[name] = f"{len(names):03d}.npy"
+                    outputs[name] = stack.enter_context(files.atomic_writer(folder / names[name]))
+                    _write_header(outputs[name], leaf.dtype, (num_samples, *leaf.shape[1:]))
+                outputs[name].write(np.ascontiguousarray(leaf).data)
+            total += len(next(iter(leaves.values())))
+        if total != num_samples:
+            raise ValueError(f"The parts hold {total} draws where {num_samples} were announced.")
+    # Written last: its presence says that the draws are complete.
+    files.write_json(folder / _INDEX, {"num_samples": total, "arrays": names})
+
+
+def flatten_names(params: Any) -> dict[str, Any]:
+    """Return the leaves of a pytree by their path, such as ``hidden_0/kernel``."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
+
+
+def check_draws(where: object, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise unless stored draws fit one draw of a network.
+
+    Args:
+      where: File or folder, for the message.
+      stored: Arrays by name, [S, ...].
+      wanted: One draw's leaves by name.
+
+    Raises:
+      ValueError: An array is missing, unknown or of another shape; the message names it.
+    """
+    problems = [f"{name} is missing" for name in wanted if name not in stored]
+    problems += [f"{name} is not a parameter" for name in stored if name not in wanted]
+    problems += [
+        f"{name} has shape {stored[name].shape[1:]} a draw where the network has {leaf.shape}"
+        for name, leaf in wanted.items()
+        if name in stored and stored[name].shape[1:] != leaf.shape
+    ]
+    if len({array.shape[:1] for array in stored.values()}) > 1:
+        problems.append("arrays differ in their number of draws")
+    if problems:
+        raise ValueError(
+            f"{where} does not fit the network: {'; '.join(problems)}. "
+            "Load it with the network that it was saved with."
+        )
+
+
+def _map(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged or truncated ({error}): write the draws again."
+        ) from error
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(
+        file,
+        {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": shape,
+        },
+    )

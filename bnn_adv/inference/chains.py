@@ -1,0 +1,112 @@
+"""The host loop of Markov chains: warm-up, then draws, in calls of about a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bnn_adv import parallel
+from bnn_adv.checkpoint import Checkpoints, NoCheckpoints, Saved
+from bnn_adv.inference.base import Progress
+from bnn_adv.pacing import Pacer
+
+
+class Calls(NamedTuple):
+    """Hold a sampler's device calls.
+
+    warm_up: Maps (state, first, count) to the state and a record of the last transition.
+    freeze: Maps the state after warm-up to the one to sample with.
+    step: Maps (state, first, count) to the state and (positions, records), padded at the end.
+    most: Maps ``first`` to how many transitions ``step`` has room for.
+    """
+
+    warm_up: Callable[[Any, int, int], tuple[Any, Any]]
+    freeze: Callable[[Any], Any]
+    step: Callable[[Any, int, int], tuple[Any, tuple[Any, Any]]]
+    most: Callable[[int], int]
+
+
+def run_chains(
+    state: Any,
+    calls: Calls,
+    *,
+    num_warmup: int,
+    num_samples: int,
+    thinning: int,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    identity: str,
+) -> tuple[Any, Any, Any]:
+    """Run chains, however they are cut into device calls.
+
+    Args:
+      state: The first state, a NamedTuple with ``chain.position``.
+      calls: The sampler.
+      num_warmup: Transitions before the first draw.
+      num_samples: Draws.
+      thinning: Transitions a draw.
+      progress: Called with (transitions done, transitions in all, metrics).
+      checkpoints: Where to save progress and to continue from it.
+      identity: What is computed, for the checkpoints.
+
+    Returns:
+      The last state; positions, [num_samples, chains, ...]; the records of all transitions after
+      warm-up, [num_samples * thinning, chains].
+    """
+    total, done = num_warmup + num_samples * thinning, 0
+    kept: list[tuple[Any, Any]] = []
+    keeper = checkpoints or NoCheckpoints()
+    warming, sampling = Pacer(), Pacer()
+    with keeper.session(identity) as saved:
+        if saved is not None:
+            state, done = saved.fit(state), saved.step
+            if saved.parts:
+                shapes = jax.eval_shape(lambda: calls.step(state, 0, 1)[1])
+                kept = _recall(saved, jax.tree.structure(shapes))
+        while done < num_warmup:
+            count = warming.next(num_warmup - done)
+            with warming.timed(count):
+                state, record = calls.warm_up(state, done, count)
+                numbers = _summarise(*parallel.to_host((record.acceptance_rate, record.logdensity)))
+            done += count
+            if done == num_warmup:
+                state = calls.freeze(state)
+            progress(done, total, numbers)
+            keeper.tick(done, state)
+        while done < total:
+            first = done - num_warmup
+            count = sampling.next(min(total - done, calls.most(first)))
+            with sampling.timed(count):
+                state, (positions, record) = calls.step(state, first, count)
+                record = _head(record, count)
+            draws = (first + count) // thinning - first // thinning
+            kept.append((_head(positions, draws), record))
+            leaves = jax.tree.leaves(kept[-1])
+            keeper.add_part(f"{first}", {f"{i}": leaf for i, leaf in enumerate(leaves)})
+            done += count
+            progress(done, total, _summarise(record.acceptance_rate, record.logdensity[-1]))
+            keeper.tick(done, state)
+    positions, record = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
+    return state, positions, record
+
+
+def _recall(saved: Saved, structure: Any) -> list[tuple[Any, Any]]:
+    return [
+        jax.tree.unflatten(structure, [part[f"{i}"] for i in range(structure.num_leaves)])
+        for part in saved.parts.values()
+    ]
+
+
+def _head(tree: Any, count: int) -> Any:
+    """Fetch the first ``count`` entries of every leaf, without holding on to the rest."""
+    return jax.tree.map(lambda all_: all_[:count].copy(), parallel.to_host(tree))
+
+
+def _summarise(acceptance_rate: np.ndarray, logdensity: np.ndarray) -> dict[str, float]:
+    return {
+        "acceptance": float(np.mean(acceptance_rate)),
+        "logdensity": float(np.mean(logdensity)),
+    }

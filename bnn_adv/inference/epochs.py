@@ -1,0 +1,82 @@
+"""The host loop of methods that pass over the data in minibatches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from bnn_adv import parallel
+from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.inference.base import Progress, check_finite
+from bnn_adv.pacing import Pacer
+
+
+class _Step(Protocol):
+    def __call__(self, state: Any, *, batches: jax.Array, first: int, count: int) -> Any: ...
+
+
+def run_epochs(
+    rng_key: jax.Array,
+    state: Any,
+    *,
+    start: Callable[[jax.Array, Any], tuple[Any, jax.Array]],
+    step: _Step,
+    summarise: Callable[[np.ndarray], dict[str, float]],
+    num_epochs: int,
+    num_batches: int,
+    loss_name: str,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    identity: str,
+) -> tuple[Any, list[dict[str, float]]]:
+    """Train for some epochs, however they are cut into device calls.
+
+    Args:
+      rng_key: Epoch e uses ``fold_in(rng_key, 1 + e)``.
+      state: The first state, a NamedTuple with a ``loss`` summed over the epoch's minibatches.
+      start: Maps an epoch's key and the state to the state and the minibatches.
+      step: Trains on ``count`` of the minibatches, from number ``first``.
+      summarise: Maps the mean loss to numbers for the trace and for progress.
+      num_epochs: Passes over the data.
+      num_batches: Minibatches of one pass.
+      loss_name: For errors.
+      progress: Called with (minibatches done, minibatches in all, metrics).
+      checkpoints: Where to save progress and to continue from it.
+      identity: What is computed, for the checkpoints.
+
+    Returns:
+      The last state, and the numbers of every epoch.
+
+    Raises:
+      FloatingPointError: The loss stopped being finite.
+    """
+    total, done = num_epochs * num_batches, 0
+    trace: list[dict[str, float]] = []
+    keeper = checkpoints or NoCheckpoints()
+    pacer = Pacer()
+    batches: Any = None
+    with keeper.session(identity) as saved:
+        if saved is not None:
+            state, done, trace = saved.fit(state), saved.step, saved.meta["trace"]
+        while done < total:
+            epoch, first = divmod(done, num_batches)
+            if batches is None or first == 0:
+                started, batches = start(jax.random.fold_in(rng_key, 1 + epoch), state)
+                # Within an epoch the state is further on; only the minibatches are missing.
+                state = started if first == 0 else state
+            count = pacer.next(num_batches - first)
+            with pacer.timed(count):
+                state = step(state, batches=batches, first=first, count=count)
+                # Waits for the device.
+                mean = parallel.to_host(state.loss).astype(np.float64) / (first + count)
+            check_finite(loss_name, mean, f"epoch {epoch + 1}", "learning_rate")
+            numbers = summarise(mean)
+            done += count
+            if first + count == num_batches:
+                trace.append(numbers)
+            progress(done, total, numbers)
+            keeper.tick(done, state, {"trace": list(trace)})
+    return state, trace

@@ -1,0 +1,1 @@
+"""Cases of ``experiments.benchmark``, one a file: ``NAME`` and ``run(size, say) -> rows``."""

@@ -1,0 +1,30 @@
+"""The cases by name, in the order in which they run."""
+
+from experiments.benchmarks import (
+    attacks,
+    ceiling,
+    compiling,
+    devices,
+    gradients,
+    hmc,
+    memory,
+    peer,
+    scaling,
+    training,
+)
+
+CASES = {
+    case.NAME: case
+    for case in (
+        ceiling,
+        gradients,
+        scaling,
+        attacks,
+        hmc,
+        training,
+        memory,
+        compiling,
+        devices,
+        peer,
+    )
+}

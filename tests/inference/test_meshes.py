@@ -1,0 +1,71 @@
+"""Training on a mesh of four virtual devices gives what one device gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv import networks, parallel
+from bnn_adv.densities import Data
+from bnn_adv.inference import METHODS, hmc, sgd, svi
+
+NETWORK = networks.MLP((4,), 3, "tanh")
+KEY = jax.random.key(5)
+CASES = {
+    "ensemble": (sgd, sgd.Config(num_members=4, num_epochs=2, minibatch_size=8, member_chunk=1)),
+    "one network": (sgd, sgd.Config(num_epochs=2, minibatch_size=8)),
+    "svi": (svi, svi.Config(num_samples=2, num_epochs=2, minibatch_size=8)),
+    "hmc": (
+        hmc,
+        hmc.Config(
+            num_samples=3, num_warmup=2, num_chains=4, num_integration_steps=2, step_size=0.01
+        ),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(40, 5)).astype(np.float32)
+    return Data(jnp.asarray(x), jnp.asarray(np.argmax(x[:, :3], axis=1), jnp.int32))
+
+
+@pytest.mark.parametrize(
+    ("name", "mesh"),
+    [
+        ("ensemble", "draws:2,data:2"),
+        ("one network", "draws:4"),  # cannot be split: it runs whole on every device
+        ("svi", "draws:2,data:2"),
+        ("hmc", "draws:2,data:2"),
+    ],
+)
+def test_equals_one_device(name, mesh, data):
+    method, config = CASES[name]
+    alone = method.run(KEY, NETWORK, data, config)
+    found = method.run(KEY, NETWORK, data, config, mesh=parallel.make_mesh(mesh))
+    for a, b in zip(
+        jax.tree.leaves(found.posterior.samples),
+        jax.tree.leaves(alone.posterior.samples),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+        assert len(a.sharding.device_set) == 1
+
+
+def test_every_case_is_covered():
+    assert {method for method, _ in CASES.values()} == set(METHODS.values())
+
+
+def test_full_batch_gradients_are_computed_where_the_data_are(data):
+    """HMC's program sums over devices and moves no data between them."""
+    config = CASES["hmc"][1]
+    mesh = parallel.make_mesh("data:4")
+    spread = parallel.spread(data, mesh, "data")
+    state = parallel.replicate(hmc.init(KEY, NETWORK, data, config), mesh)
+    text = (
+        hmc.step.lower(KEY, state, spread, 0, 1, network=NETWORK, config=config).compile().as_text()
+    )
+    assert "all-reduce" in text
+    assert "f32[40,5]" not in text  # every device holds ten of the forty examples
+    assert "f32[10,5]" in text

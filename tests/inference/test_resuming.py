@@ -1,0 +1,143 @@
+"""However training is cut into calls and starts, the result is the same to the bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv import networks
+from bnn_adv.checkpoint import Checkpoints
+from bnn_adv.densities import Data
+from bnn_adv.inference import METHODS, svi
+from bnn_adv.pacing import Pacer
+
+NETWORK = networks.MLP((), 3)
+RNG = np.random.default_rng(0)
+DATA = Data(
+    jnp.asarray(RNG.uniform(size=(50, 2)), jnp.float32), jnp.asarray(np.arange(50) % 3, jnp.int32)
+)
+HMC = {"num_samples": 6, "num_warmup": 5, "num_chains": 2, "step_size": 0.01}
+SGD = {"num_epochs": 3, "minibatch_size": 16}
+SVI = {"num_samples": 3, "num_epochs": 3, "minibatch_size": 16}
+CASES = {
+    "one network": ("sgd", SGD),
+    "ensemble": ("sgd", {**SGD, "num_members": 3, "member_chunk": 2}),
+    "mean field": ("svi", SVI),
+    "low rank": ("svi", {**SVI, "guide": "low_rank", "rank": 2}),
+    "hmc": ("hmc", {**HMC, "thinning": 3, "num_integration_steps": 3}),
+    "nuts": ("hmc", {**HMC, "algorithm": "nuts", "max_num_doublings": 3, "thinning": 2}),
+}
+
+
+class Unplugged(Exception):
+    """Stands for a process that is gone: nothing is saved on the way out."""
+
+
+class Unreliable(Checkpoints):
+    """Checkpoints of a process that dies after some ticks."""
+
+    def __init__(self, folder, *, ticks, error=Unplugged, **options):
+        super().__init__(folder, every_seconds=None, log=lambda message: None, **options)
+        self.left, self.error = ticks, error
+
+    def tick(self, step, tree, meta=None):
+        super().tick(step, tree, meta)
+        self.left -= 1
+        if not self.left:
+            raise self.error
+
+
+def run(case, checkpoints=None, **changes):
+    method, options = CASES[case]
+    module = METHODS[method]
+    config = module.Config(**{**options, **changes})
+    calls = []
+    result = module.run(
+        jax.random.key(5),
+        NETWORK,
+        DATA,
+        config,
+        progress=lambda done, total, numbers: calls.append(done),
+        checkpoints=checkpoints,
+    )
+    assert calls == sorted(calls)
+    return result
+
+
+def assert_same(one, other):
+    assert one.diagnostics == other.diagnostics
+    jax.tree.map(np.testing.assert_array_equal, one.posterior.samples, other.posterior.samples)
+
+
+@pytest.fixture
+def compiled_once(monkeypatch):
+    """NumPyro's objects are compared by identity: each new start would compile anew."""
+    init, results = svi.init, {}
+
+    def cached(rng_key, network, data, config):
+        if config not in results:
+            results[config] = init(rng_key, network, data, config)
+        return results[config]
+
+    monkeypatch.setattr(svi, "init", cached)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cuts_and_restarts_change_nothing(case, tmp_path, monkeypatch, compiled_once):
+    whole = run(case)
+    # Calls of random lengths, and starts that end after two or three of them, until it is done.
+    random = np.random.default_rng(1)
+    monkeypatch.setattr(Pacer, "next", lambda self, most: int(random.integers(1, min(most, 3) + 1)))
+    for starts in range(1, 100):
+        error = (KeyboardInterrupt, Unplugged)[starts % 2]
+        checkpoints = Unreliable(
+            tmp_path, ticks=int(random.integers(2, 4)), error=error, every_steps=2
+        )
+        try:
+            result = run(case, checkpoints)
+            break
+        except error:
+            pass
+    assert starts >= 3
+    assert_same(result, whole)
+
+
+def test_checkpoints_of_another_run_are_refused(tmp_path):
+    with pytest.raises(Unplugged):
+        run("ensemble", Unreliable(tmp_path, ticks=2, every_steps=1))
+    with pytest.raises(ValueError, match=r"something else.*learning_rate=0.25"):
+        run("ensemble", Unreliable(tmp_path, ticks=9), learning_rate=0.25)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("NETWORK", networks.MLP((), 3, "tanh")),  # the same shapes
+        ("DATA", DATA._replace(y=DATA.y[::-1])),
+    ],
+)
+def test_checkpoints_of_another_network_or_other_labels_are_refused(
+    name, other, tmp_path, monkeypatch
+):
+    with pytest.raises(Unplugged):
+        run("ensemble", Unreliable(tmp_path, ticks=2, every_steps=1))
+    monkeypatch.setitem(globals(), name, other)
+    with pytest.raises(ValueError, match="something else"):
+        run("ensemble", Unreliable(tmp_path, ticks=9))
+
+
+def test_the_pacer_aims_at_a_second_and_grows_step_by_step(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("bnn_adv.pacing.time.perf_counter", lambda: clock[0])
+    pacer, counts = Pacer(), []
+    for call in range(7):
+        count = pacer.next(10_000)
+        with pacer.timed(count):
+            # The first call compiles for a minute, the others take 1/512 s a unit.
+            clock[0] += 60.0 if call == 0 else count / 512
+        counts.append(count)
+    assert counts == [1, 1, 8, 64, 512, 512, 512]
+    assert pacer.next(7) == 7
+    with pacer.timed(7):
+        clock[0] += 70.0
+    assert pacer.next(10_000) == 1
