@@ -40,11 +40,23 @@ class Threat(Protocol):
         """Return the norm of the difference, [B]."""
 
 
-def _register(cls: type) -> type:
-    # epsilon is data, so that one compiled program serves every radius.
-    return jax.tree_util.register_dataclass(
-        cls, data_fields=["epsilon"], meta_fields=["lower", "upper"]
-    )
+def _register(cls: Any) -> Any:
+    # epsilon is data, so that one compiled program serves every radius. The norm is written into
+    # the structure because register_dataclass leaves the class out of it: JAX (0.10.2) takes
+    # two such classes with equal meta fields for the same one and, where the hashes of the two
+    # collide in its cache, runs the program of one norm for the other.
+    def flatten(threat: Any) -> tuple[tuple[Any], tuple[str, float, float]]:
+        return (threat.epsilon,), (cls.norm, threat.lower, threat.upper)
+
+    def flatten_with_keys(threat: Any) -> tuple[Any, tuple[str, float, float]]:
+        children, meta = flatten(threat)
+        return ((jax.tree_util.GetAttrKey("epsilon"), children[0]),), meta
+
+    def unflatten(meta: Any, children: Any) -> Any:
+        return cls(*children, *meta[1:])
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 @_register

@@ -127,3 +127,14 @@ def test_random_starts_fill_the_ball():
     standard_error = 0.2 / np.sqrt(3 * 4000)
     assert np.abs((start - clean).mean(axis=0)).max() < 5 * standard_error
     assert float(jnp.abs(start - clean).max()) > 0.199
+
+
+def test_no_norm_can_run_the_program_of_another():
+    """Compiled programs are found by the argument's structure: equal structures share one."""
+    structures = [jax.tree.structure(threat(0.3)) for threat in THREATS.values()]
+    for index, structure in enumerate(structures):
+        for other in structures[:index]:
+            assert structure != other
+    threat = L2(0.3, lower=-1.0, upper=2.0)
+    assert jax.tree.unflatten(jax.tree.structure(threat), jax.tree.leaves(threat)) == threat
+    assert jax.tree.structure(threat) != jax.tree.structure(L2(0.3))
