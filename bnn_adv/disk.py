@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,6 +50,11 @@ class DiskDraws:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-draws")
         self._lock = threading.Lock()
         self._next: tuple[tuple[int, int], Future[list[np.ndarray]]] | None = None
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """All draws' leaves, memory-mapped: [S, ...] each."""
+        return list(self._arrays)
 
     def read(self, start: jax.Array, size: int) -> Any:
         """Return the draws from ``start`` on, stacked: a pytree of [size, ...]."""
@@ -113,6 +118,28 @@ def write_draws(folder: str | os.PathLike[str], parts: Iterable[Any], *, num_sam
             raise ValueError(f"The parts hold {total} draws where {num_samples} were announced.")
     # Written last: its presence says that the draws are complete.
     files.write_json(folder / _INDEX, {"num_samples": total, "arrays": names})
+
+
+def store_in(folder: str | os.PathLike[str]) -> Callable[[Any], DiskDraws]:
+    """Return a function that writes stacked draws to a folder and returns them as ``DiskDraws``.
+
+    Args:
+      folder: Destination; draws that it held are replaced.
+    """
+
+    def store(samples: Any) -> DiskDraws:
+        write_draws(folder, [samples], num_samples=len(jax.tree.leaves(samples)[0]))
+        template = jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape[1:], w.dtype), samples)
+        return DiskDraws(folder, template)
+
+    return store
+
+
+def as_arrays(samples: Any) -> list[np.ndarray]:
+    """Return the leaves of stacked draws as NumPy arrays, memory-mapped where they are on disk."""
+    if isinstance(samples, DiskDraws):
+        return samples.arrays
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(samples)]
 
 
 def flatten_names(params: Any) -> dict[str, Any]:

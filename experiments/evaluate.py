@@ -72,6 +72,8 @@ def evaluate(
       OSError: The folder cannot be written to.
     """
     validate(config)
+    if config.draws_on_disk and mesh is not None:
+        raise ValueError("--draws_on_disk works on one device: leave out --mesh, or the flag.")
     dataset = load_dataset(
         config.dataset,
         config.data_dir or None,

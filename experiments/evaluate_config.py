@@ -100,6 +100,10 @@ class EvaluateConfig:
         "faster where the device has them, and wrong in the third digit.",
         choices=("highest", "tensorfloat32", "bfloat16"),
     )
+    draws_on_disk: bool = setting(
+        False,
+        "Leave draws on disk and stream them to the device, for posteriors beyond its memory.",
+    )
     sample_chunk: int = setting(0, "Posterior draws at once; 0 chooses from the network's size.")
 
     @property

@@ -14,7 +14,9 @@ from jax.sharding import Mesh
 from bnn_adv import files, parallel
 from bnn_adv.data import Dataset
 from bnn_adv.densities import Data, Prior
+from bnn_adv.disk import DiskDraws, store_in
 from bnn_adv.inference import METHODS, hmc, sgd, svi
+from bnn_adv.inference.base import keep_on_device
 from bnn_adv.networks import build_network, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior, load_posterior, save_posterior, shard_posterior
 from experiments.evaluate_config import MODELS, EvaluateConfig
@@ -104,21 +106,30 @@ def train_or_load(
 ) -> Trained:
     """Train a row's model, or read it back where an earlier start of the run has trained it."""
     network = build_model(config, model, dataset.num_classes)
-    names = {end: f"posterior/{model}{end}" for end in (".npz", "_fresh.npz", ".json")}
-    paths = {end: run.path / name for end, name in names.items()}
-    if not parallel.agree(paths[".json"].exists()):
-        _train(config, model, network, dataset, run, names, mesh)
+    record = f"posterior/{model}.json"
+    if not parallel.agree((run.path / record).exists()):
+        _train(config, model, network, dataset, run, record, mesh)
     expected = jax.eval_shape(
         lambda: init_params(jax.random.key(0), network, dataset.x_train.shape[1:])
     )
     apply_fn = get_apply_fn(network)
 
-    def load(end: str) -> Posterior:
-        posterior = load_posterior(paths[end], apply_fn, expected)
+    def load(name: str) -> Posterior | None:
+        path = run.path / "posterior" / name
+        if path.is_dir():
+            return Posterior(apply_fn, DiskDraws(path, expected), precision=config.precision)
+        if not path.with_suffix(".npz").exists():
+            return None
+        posterior = load_posterior(path.with_suffix(".npz"), apply_fn, expected)
         return _place(dataclasses.replace(posterior, precision=config.precision), mesh)
 
-    fresh = load("_fresh.npz") if paths["_fresh.npz"].exists() else None
-    return Trained(load(".npz"), fresh, files.read_json(paths[".json"]))
+    posterior = load(model)
+    if posterior is None:
+        raise FileNotFoundError(
+            f"{run.path / 'posterior'} holds the record of {model} and not its draws: delete "
+            f"{record} there to train it again."
+        )
+    return Trained(posterior, load(f"{model}_fresh"), files.read_json(run.path / record))
 
 
 def _place(posterior: Posterior, mesh: Mesh | None) -> Posterior:
@@ -134,7 +145,7 @@ def _train(
     network: nn.Module,
     dataset: Dataset,
     run: RunDirectory,
-    names: dict[str, str],
+    record: str,
     mesh: Mesh | None,
 ) -> None:
     method, settings = method_config(config, model)
@@ -142,7 +153,7 @@ def _train(
     held_out = Data(
         jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])
     )
-    started = time.monotonic()
+    started, folder = time.monotonic(), run.path / "posterior"
     checkpoints = run.checkpoints(f"{model}-training", config.checkpoint_every)
     with progress(
         f"{model}: training", "transitions" if model == "hmc" else "minibatches"
@@ -161,14 +172,23 @@ def _train(
             progress=log,
             checkpoints=checkpoints,
             mesh=mesh,
+            store=store_in(folder / model) if config.draws_on_disk else keep_on_device,
         )
     if result.sample is not None and config.fresh:
         fresh = result.sample(model_key(config, model, 2), result.posterior.num_samples)
-        run.write(save_posterior, names["_fresh.npz"], fresh)
-    run.write(save_posterior, names[".npz"], result.posterior)
+        _save(run, f"{model}_fresh", fresh, on_disk=config.draws_on_disk)
+    if not config.draws_on_disk:
+        _save(run, model, result.posterior, on_disk=False)
     seconds = time.monotonic() - started if checkpoints is None else checkpoints.seconds
-    record = {**result.diagnostics, "training_seconds": round(seconds, 1)}
+    numbers = {**result.diagnostics, "training_seconds": round(seconds, 1)}
     # Written last: its presence says that the model is complete.
-    run.write(files.write_json, names[".json"], record)
+    run.write(files.write_json, record, numbers)
     if checkpoints is not None:
         checkpoints.remove()
+
+
+def _save(run: RunDirectory, name: str, posterior: Posterior, *, on_disk: bool) -> None:
+    if on_disk:
+        store_in(run.path / "posterior" / name)(posterior.samples)
+    else:
+        run.write(save_posterior, f"posterior/{name}.npz", posterior)

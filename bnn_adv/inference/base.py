@@ -19,6 +19,9 @@ from bnn_adv.posterior import Posterior, predict_log_probs
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (minibatches or transitions done, in all, metrics) from the host loop."""
 
+Store = Callable[[Any], Any]
+"""Maps stacked draws in host or device memory to what a ``Posterior`` holds."""
+
 
 class InferenceResult(NamedTuple):
     """Hold what a method found.
@@ -37,6 +40,11 @@ class InferenceResult(NamedTuple):
 
 def ignore_progress(done: int, total: int, metrics: dict[str, float]) -> None:
     """Do nothing: the default ``Progress``."""
+
+
+def keep_on_device(samples: Any) -> Any:
+    """Put stacked draws on the default device: the default ``Store``."""
+    return jax.tree.map(jnp.asarray, samples)
 
 
 def summarise_held_out(posterior: Posterior, held_out: Data | None) -> dict[str, float]:

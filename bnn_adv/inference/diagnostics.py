@@ -7,13 +7,14 @@ its predictions are.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
-import jax
 import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from bnn_adv.densities import Data
+from bnn_adv.disk import as_arrays
 from bnn_adv.posterior import Posterior, log_probs
 
 RHAT_LIMIT = 1.1
@@ -58,10 +59,14 @@ def summarise_chains(
 
 def count_distinct(posterior: Posterior) -> int:
     """Return how many of the draws differ from one another."""
-    flat = [
-        np.asarray(w).reshape(posterior.num_samples, -1) for w in jax.tree.leaves(posterior.samples)
-    ]
-    return len({b"".join(leaf[s].tobytes() for leaf in flat) for s in range(posterior.num_samples)})
+    seen = set()
+    leaves = as_arrays(posterior.samples)
+    for index in range(posterior.num_samples):
+        digest = hashlib.blake2b()
+        for leaf in leaves:
+            digest.update(leaf[index].tobytes())
+        seen.add(digest.digest())
+    return len(seen)
 
 
 def _mixing(posterior: Posterior, num_chains: int, held_out: Data) -> dict[str, Any]:

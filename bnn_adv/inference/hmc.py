@@ -27,11 +27,13 @@ from bnn_adv.inference import adaptation
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
+    Store,
     check_above_zero,
     check_known,
     check_positive,
     identify,
     ignore_progress,
+    keep_on_device,
     summarise_held_out,
 )
 from bnn_adv.inference.chains import Calls, run_chains
@@ -235,6 +237,7 @@ def run(
     progress: Progress = ignore_progress,
     checkpoints: Checkpoints | None = None,
     mesh: Mesh | None = None,
+    store: Store = keep_on_device,
 ) -> InferenceResult:
     """Warm up, sample, and return the kept draws of all chains, chain after chain.
 
@@ -247,6 +250,7 @@ def run(
       progress: Called with (transitions done, transitions in all, metrics).
       checkpoints: Where to save progress and to continue from it.
       mesh: Devices: chains are split over ``draws``, the data over ``data``.
+      store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
 
     Returns:
       ``num_chains * num_samples`` draws; no fresh ones can be drawn.
@@ -276,7 +280,7 @@ def run(
         checkpoints=checkpoints,
         identity=identify("hmc", rng_key, network, config, data),
     )
-    posterior = _stack_chains(positions, network)
+    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(_stack_chains, positions)))
     by_draw = (config.num_samples, config.thinning, config.num_chains)
     record = jax.tree.map(lambda values: values.reshape(by_draw), record)
     diagnostics = summarise_chains(posterior, record, config.num_chains, held_out)
@@ -375,12 +379,8 @@ def _freeze(state: State, *, config: Config) -> State:
     return state._replace(adaptation=tuned._replace(step_size=tuned.final_step_size))
 
 
-def _stack_chains(positions: Any, network: nn.Module) -> Posterior:
-    def stack(draws: np.ndarray) -> jax.Array:
-        draws = draws.swapaxes(0, 1)
-        return jnp.asarray(draws.reshape(-1, *draws.shape[2:]))
-
-    return Posterior(get_apply_fn(network), jax.tree.map(stack, positions))
+def _stack_chains(draws: np.ndarray) -> np.ndarray:
+    return draws.swapaxes(0, 1).reshape(-1, *draws.shape[2:])
 
 
 def _check(config: Config) -> None:

@@ -24,9 +24,11 @@ from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
+    Store,
     check_positive,
     identify,
     ignore_progress,
+    keep_on_device,
     summarise_held_out,
 )
 from bnn_adv.inference.epochs import run_epochs
@@ -169,6 +171,7 @@ def run(
     progress: Progress = ignore_progress,
     checkpoints: Checkpoints | None = None,
     mesh: Mesh | None = None,
+    store: Store = keep_on_device,
 ) -> InferenceResult:
     """Train the members and return them as a posterior of ``num_members`` draws.
 
@@ -181,6 +184,7 @@ def run(
       progress: Called with (minibatches done, minibatches in all, metrics).
       checkpoints: Where to save progress and to continue from it.
       mesh: Devices: members are split over ``draws``, minibatches over ``data``.
+      store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
 
     Raises:
       ValueError: A setting is out of range, or the checkpoints are those of another run.
@@ -203,7 +207,7 @@ def run(
         checkpoints=checkpoints,
         identity=identify("sgd", rng_key, network, config, data),
     )
-    posterior = Posterior(get_apply_fn(network), parallel.gather(state.params, mesh))
+    posterior = Posterior(get_apply_fn(network), store(parallel.gather(state.params, mesh)))
     diagnostics: dict[str, Any] = {"loss": [numbers["loss"] for numbers in trace]}
     diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
     return InferenceResult(posterior, diagnostics, None)

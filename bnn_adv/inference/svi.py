@@ -33,11 +33,13 @@ from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
+    Store,
     check_above_zero,
     check_known,
     check_positive,
     identify,
     ignore_progress,
+    keep_on_device,
     summarise_held_out,
 )
 from bnn_adv.inference.epochs import run_epochs
@@ -196,6 +198,7 @@ def run(
     progress: Progress = ignore_progress,
     checkpoints: Checkpoints | None = None,
     mesh: Mesh | None = None,
+    store: Store = keep_on_device,
 ) -> InferenceResult:
     """Fit the guide and draw from it.
 
@@ -208,6 +211,7 @@ def run(
       progress: Called with (minibatches done, minibatches in all, metrics).
       checkpoints: Where to save progress and to continue from it.
       mesh: Devices: minibatches are split over its axis ``data``.
+      store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
 
     Returns:
       ``num_samples`` draws; ``sample(key, n)`` draws fresh ones.
@@ -236,6 +240,7 @@ def run(
     )
     sample = make_sampler(problem, network, parallel.gather(state, mesh))
     posterior = sample(jax.random.fold_in(rng_key, 1 + config.num_epochs), config.num_samples)
+    posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
     diagnostics: dict[str, Any] = {"elbo": [numbers["elbo"] for numbers in trace]}
     diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
     return InferenceResult(posterior, diagnostics, sample)

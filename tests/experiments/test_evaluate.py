@@ -251,6 +251,32 @@ def test_published_protocol_alone_brings_its_training_switches():
         assert (settings.kl_weight, settings.init) == expected
 
 
+def test_draws_on_disk_give_the_same_run(finished, tmp_path, capsys):
+    """Training leaves the draws there; a start after training reads them from there."""
+    flags = {"models": "vi,hmc", "protocol": "corrected", "draws_on_disk": True}
+    run(tmp_path / "a", **flags)
+    assert not list((tmp_path / "a" / "posterior").glob("*.npz"))
+    rows, others = (
+        {row["model"]: row for row in json.loads((f / "results.json").read_text())["rows"]}
+        for f in (tmp_path / "a", finished)
+    )
+    for name in ("vi", "vi_fresh", "hmc"):
+        stored = files.read_json(tmp_path / "a" / "posterior" / name / "draws.json")
+        for leaf, expected in files.read_arrays(finished / "posterior" / f"{name}.npz").items():
+            found = np.load(tmp_path / "a" / "posterior" / name / stored["arrays"][leaf])
+            np.testing.assert_array_equal(found, expected)
+    for name, row in rows.items():
+        assert row["accuracy"] == others[name]["accuracy"]
+        assert row["diagnostics"]["warnings"] == others[name]["diagnostics"]["warnings"]
+        # An image on the edge may fall to the other side by rounding.
+        found, expected = (r["protocols"]["corrected"]["pgd"] for r in (row, others[name]))
+        assert found == pytest.approx(expected, abs=0.1)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "b", **flags, mesh="draws:2")
+    assert "--draws_on_disk works on one device" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
 def test_runs_repeat_bit_for_bit(finished, tmp_path):
     flags = {"models": "vi", "protocol": "corrected"}
     run(tmp_path / "a", **flags)

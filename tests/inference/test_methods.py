@@ -10,8 +10,9 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.densities import Data
+from bnn_adv.disk import store_in
 from bnn_adv.inference import METHODS, minibatches
-from bnn_adv.inference.base import InferenceResult
+from bnn_adv.inference.base import InferenceResult, keep_on_device
 from bnn_adv.posterior import predict_log_probs
 
 NETWORK = networks.MLP((4,), 3, "tanh")
@@ -67,6 +68,25 @@ def test_returns_stacked_draws_and_a_record_for_json(name):
     assert 0 <= record["held_out_accuracy"] <= 1
     assert calls[-1][0] == calls[-1][1]
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+@NAMES
+def test_draws_go_where_they_are_told_to(name, tmp_path):
+    module = METHODS[name]
+    config = module.Config(**TINY.get(name, {}))
+    stores = keep_on_device, store_in(tmp_path / "draws")
+    usual, stored = (
+        module.run(jax.random.key(0), NETWORK, DATA, config, held_out=DATA, store=store)
+        for store in stores
+    )
+    same = jax.tree.map(
+        lambda a, b: a == (b if isinstance(b, str) else pytest.approx(b, rel=1e-4)),
+        stored.diagnostics,
+        usual.diagnostics,
+    )
+    assert all(jax.tree.leaves(same)), (stored.diagnostics, usual.diagnostics)
+    everything = stored.posterior.take(np.arange(usual.posterior.num_samples)).samples
+    jax.tree.map(np.testing.assert_array_equal, everything, usual.posterior.samples)
 
 
 @NAMES
