@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before JAX starts: thousands of small programs compile faster than they would run optimised.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
+# Nor does any program compile twice, in this process or in those that tests start. A folder for
+# each worker: JAX's cache is not made for several writers.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="bnn_adv_tests_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +25,8 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.posterior import Posterior
+
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 # Before JAX starts: meshes are tested on virtual devices, everything else uses the first one.
 if jax.config.jax_num_cpu_devices < 1:

@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 
 from bnn_adv import files
 from bnn_adv.threat import LInf
 from experiments import evaluate
 from experiments.presets import PRESETS
+from tests.experiments.command import run_here
 
 TINY = {
     "compilation_cache": "off",
@@ -39,13 +39,7 @@ def parsed_flags():
 
 
 def run(workdir, **flags):
-    """Run main with flags as if they were on the command line."""
-    given = {name: (",".join(v) if isinstance(v, tuple) else v) for name, v in flags.items()}
-    arguments = [f"--{name}={value}" for name, value in {**TINY, **given}.items()]
-    with flagsaver.flagsaver():
-        evaluate.FLAGS.unparse_flags()
-        evaluate.FLAGS(["evaluate", f"--workdir={workdir}", *arguments])
-        evaluate.main(["evaluate"])
+    run_here(workdir, **{**TINY, **flags})
 
 
 @pytest.fixture(scope="module")

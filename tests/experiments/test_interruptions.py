@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 
 from bnn_adv import files
-from experiments import evaluate
+from tests.experiments.command import arguments, run_here
 
 ROOT = Path(__file__).parents[2]
 # Long thinning: many transitions whose draws need not be attacked.
@@ -35,25 +34,22 @@ FLAGS = {
 }
 
 
-def command_line(workdir, **flags):
-    arguments = [f"--{name}={value}" for name, value in {**FLAGS, **flags}.items()]
-    return [f"--workdir={workdir}", *arguments]
-
-
-def run_here(workdir, **flags):
-    with flagsaver.flagsaver():
-        evaluate.FLAGS.unparse_flags()
-        evaluate.FLAGS(["evaluate", *command_line(workdir, **flags)])
-        evaluate.main(["evaluate"])
+def run_alone(workdir, **flags):
+    run_here(workdir, **{**FLAGS, **flags})
 
 
 def run_and_send(workdir, number, seconds):
     """Start the command, send a signal after its first checkpoint, return how it ended."""
     before = newest(workdir)
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.evaluate", *command_line(workdir)],
+        [sys.executable, "-m", "experiments.evaluate", *arguments(workdir, **FLAGS)],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            # A program may be half written when its process is killed.
+            "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "programs"),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -83,10 +79,8 @@ def newest(workdir):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    if not evaluate.FLAGS.is_parsed():
-        evaluate.FLAGS(["test"])
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    run_here(workdir, checkpoint_every=0)
+    run_alone(workdir, checkpoint_every=0)
     return workdir
 
 
@@ -122,7 +116,7 @@ def test_killed_at_random_times_it_ends_with_the_same_results(uninterrupted, tmp
             assert "Interrupted; the same command continues this run." in error
         else:
             assert status == -signal.SIGKILL
-    run_here(workdir)
+    run_alone(workdir)
     messages = [
         json.loads(line)["message"]
         for line in (workdir / "metrics.jsonl").read_text().splitlines()
@@ -134,8 +128,8 @@ def test_killed_at_random_times_it_ends_with_the_same_results(uninterrupted, tmp
 
 
 def test_another_time_between_checkpoints_is_the_same_run(uninterrupted, capsys):
-    run_here(uninterrupted, checkpoint_every=7)
+    run_alone(uninterrupted, checkpoint_every=7)
     assert "finished run" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        run_here(uninterrupted, checkpoint_every=-1)
+        run_alone(uninterrupted, checkpoint_every=-1)
     assert "--checkpoint_every must be at least 0" in capsys.readouterr().err

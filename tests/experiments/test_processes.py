@@ -11,27 +11,28 @@ import numpy as np
 import pytest
 
 from bnn_adv import files
+from tests.experiments.command import arguments, run_here
 
 ROOT = Path(__file__).parents[2]
-TINY = [
-    "--dataset=digits",
-    "--num_train=120",
-    "--num_test=10",
-    "--hidden=6",
-    "--models=hmc",
-    "--protocol=corrected",
-    "--hmc_num_samples=2",
-    "--hmc_num_warmup=2",
-    "--hmc_num_chains=2",
-    "--hmc_num_integration_steps=2",
-    "--batch_size=8",
-    "--compilation_cache=off",
-]
+TINY = {
+    "dataset": "digits",
+    "num_train": 120,
+    "num_test": 10,
+    "hidden": 6,
+    "models": "hmc",
+    "protocol": "corrected",
+    "hmc_num_samples": 2,
+    "hmc_num_warmup": 2,
+    "hmc_num_chains": 2,
+    "hmc_num_integration_steps": 2,
+    "batch_size": 8,
+    "compilation_cache": "off",
+}
 
 
-def start(workdir, *arguments, devices=1):
+def start(workdir, *more, devices=1):
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.evaluate", *TINY, f"--workdir={workdir}", *arguments],
+        [sys.executable, "-m", "experiments.evaluate", *arguments(workdir, **TINY), *more],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)},
         stdout=subprocess.PIPE,
@@ -59,9 +60,7 @@ def test_two_processes_equal_one(tmp_path):
     assert "Report:" in outputs[0][0]
     assert "Report:" not in outputs[1][0]  # only process 0 speaks and writes
 
-    alone = start(tmp_path / "one")
-    _, errors = alone.communicate(timeout=400)
-    assert alone.returncode == 0, errors
+    run_here(tmp_path / "one", **TINY)
     one, two = (
         json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")
     )
