@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from bnn_adv.threat import Threat
 
@@ -36,6 +37,38 @@ class AttackState(Protocol):
 
     x_adv: Any
     success: Any
+
+
+class Best(NamedTuple):
+    """Hold the best inputs that an attack has visited.
+
+    x: The inputs, [B, ...].
+    success: Whether they are known to fool, [B].
+    value: The objective there, [B].
+    """
+
+    x: jax.Array
+    success: jax.Array
+    value: jax.Array
+
+
+def keep_better(best: Best, x: jax.Array, loss: Loss) -> Best:
+    """Return the better of two inputs, for each of B.
+
+    One that fools beats one that does not; then the larger objective decides.
+    """
+    same = loss.success == best.success
+    better = (loss.success & ~best.success) | (same & (loss.value > best.value))
+    return Best(
+        select(better, x, best.x),
+        jnp.where(better, loss.success, best.success),
+        jnp.where(better, loss.value, best.value),
+    )
+
+
+def select(mask: jax.Array, x: jax.Array, otherwise: jax.Array) -> jax.Array:
+    """Choose inputs by a mask, [B]: ``x`` where it holds, both [B, ...]."""
+    return jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, otherwise)
 
 
 @dataclasses.dataclass(frozen=True)

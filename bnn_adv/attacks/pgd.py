@@ -15,9 +15,8 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from bnn_adv.attacks.base import Attack, Loss, LossFn
+from bnn_adv.attacks.base import Attack, Best, LossFn, keep_better
 from bnn_adv.threat import Threat
 
 
@@ -82,15 +81,10 @@ def step(
     step_size = 2.5 * threat.epsilon / config.num_steps if size is None else size
     moved = threat.project(state.x + step_size * threat.ascend(state.gradient), x)
     loss = loss_fn(moved)
-    better = jnp.ones_like(state.success) if config.keep == "last" else _is_better(loss, state)
-    x_adv = jnp.where(better.reshape(-1, *(1,) * (x.ndim - 1)), moved, state.x_adv)
-    return State(
-        x_adv,
-        jnp.where(better, loss.success, state.success),
-        jnp.where(better, loss.value, state.value),
-        moved,
-        loss.gradient,
-    )
+    best = Best(moved, loss.success, loss.value)
+    if config.keep == "best":
+        best = keep_better(Best(state.x_adv, state.success, state.value), moved, loss)
+    return State(*best, moved, loss.gradient)
 
 
 def build(
@@ -117,8 +111,3 @@ def build(
         raise ValueError(f"keep must be 'best' or 'last', got {keep!r}.")
     config = Config(num_steps, step_size, random_start, keep)
     return Attack("pgd", config, init, step, num_steps, stop_on_success)
-
-
-def _is_better(loss: Loss, state: State) -> jax.Array:
-    same = loss.success == state.success
-    return (loss.success & ~state.success) | (same & (loss.value > state.value))

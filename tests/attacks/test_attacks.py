@@ -17,6 +17,21 @@ from bnn_adv.threat import L2, THREATS, LInf
 
 NAMES = pytest.mark.parametrize("name", ATTACKS)
 
+# Settings that reach the maximum of a linear objective to rounding, by radius. Steps as long as
+# the radius: along a Euclidean ball each one halves the angle that is left.
+EXACT = {
+    "bim": lambda epsilon: {"num_steps": 40, "step_size": epsilon},
+    "mi_fgsm": lambda epsilon: {"num_steps": 40, "step_size": epsilon},
+    "pgd": lambda epsilon: {"num_steps": 40, "step_size": epsilon},
+}
+
+
+def build_short(name):
+    """Few steps: in many, float32 rounding grows until it can be seen."""
+    module = ATTACKS[name]
+    has_steps = "num_steps" in {field.name for field in dataclasses.fields(module.Config)}
+    return module.build(num_steps=5) if has_steps else module.build()
+
 
 def binary_apply(params, x):
     score = x @ params["w"] + params["b"]
@@ -69,11 +84,9 @@ def test_reaches_the_closed_form_on_a_binary_linear_model(name, threat, objectiv
     x = np.random.default_rng(1).uniform(size=(12, 5)).astype(np.float32)
     x[:4, 0], x[:4, 1] = 0.0, 1.0
     y = np.ones(12, np.int32)
-    # Steps as long as the radius: along a Euclidean ball each one halves the angle that is left.
-    options = {"step_size": threat.epsilon} if name == "pgd" else {}
     adversarial = run_attack(
         jax.random.key(0),
-        ATTACKS[name].build(**options),
+        ATTACKS[name].build(**EXACT.get(name, lambda epsilon: {})(threat.epsilon)),
         OBJECTIVES[objective],
         posterior,
         x,
@@ -85,10 +98,13 @@ def test_reaches_the_closed_form_on_a_binary_linear_model(name, threat, objectiv
     np.testing.assert_allclose(reached, expected, atol=2e-6, rtol=2e-6)
 
 
-@NAMES
-@pytest.mark.parametrize("norm", THREATS)
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_stays_in_ball_and_box_under_every_objective(name, norm, objective, posterior, batch):
+# An attack sees an objective's value and gradient only: not every pair needs a test.
+@pytest.mark.parametrize(
+    ("name", "norm", "objective"),
+    [(name, norm, "loss_of_mean") for name in ATTACKS for norm in THREATS]
+    + [("pgd", "linf", objective) for objective in OBJECTIVES],
+)
+def test_stays_in_ball_and_box(name, norm, objective, posterior, batch):
     x, y = batch
     threat = THREATS[norm](0.2)
     adversarial = run_attack(
@@ -141,7 +157,7 @@ def test_results_do_not_depend_on_batches_or_chunks(name, posterior, batch):
     x, y = batch
     run = lambda **options: run_attack(  # noqa: E731
         jax.random.key(3),
-        ATTACKS[name].build(),
+        build_short(name),
         OBJECTIVES["mean_logit_margin"],
         posterior,
         x,
@@ -158,7 +174,7 @@ def test_results_do_not_depend_on_batches_or_chunks(name, posterior, batch):
 @NAMES
 def test_a_subset_of_images_gives_the_same_images(name, posterior, batch):
     x, y = batch
-    arguments = (ATTACKS[name].build(), OBJECTIVES["expected_loss"], posterior)
+    arguments = (build_short(name), OBJECTIVES["expected_loss"], posterior)
     whole = run_attack(jax.random.key(3), *arguments, x, y, threat=LInf(0.1))
     rows = np.array([2, 5])
     part = run_attack(
@@ -171,7 +187,7 @@ def test_a_subset_of_images_gives_the_same_images(name, posterior, batch):
 def test_steps_are_pure_functions_that_vmap_over_posteriors(name, posterior, batch):
     """Attack each draw by itself under one vmap; equals attacking them one after another."""
     x, y = batch
-    attack = ATTACKS[name].build(**({"num_steps": 3} if name == "pgd" else {}))
+    attack = build_short(name)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(len(y)))
 
     def attack_one_draw(params):
