@@ -3,11 +3,12 @@
 from bnn_adv.evaluation import evaluate_fresh, run_protocol
 from bnn_adv.posterior import Posterior
 from bnn_adv.protocols import PROTOCOLS, get_protocol
-from bnn_adv.threat import L2, LInf
+from bnn_adv.threat import L1, L2, LInf
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "L1",
     "L2",
     "PROTOCOLS",
     "LInf",

@@ -27,8 +27,8 @@ class Threat(Protocol):
     def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
         """Return the point of ball and box that is nearest to ``x`` in Euclidean distance."""
 
-    def ascend(self, gradient: jax.Array) -> jax.Array:
-        """Return the direction of unit norm in which a linear loss rises fastest."""
+    def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
+        """Return the direction of unit norm in which an attack at ``x`` moves."""
 
     def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
         """Return the point of ball and box where a loss with this gradient is largest."""
@@ -80,7 +80,7 @@ class LInf:
         x = jnp.clip(x, x_clean - self.epsilon, x_clean + self.epsilon)
         return jnp.clip(x, self.lower, self.upper)
 
-    def ascend(self, gradient: jax.Array) -> jax.Array:
+    def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
         """Return the sign of the gradient; zero where the gradient is exactly zero."""
         return jnp.sign(gradient)
 
@@ -122,7 +122,7 @@ class L2:
         """
         return self._scaled_and_clipped(x - x_clean, x_clean, jnp.ones((x.shape[0],), x.dtype))
 
-    def ascend(self, gradient: jax.Array) -> jax.Array:
+    def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
         """Return the gradient divided by its norm; zero where it is exactly zero."""
         return unit(gradient)
 
@@ -165,7 +165,116 @@ class L2:
         return jnp.clip(clean + moved, self.lower, self.upper).reshape(x_clean.shape)
 
 
-THREATS: dict[str, Any] = {"linf": LInf, "l2": L2}
+@_register
+@dataclasses.dataclass(frozen=True)
+class L1:
+    """Allow the absolute changes of all input coordinates to add up to at most ``epsilon``.
+
+    Args:
+      epsilon: Radius, at least 0.
+      lower: Smallest valid input value.
+      upper: Largest valid input value.
+    """
+
+    epsilon: jax.Array | float
+    lower: float = 0.0
+    upper: float = 1.0
+    norm: ClassVar[str] = "l1"
+
+    def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the nearest point of ball and box (Croce, Hein 2021, arXiv 2103.01208, section 3).
+
+        ``x_clean + sign(d) clip(|d| - t, 0, room)`` with ``d = x - x_clean``, ``room`` the way to
+        the wall, and the smallest ``t >= 0`` that fits into the ball; exactly, by sorting.
+        """
+        flat, room = self._flatten(x - x_clean, x_clean)
+        moved = jax.vmap(_shrink_to_sum, (0, 0, None))(jnp.abs(flat), room, self.epsilon)
+        return self._apply(jnp.sign(flat) * moved, x_clean)
+
+    def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
+        """Return signs of the steepest twentieth of the coordinates, divided by their number.
+
+        The steepest direction proper has a single coordinate, which makes for as many steps as
+        pixels (Tramer, Boneh 2019, arXiv 1904.13000, section 4.1). Coordinates that already stand
+        at the wall ahead do not count.
+        """
+        flat = gradient.reshape(gradient.shape[0], -1)
+        at = x.reshape(flat.shape)
+        is_free = jnp.where(flat > 0, at < self.upper, at > self.lower) & (flat != 0)
+        size = jnp.where(is_free, jnp.abs(flat), 0.0)
+        count = max(flat.shape[1] // 20, 1)
+        least = jax.lax.top_k(size, count)[0][:, -1:]
+        chosen = is_free & (size >= least)
+        return (jnp.sign(flat) * chosen / jnp.maximum(chosen.sum(1, keepdims=True), 1)).reshape(
+            gradient.shape
+        )
+
+    def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the exact maximum: the steepest coordinates go to their walls, one by one."""
+        flat, room = self._flatten(gradient, x_clean)
+        room = jnp.where(flat == 0, 0.0, room)
+        order = jnp.argsort(-jnp.abs(flat), axis=1)
+        sorted_room = jnp.take_along_axis(room, order, axis=1)
+        before = jnp.cumsum(sorted_room, axis=1) - sorted_room
+        moved = jnp.clip(self.epsilon - before, 0.0, sorted_room)
+        moved = jnp.take_along_axis(moved, jnp.argsort(order, axis=1), axis=1)
+        return self._apply(jnp.sign(flat) * moved, x_clean)
+
+    def random_start(self, rng_key: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return a uniform point of the ball, projected to the box."""
+        direction_key, radius_key = jax.random.split(rng_key)
+        # Laplace noise of any scale, divided by its sum: uniform on the sphere of the norm.
+        direction = jax.random.laplace(direction_key, x_clean.shape, x_clean.dtype)
+        size = x_clean[0].size
+        radius = jax.random.uniform(radius_key, (x_clean.shape[0],), x_clean.dtype) ** (1 / size)
+        total = jnp.abs(direction).reshape(direction.shape[0], -1).sum(axis=1)
+        step = _expand(self.epsilon * radius / total, x_clean) * direction
+        return self.project(x_clean + step, x_clean)
+
+    def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+        """Return the sum of absolute differences, [B]."""
+        return jnp.abs(x - x_clean).reshape(x.shape[0], -1).sum(axis=1)
+
+    def _flatten(self, direction: jax.Array, x_clean: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the direction, [B, d], and how far every coordinate can go along it."""
+        flat = direction.reshape(direction.shape[0], -1)
+        clean = x_clean.reshape(flat.shape)
+        return flat, jnp.where(flat > 0, self.upper - clean, clean - self.lower)
+
+    def _apply(self, moved: jax.Array, x_clean: jax.Array) -> jax.Array:
+        # Rounding of long sums may overshoot the ball by a few units in the last place.
+        excess = jnp.abs(moved).sum(axis=1) / jnp.maximum(self.epsilon, jnp.finfo(moved.dtype).tiny)
+        moved = moved / jnp.maximum(excess, 1.0)[:, None]
+        moved = jnp.where(self.epsilon > 0, moved, 0.0)
+        clean = x_clean.reshape(moved.shape)
+        return jnp.clip(clean + moved, self.lower, self.upper).reshape(x_clean.shape)
+
+
+THREATS: dict[str, Any] = {"linf": LInf, "l2": L2, "l1": L1}
+
+
+def _shrink_to_sum(size: jax.Array, room: jax.Array, epsilon: jax.Array | float) -> jax.Array:
+    """Return ``clip(size - t, 0, room)`` for the smallest t >= 0 with a sum of at most epsilon.
+
+    As a function of t the sum is linear between the sorted points where a coordinate leaves its
+    wall (size - room) or reaches zero (size).
+    """
+    leaves, ends = jnp.maximum(size - room, 0.0), size
+    points = jnp.concatenate([leaves, ends])
+    slopes = jnp.concatenate([jnp.ones_like(size), -jnp.ones_like(size)])
+    order = jnp.argsort(-points)
+    points, slopes = points[order], slopes[order]
+    # From the largest point, where the sum is zero, down: how steeply and how far it has risen.
+    falling = -jnp.cumsum(slopes)
+    gaps = points - jnp.concatenate([points[1:], jnp.zeros(1, points.dtype)])
+    sums = jnp.cumsum(falling * gaps)
+    # The first gap in which the sum passes epsilon; none: everything fits.
+    passes = sums > epsilon
+    index = jnp.argmax(passes)
+    inside = jnp.where(falling[index] > 0, falling[index], 1.0)
+    below = points[index] - gaps[index]
+    threshold = jnp.where(passes.any(), below + (sums[index] - epsilon) / inside, 0.0)
+    return jnp.clip(size - threshold, 0.0, room)
 
 
 def _largest_scale(direction: jax.Array, room: jax.Array, epsilon: jax.Array | float) -> jax.Array:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import optimize
 
-from bnn_adv.threat import L2, THREATS, LInf
+from bnn_adv.threat import L1, L2, THREATS, LInf
 
 # Few shapes: each compiles anew.
 SHAPES = st.sampled_from([(1, 1), (3, 4), (2, 3, 2, 1)])
@@ -51,9 +51,9 @@ def test_every_operation_stays_in_ball_and_box(problem):
         assert moved.min() >= 0
         assert moved.max() <= 1
         difference = (moved - x).reshape(len(x), -1)
-        order = np.inf if name == "linf" else 2
+        order = {"linf": np.inf, "l2": 2, "l1": 1}[name]
         # Coordinates near one are rounded to 6e-8.
-        slack = 1e-7 * (1 if name == "linf" else np.sqrt(difference.shape[1]))
+        slack = 1e-7 * np.linalg.norm(np.ones(difference.shape[1]), order)
         assert np.linalg.norm(difference, order, axis=1).max() <= epsilon * (1 + 1e-6) + slack
         if epsilon == 0:
             np.testing.assert_array_equal(moved, x)
@@ -76,6 +76,60 @@ def test_l2_projection_is_the_nearest_point(seed):
         options={"ftol": 1e-14, "maxiter": 500},
     )
     np.testing.assert_allclose(found[0], best.x, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_l1_projection_is_the_nearest_point(seed):
+    """Against a quadratic program in the positive and negative parts of the step."""
+    rng = np.random.default_rng(seed)
+    clean, target, epsilon = rng.uniform(0, 1, 5), rng.uniform(-1, 2, 5), 0.9
+    with jax.enable_x64(True):
+        found = np.asarray(L1(epsilon).project(jnp.asarray(target)[None], jnp.asarray(clean)[None]))
+    best = optimize.minimize(
+        lambda z: np.sum((clean + z[:5] - z[5:] - target) ** 2),
+        np.zeros(10),
+        bounds=[*zip(np.zeros(5), 1 - clean, strict=True), *zip(np.zeros(5), clean, strict=True)],
+        constraints={"type": "ineq", "fun": lambda z: epsilon - z.sum()},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    np.testing.assert_allclose(found[0], clean + best.x[:5] - best.x[5:], atol=1e-5)
+    inside = clean + 0.01
+    with jax.enable_x64(True):
+        stays = L1(epsilon).project(jnp.asarray(inside)[None], jnp.asarray(clean)[None])
+    np.testing.assert_allclose(stays[0], np.clip(inside, 0, 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_l1_linear_maximum_is_that_of_the_linear_program(seed):
+    rng = np.random.default_rng(seed)
+    clean, gradient, epsilon = rng.uniform(0, 1, 6), rng.normal(size=6), 1.3
+    with jax.enable_x64(True):
+        found = np.asarray(
+            L1(epsilon).maximise_linear(jnp.asarray(gradient)[None], jnp.asarray(clean)[None])
+        )[0]
+    best = optimize.linprog(
+        np.concatenate([-gradient, gradient]),
+        A_ub=np.ones((1, 12)),
+        b_ub=[epsilon],
+        bounds=[*zip(np.zeros(6), 1 - clean, strict=True), *zip(np.zeros(6), clean, strict=True)],
+    )
+    assert gradient @ (found - clean) == pytest.approx(-best.fun, abs=1e-9)
+
+
+def test_l1_steps_leave_out_coordinates_at_their_walls():
+    gradient = jnp.asarray([[3.0, -2.0, 1.0]])
+    for x, expected in (
+        ([[0.5, 0.5, 0.5]], [[1.0, 0.0, 0.0]]),
+        ([[1.0, 0.5, 0.5]], [[0.0, -1.0, 0.0]]),
+        ([[1.0, 0.0, 0.5]], [[0.0, 0.0, 1.0]]),
+        ([[1.0, 0.0, 1.0]], [[0.0, 0.0, 0.0]]),
+    ):
+        np.testing.assert_array_equal(L1(1.0).ascend(gradient, jnp.asarray(x)), expected)
+    many = jnp.arange(1.0, 101.0)[None]
+    np.testing.assert_allclose(
+        L1(1.0).ascend(many, jnp.zeros_like(many))[0], np.r_[np.zeros(95), np.full(5, 0.2)]
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -104,16 +158,16 @@ def test_l2_ball_that_holds_the_whole_box_reaches_its_corner():
     np.testing.assert_array_equal(moved, [[1.0, 0.0, 0.25]])
 
 
-@pytest.mark.parametrize("threat", [LInf(0.1), L2(0.1)])
+@pytest.mark.parametrize("threat", [LInf(0.1), L2(0.1), L1(0.1)])
 def test_zero_gradient_does_not_move(threat):
     x = jnp.full((2, 3), 0.5)
     np.testing.assert_array_equal(threat.maximise_linear(jnp.zeros_like(x), x), x)
-    np.testing.assert_array_equal(threat.ascend(jnp.zeros_like(x)), jnp.zeros_like(x))
+    np.testing.assert_array_equal(threat.ascend(jnp.zeros_like(x), x), jnp.zeros_like(x))
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e30])
 def test_l2_direction_has_unit_norm_for_gradients_of_any_size(scale):
-    direction = L2(1.0).ascend(scale * jnp.asarray([[3.0, 4.0]]))
+    direction = L2(1.0).ascend(scale * jnp.asarray([[3.0, 4.0]]), jnp.zeros((1, 2)))
     np.testing.assert_allclose(direction, [[0.6, 0.8]], rtol=1e-6)
 
 
@@ -122,6 +176,9 @@ def test_random_starts_fill_the_ball():
     clean = jnp.full((4000, 3), 0.5)
     start = L2(0.2).random_start(jax.random.key(1), clean)
     share = (np.linalg.norm(start - clean, axis=1) / 0.2) ** 3
+    assert abs(share.mean() - 0.5) < 5 * np.sqrt(1 / 12 / 4000)
+    start = L1(0.2).random_start(jax.random.key(1), clean)
+    share = (np.abs(start - clean).sum(axis=1) / 0.2) ** 3
     assert abs(share.mean() - 0.5) < 5 * np.sqrt(1 / 12 / 4000)
     start = LInf(0.2).random_start(jax.random.key(1), clean)
     standard_error = 0.2 / np.sqrt(3 * 4000)

@@ -108,7 +108,7 @@ def step(
 ) -> State:
     """Take one step; at a checkpoint, decide whether to halve the step size and go back."""
     eta = state.step_size.reshape(-1, *(1,) * (x.ndim - 1))
-    aim = threat.project(state.x + eta * threat.ascend(state.loss.gradient), x)
+    aim = threat.project(state.x + eta * threat.ascend(state.loss.gradient, state.x), x)
     share = jnp.where(state.step == 0, 1.0, _MOMENTUM)
     moved = state.x + share * (aim - state.x) + (1 - share) * (state.x - state.before)
     moved = threat.project(moved, x)

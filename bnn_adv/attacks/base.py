@@ -82,6 +82,7 @@ class Attack:
       step: ``(rng_keys [B], state, loss_fn, x, threat, config) -> state``.
       num_steps: Steps in all.
       stop_on_success: End a batch once all its inputs are fooled.
+      norms: Norms for which it is defined; None: all.
     """
 
     name: str
@@ -90,3 +91,4 @@ class Attack:
     step: Callable[[jax.Array, Any, LossFn, jax.Array, Threat, Any], Any]
     num_steps: int
     stop_on_success: bool = False
+    norms: tuple[str, ...] | None = None

@@ -66,7 +66,7 @@ def step(
     """Take one projected step."""
     size = config.step_size
     step_size = 1.25 * threat.epsilon / config.num_steps if size is None else size
-    moved = threat.project(state.x_adv + step_size * threat.ascend(state.gradient), x)
+    moved = threat.project(state.x_adv + step_size * threat.ascend(state.gradient, state.x_adv), x)
     loss = loss_fn(moved)
     return State(moved, loss.success, loss.gradient)
 

@@ -71,11 +71,11 @@ def run_attack(
       Adversarial images, [N, ...], of the dtype of ``x``.
 
     Raises:
-      ValueError: A negative or NaN epsilon, inputs outside the box, a bad size, or checkpoints of
-        another attack.
+      ValueError: A norm that the attack does not know, a negative or NaN epsilon, inputs outside
+        the box, a bad size, or checkpoints of another attack.
     """
     x, y = np.asarray(x), np.asarray(y)
-    _check(x, y, threat, batch_size)
+    _check(x, y, attack, threat, batch_size)
     parts = 1 if mesh is None else mesh.shape["data"]
     if batch_size % parts:
         raise ValueError(
@@ -196,7 +196,12 @@ def _pad(rows: np.ndarray, batch_size: int, parts: int) -> np.ndarray:
     return np.pad(rows, (0, size - len(rows)), mode="edge")
 
 
-def _check(x: np.ndarray, y: np.ndarray, threat: Any, batch_size: int) -> None:
+def _check(x: np.ndarray, y: np.ndarray, attack: Attack, threat: Any, batch_size: int) -> None:
+    if attack.norms is not None and threat.norm not in attack.norms:
+        raise ValueError(
+            f"{attack.name} is defined for the norms {', '.join(attack.norms)}, not for "
+            f"{threat.norm}."
+        )
     if not float(threat.epsilon) >= 0:
         raise ValueError(f"epsilon must be at least 0, got {float(threat.epsilon)}.")
     if len(x) == 0 or len(x) != len(y):

@@ -71,7 +71,7 @@ def step(
     size = config.step_size
     step_size = threat.epsilon / config.num_steps if size is None else size
     momentum = config.decay * state.momentum + _of_unit_sum(state.gradient)
-    moved = threat.project(state.x_adv + step_size * threat.ascend(momentum), x)
+    moved = threat.project(state.x_adv + step_size * threat.ascend(momentum, state.x_adv), x)
     loss = loss_fn(moved)
     return State(moved, loss.success, loss.gradient, momentum)
 

@@ -79,7 +79,7 @@ def step(
     """Take one projected step and keep the better point."""
     size = config.step_size
     step_size = 2.5 * threat.epsilon / config.num_steps if size is None else size
-    moved = threat.project(state.x + step_size * threat.ascend(state.gradient), x)
+    moved = threat.project(state.x + step_size * threat.ascend(state.gradient, state.x), x)
     loss = loss_fn(moved)
     best = Best(moved, loss.success, loss.value)
     if config.keep == "best":

@@ -56,13 +56,7 @@ class State(NamedTuple):
 def init(
     rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
 ) -> State:
-    """Start from stripes (l_inf) or from a grid of bumps (l_2), and evaluate the objective there.
-
-    Raises:
-      ValueError: The attack is not defined for the norm.
-    """
-    if threat.norm not in ("linf", "l2"):
-        raise ValueError(f"The square attack knows the norms linf and l2, got {threat.norm!r}.")
+    """Start from stripes (l_inf) or a grid of bumps (l_2), and evaluate the objective there."""
     images = x.reshape(x.shape[0], *_image_shape(x.shape[1:]))
     start = _stripes if threat.norm == "linf" else _grid
     delta = jax.vmap(lambda key, row: start(key, row.shape))(rng_keys, images)
@@ -110,7 +104,7 @@ def build(
     if not 0 < first_share <= 1:
         raise ValueError(f"first_share must lie in (0, 1], got {first_share}.")
     config = Config(num_steps, first_share)
-    return Attack("square", config, init, step, num_steps, stop_on_success)
+    return Attack("square", config, init, step, num_steps, stop_on_success, ("linf", "l2"))
 
 
 def _shares(config: Config) -> np.ndarray:

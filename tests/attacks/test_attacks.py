@@ -13,7 +13,7 @@ from bnn_adv.attacks import ATTACKS, run_attack
 from bnn_adv.attacks.base import Attack, Loss
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.threat import L2, THREATS, LInf
+from bnn_adv.threat import L1, L2, THREATS, LInf
 
 NAMES = pytest.mark.parametrize("name", ATTACKS)
 
@@ -34,6 +34,11 @@ def build_short(name):
     return module.build(num_steps=5) if has_steps else module.build()
 
 
+def knows(name, norm):
+    norms = ATTACKS[name].build().norms
+    return norms is None or norm in norms
+
+
 def binary_apply(params, x):
     score = x @ params["w"] + params["b"]
     return jnp.stack([-score, score], axis=-1) / 2
@@ -52,6 +57,12 @@ def exact_minimum(w, b, x, threat):
     room = np.where(w > 0, x, 1 - x)
     if isinstance(threat, LInf):
         return w @ x + b - np.sum(np.abs(w) * np.minimum(threat.epsilon, room))
+    if isinstance(threat, L1):
+        left, fall = threat.epsilon, 0.0
+        for index in np.argsort(-np.abs(w)):
+            fall += abs(w[index]) * min(left, room[index])
+            left -= min(left, room[index])
+        return w @ x + b - fall
     low, high = 0.0, 1e6
     for _ in range(200):
         middle = (low + high) / 2
@@ -77,10 +88,12 @@ def test_has_the_members_of_its_siblings(name):
 
 
 @NAMES
-@pytest.mark.parametrize("threat", [LInf(0.13), L2(0.3), LInf(3.0), L2(3.0)], ids=str)
+@pytest.mark.parametrize("threat", [LInf(0.13), L2(0.3), L1(0.8), L2(3.0)], ids=str)
 @pytest.mark.parametrize("objective", ["expected_loss", "mean_logit_margin"])
 def test_reaches_the_closed_form_on_a_binary_linear_model(name, threat, objective):
     """Box active: several inputs lie at or near its walls."""
+    if not knows(name, threat.norm):
+        pytest.skip("not defined for the norm")
     posterior, w, b = binary_linear()
     x = np.random.default_rng(1).uniform(size=(12, 5)).astype(np.float32)
     x[:4, 0], x[:4, 1] = 0.0, 1.0
@@ -96,9 +109,12 @@ def test_reaches_the_closed_form_on_a_binary_linear_model(name, threat, objectiv
     )
     reached = adversarial @ w[0] + b[0]
     expected = [exact_minimum(w[0], b[0], row, threat) for row in x]
+    assert (reached > np.array(expected) - 2e-6).all()
     if (name, threat.norm) == ("square", "l2"):
-        # Random search meets corners exactly; how near it comes to other points is tested apart.
-        assert (reached > np.array(expected) - 2e-6).all()
+        return  # Random search meets corners exactly; how near it comes otherwise is tested apart.
+    if threat.norm == "l1" and name != "fgsm":
+        # Sparse steps of one length end near the corner of the ball, not on it.
+        assert (reached < np.array(expected) + 0.1).all()
         return
     np.testing.assert_allclose(reached, expected, atol=2e-6, rtol=2e-6)
 
@@ -106,7 +122,7 @@ def test_reaches_the_closed_form_on_a_binary_linear_model(name, threat, objectiv
 # An attack sees an objective's value and gradient only: not every pair needs a test.
 @pytest.mark.parametrize(
     ("name", "norm", "objective"),
-    [(name, norm, "loss_of_mean") for name in ATTACKS for norm in THREATS]
+    [(name, norm, "loss_of_mean") for name in ATTACKS for norm in THREATS if knows(name, norm)]
     + [("pgd", "linf", objective) for objective in OBJECTIVES],
 )
 def test_stays_in_ball_and_box(name, norm, objective, posterior, batch):
@@ -132,11 +148,11 @@ def test_stays_in_ball_and_box(name, norm, objective, posterior, batch):
 @settings(deadline=None, max_examples=25)
 @given(
     epsilon=st.sampled_from([0.0, 1e-3, 0.5, 1e4]),
-    norm=st.sampled_from(sorted(THREATS)),
-    name=st.sampled_from(sorted(ATTACKS)),
+    pair=st.sampled_from([(n, norm) for n in ATTACKS for norm in THREATS if knows(n, norm)]),
     seed=st.integers(0, 1000),
 )
-def test_any_epsilon(epsilon, norm, name, seed):
+def test_any_epsilon(epsilon, pair, seed):
+    name, norm = pair
     posterior, _, _ = binary_linear(3)
     x = np.random.default_rng(seed).uniform(size=(4, 5)).astype(np.float32)
     adversarial = run_attack(

@@ -12,7 +12,7 @@ from bnn_adv.attacks.base import Loss
 from bnn_adv.attacks.driver import bind
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import predict_log_probs
-from bnn_adv.threat import L2, LInf
+from bnn_adv.threat import L1, L2, LInf
 
 SHAPE = (8, 8, 2)
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -122,13 +122,10 @@ def test_no_gradient_is_computed(posterior, batch):
     assert flops(square.build()) < flops(pgd.build())
 
 
-def test_other_norms_are_refused():
-    class L7(LInf):
-        norm = "l7"
-
-    attack = square.build()
-    with pytest.raises(ValueError, match="linf and l2, got 'l7'"):
-        attack.init(KEYS, linear(0.0), X, L7(0.1), attack.config)
+def test_other_norms_are_refused(posterior, batch):
+    attack, objective = square.build(), OBJECTIVES["expected_loss"]
+    with pytest.raises(ValueError, match="norms linf, l2, not for l1"):
+        run_attack(jax.random.key(0), attack, objective, posterior, *batch, threat=L1(0.1))
 
 
 def test_it_stops_once_all_are_fooled(posterior, batch):
