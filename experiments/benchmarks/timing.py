@@ -50,18 +50,21 @@ def measure(work: Work, *, budget: float) -> Timing:
     return compare({"work": work}, budget=budget)["work"]
 
 
-def compare(works: Mapping[str, Work], *, budget: float) -> dict[str, Timing]:
+def compare(works: Mapping[str, Work], *, budget: float, rounds: int = 1) -> dict[str, Timing]:
     """Time several calls in turn, so that a change of load hits all of them alike.
 
     Args:
       works: Calls by name; each is warmed up once.
-      budget: Seconds after which no further round starts; there is always one.
+      budget: Seconds after which no further round starts.
+      rounds: Rounds that there are in any case, at least 1.
     """
     for work in works.values():
         time_once(work)
     seconds: dict[str, list[float]] = {name: [] for name in works}
     started = time.perf_counter()
-    while not all(seconds.values()) or time.perf_counter() - started < budget:
+    done = 0
+    while done < rounds or time.perf_counter() - started < budget:
+        done += 1
         for name, work in works.items():
             seconds[name].append(time_once(work))
     return {name: summarise(taken) for name, taken in seconds.items()}

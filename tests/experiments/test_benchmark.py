@@ -178,6 +178,7 @@ def test_timings_are_taken_in_turn_after_a_warm_up():
     timings = timing.compare(works, budget=0.0)
     assert calls == ["a", "b", "a", "b"]
     assert timings["a"].repeats == 1
+    assert timing.compare(works, budget=0.0, rounds=3)["b"].repeats == 3
     several = timing.measure(lambda: None, budget=0.01)
     assert several.repeats > 1
     assert several.low <= several.median <= several.high
