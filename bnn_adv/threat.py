@@ -42,7 +42,7 @@ class Threat(Protocol):
 
 def _register(cls: Any) -> Any:
     # epsilon is data, so that one compiled program serves every radius. The norm is written into
-    # the structure because register_dataclass leaves the class out of it: JAX (0.10.2) takes
+    # the structure because register_dataclass leaves the class out of it: JAX (0.10 to 0.12) takes
     # two such classes with equal meta fields for the same one and, where the hashes of the two
     # collide in its cache, runs the program of one norm for the other.
     def flatten(threat: Any) -> tuple[tuple[Any], tuple[str, float, float]]:
