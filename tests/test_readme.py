@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from bnn_adv.report import markdown_table
+from experiments.benchmarks.table import format_markdown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-RESULTS = [
-    path
-    for path in sorted((ROOT / "experiments" / "results").glob("*/results.json"))
-    if json.loads(path.read_text("utf-8"))["experiment"] == "evaluate"
-]
+COMMITTED = sorted((ROOT / "experiments" / "results").glob("*/results.json"))
+
+
+def of_experiment(name):
+    return [p for p in COMMITTED if json.loads(p.read_text("utf-8"))["experiment"] == name]
 
 
 def test_python_examples_run(tmp_path, monkeypatch):
@@ -37,12 +38,20 @@ def test_python_examples_run(tmp_path, monkeypatch):
     assert 0 <= names["result"].accuracies["worst"] <= 1
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", of_experiment("evaluate"), ids=lambda path: path.parent.name)
 def test_tables_are_those_of_the_committed_results(path):
     results = json.loads(path.read_text("utf-8"))
     assert markdown_table(results).strip() in README
     assert results["command"] in README
     assert (path.parent / "figures" / "accuracy.png").exists()
+
+
+@pytest.mark.parametrize("path", of_experiment("benchmark"), ids=lambda path: path.parent.name)
+def test_speeds_are_those_of_the_committed_benchmark(path):
+    results = json.loads(path.read_text("utf-8"))
+    assert format_markdown(results["rows"]) in README
+    assert results["command"] in README
+    assert (path.parent / "figures" / "cost.png").exists()
 
 
 def test_every_picture_and_file_that_it_links_exists():

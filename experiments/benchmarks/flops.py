@@ -8,6 +8,7 @@ pass to the input costs a layer what its forward pass costs, and so does one to 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import NamedTuple
 
 from flax import linen as nn
@@ -36,10 +37,28 @@ def count_forward(network: nn.Module, input_shape: tuple[int, ...]) -> Forward:
     Raises:
       TypeError: The network is of another kind.
     """
+    layers = [2 * math.prod(sizes) for sizes in layer_products(network, input_shape)]
+    return Forward(layers[0], sum(layers[1:]))
+
+
+def layer_products(network: nn.Module, input_shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Return every layer as the product of a [rows, before] and a [before, after] matrix.
+
+    Args:
+      network: An ``MLP`` or a ``ConvNet``.
+      input_shape: Shape of one input.
+
+    Returns:
+      (rows for one input, before, after) by layer.
+
+    Raises:
+      TypeError: The network is of another kind.
+    """
     if isinstance(network, MLP):
-        return _count_mlp(network, input_shape)
+        widths = (math.prod(input_shape), *network.hidden, network.num_classes)
+        return [(1, before, after) for before, after in itertools.pairwise(widths)]
     if isinstance(network, ConvNet):
-        return _count_conv_net(network, input_shape)
+        return _conv_net_products(network, input_shape)
     raise TypeError(f"Cannot count the operations of {type(network).__name__}: MLP or ConvNet.")
 
 
@@ -58,21 +77,14 @@ def weight_gradient(network: nn.Module, input_shape: tuple[int, ...]) -> int:
     return 2 * first + 3 * rest
 
 
-def _count_mlp(network: MLP, input_shape: tuple[int, ...]) -> Forward:
-    size = 1
-    for length in input_shape:
-        size *= length
-    widths = (size, *network.hidden, network.num_classes)
-    layers = [2 * before * after for before, after in itertools.pairwise(widths)]
-    return Forward(layers[0], sum(layers[1:]))
-
-
-def _count_conv_net(network: ConvNet, input_shape: tuple[int, ...]) -> Forward:
+def _conv_net_products(
+    network: ConvNet, input_shape: tuple[int, ...]
+) -> list[tuple[int, int, int]]:
     height, width, channels = input_shape
     kernel, first_channels = 5 * 5, 32
     height, width = height - 4, width - 4
-    first = 2 * height * width * kernel * channels * first_channels
+    first = (height * width, kernel * channels, first_channels)
     height, width = height // 2 - 4, width // 2 - 4
-    second = 2 * height * width * kernel * first_channels * network.hidden
+    second = (height * width, kernel * first_channels, network.hidden)
     features = (height - 1) * (width - 1) * network.hidden
-    return Forward(first, second + 2 * features * network.num_classes)
+    return [first, second, (1, features, network.num_classes)]

@@ -9,6 +9,7 @@ from experiments.benchmarks import (
     hmc,
     memory,
     peer,
+    pieces,
     scaling,
     training,
 )
@@ -18,6 +19,7 @@ CASES = {
     for case in (
         ceiling,
         gradients,
+        pieces,
         scaling,
         attacks,
         hmc,

@@ -1,4 +1,4 @@
-"""The rows as an aligned table of plain text."""
+"""The rows as an aligned table of plain text, and as Markdown."""
 
 from __future__ import annotations
 
@@ -28,6 +28,24 @@ def format_rows(rows: Sequence[Mapping[str, Any]]) -> str:
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
     lines = [_align(line, widths) for line in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def format_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the ceiling, the pieces and the rows with a target as a Markdown table, for a README.
+
+    Args:
+      rows: From ``Row.to_dict`` or a ``results.json``.
+    """
+    lines = ["| work | figure | value | target | met |", "| --- | --- | ---: | ---: | --- |"]
+    for row in rows:
+        if row["target"] is None and row["case"] not in ("ceiling", "pieces"):
+            continue
+        figure, value, unit, _, target, verdict = _describe(row)
+        # "1 is linear" explains the figure and is no unit.
+        value = value if unit.startswith("1 ") else f"{value} {unit}"
+        cells = (row["work"], figure, value, target, verdict)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -14,13 +14,27 @@ from bnn_adv import files
 from bnn_adv.densities import Data
 from experiments import benchmark as module
 from experiments.benchmark import BenchmarkConfig, benchmark
-from experiments.benchmarks import flops, memory, peer, peer_torch, scaling, timing, workloads
+from experiments.benchmarks import (
+    flops,
+    memory,
+    peer,
+    peer_torch,
+    pieces,
+    scaling,
+    timing,
+    workloads,
+)
 from experiments.benchmarks.ceiling import bracket
 from experiments.benchmarks.epochs import time_epochs
 from experiments.benchmarks.registry import CASES
 from experiments.benchmarks.rows import Row, Target, rate_row
 from experiments.benchmarks.sizes import SIZES
-from experiments.benchmarks.table import format_number, format_rows, summarise_targets
+from experiments.benchmarks.table import (
+    format_markdown,
+    format_number,
+    format_rows,
+    summarise_targets,
+)
 
 ROOT = Path(__file__).parents[2]
 TINY = SIZES["tiny"]
@@ -32,7 +46,7 @@ needs_torch = pytest.mark.skipif(not peer_torch.is_installed(), reason="PyTorch 
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "bench"
     # The cases that start processes or train are run below, one by one and on smaller networks.
-    cases = ("ceiling", "gradients", "scaling", "attacks", "hmc", "memory")
+    cases = ("ceiling", "gradients", "pieces", "scaling", "attacks", "hmc", "memory")
     benchmark(BenchmarkConfig(size="tiny", cases=cases), str(folder))
     return folder
 
@@ -52,6 +66,7 @@ def test_every_row_is_a_positive_number_within_its_spread(finished):
     assert {row["case"] for row in rows} == {
         "ceiling",
         "gradients",
+        "pieces",
         "scaling",
         "attacks",
         "hmc",
@@ -184,6 +199,25 @@ def test_timings_are_taken_in_turn_after_a_warm_up():
     assert several.low <= several.median <= several.high
 
 
+@pytest.mark.parametrize("kind", ["conv", "mlp"])
+def test_pieces_multiply_what_the_network_multiplies(kind):
+    """Every layer's two products, on the weights of the last draw."""
+    network = workloads.conv_net(4) if kind == "conv" else workloads.mlp(6)
+    posterior = workloads.draw_posterior(network, workloads.MNIST, 3)
+    factors = pieces._factors(network, 2)
+    found = pieces._multiply(posterior, factors)
+    kernels = [kernel[2] for kernel in pieces._kernels(posterior.samples)]
+    assert len(found) == len(factors) == len(kernels)
+    for products, pair, kernel in zip(found, factors, kernels, strict=True):
+        matrix = np.asarray(kernel).reshape(-1, kernel.shape[-1])
+        for product, factor, weights in zip(products, pair, (matrix, matrix.T), strict=True):
+            np.testing.assert_allclose(product, np.asarray(factor) @ weights, rtol=1e-4, atol=1e-4)
+    pairs = zip(factors, kernels, strict=True)
+    counted = sum(2 * pair[0].shape[0] * np.prod(kernel.shape) for pair, kernel in pairs)
+    # Two images forward cost what one costs forward and back.
+    assert counted == flops.input_gradient(network, workloads.MNIST)
+
+
 def test_rates_are_shares_of_the_ceiling_around_the_work():
     result, ceiling = bracket(lambda: "done", TINY)
     assert result == "done"
@@ -227,6 +261,10 @@ def test_the_table_is_aligned_and_says_what_was_missed():
     assert summarise_targets(records) == "1 of 2 targets met; missed: MLP: FLOP rate."
     assert summarise_targets(records[2:]) == "1 of 1 targets met."
     assert "None" in summarise_targets(records[1:2])
+    assert format_markdown(records).splitlines()[2:] == [
+        "| MLP | FLOP rate | 0.500 of ceiling | >= 0.7 | NO |",
+        "| chain | FLOP rate | 0.800 of ceiling | >= 0.75 | yes |",
+    ]
     json.dumps(records, allow_nan=False)
 
 
