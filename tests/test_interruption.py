@@ -36,7 +36,12 @@ def test_an_endless_call_is_left_in_seconds_with_the_last_state_saved(number, st
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path)],
         cwd=Path(__file__).parents[1],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            # A program may be half written when its process is killed.
+            "JAX_COMPILATION_CACHE_DIR": f"{tmp_path}-programs",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
