@@ -32,7 +32,7 @@ class RuntimeConfig:
     compilation_cache: str = setting(
         "auto",
         "Folder for compiled programs, so that a second start compiles nothing anew; auto: in the "
-        "user's cache folder, or where JAX_COMPILATION_CACHE_DIR says; off: as JAX is set.",
+        "user's cache folder, unless JAX was given one; off: as JAX is set.",
     )
 
 
