@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.attacks.base import Attack, Best, Loss, LossFn, keep_better, select
+from bnn_adv.attacks.base import Attack, Best, Loss, LossFn, check_steps, keep_better, select
 from bnn_adv.threat import Threat
 
 _MOMENTUM = 0.75
@@ -43,7 +43,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state; the last six say how the walk goes.
+    """Hold the attack's state; after the first three, how the walk goes.
 
     x_adv: The inputs that would be returned now, [B, ...].
     success: Whether ``x_adv`` is known to fool, [B].
@@ -141,8 +141,7 @@ def build(*, num_steps: int = 100, rho: float = 0.75, stop_on_success: bool = Fa
     Raises:
       ValueError: A setting is out of range.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    check_steps(num_steps)
     if not 0 <= rho <= 1:
         raise ValueError(f"rho must lie in [0, 1], got {rho}.")
     return Attack("apgd", Config(num_steps, rho), init, step, num_steps, stop_on_success)

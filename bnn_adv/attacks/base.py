@@ -18,18 +18,26 @@ class Loss(NamedTuple):
     value: What the attacker maximises, [B].
     gradient: The direction to follow, [B, ...].
     success: Whether the posterior predictive's argmax differs from the label, [B].
+    log_probs: Log of the posterior predictive, [B, C]; None where nobody ranks classes.
     """
 
     value: jax.Array
     gradient: jax.Array
     success: jax.Array
+    log_probs: jax.Array | None = None
 
 
-LossFn = Callable[[jax.Array], Loss]
+class LossFn(Protocol):
+    """Say how an attack asks for the loss at its inputs."""
+
+    def __call__(self, x: jax.Array, target: jax.Array | None = None) -> Loss:
+        """Return the loss at ``x``, [B, ...], aiming at classes ``target``, [B], if given."""
 
 
 class AttackState(Protocol):
     """Say what the driver reads of an attack's state.
+
+    Leaves with axes have one entry an input on the leading one; what all inputs share is a scalar.
 
     x_adv: The adversarial inputs so far, [B, ...].
     success: Inputs known to be fooled at ``x_adv``, [B].
@@ -69,6 +77,18 @@ def keep_better(best: Best, x: jax.Array, loss: Loss) -> Best:
 def select(mask: jax.Array, x: jax.Array, otherwise: jax.Array) -> jax.Array:
     """Choose inputs by a mask, [B]: ``x`` where it holds, both [B, ...]."""
     return jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, otherwise)
+
+
+def check_steps(num_steps: int, step_size: float | None = None) -> None:
+    """Raise unless there is a step, of positive length where one is given.
+
+    Raises:
+      ValueError: The message names the setting and its value.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    if step_size is not None and not step_size > 0:
+        raise ValueError(f"step_size must be positive, got {step_size}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import jax
 
-from bnn_adv.attacks.base import Attack, LossFn
+from bnn_adv.attacks.base import Attack, LossFn, check_steps
 from bnn_adv.threat import Threat
 
 
@@ -77,8 +77,5 @@ def build(*, num_steps: int = 10, step_size: float | None = None) -> Attack:
     Raises:
       ValueError: A setting is out of range.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
-    if step_size is not None and not step_size > 0:
-        raise ValueError(f"step_size must be positive, got {step_size}.")
+    check_steps(num_steps, step_size)
     return Attack("bim", Config(num_steps, step_size), init, step, num_steps)

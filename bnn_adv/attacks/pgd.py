@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from bnn_adv.attacks.base import Attack, Best, LossFn, keep_better
+from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
 from bnn_adv.threat import Threat
 
 
@@ -103,10 +103,7 @@ def build(
     Raises:
       ValueError: A setting is out of range.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
-    if step_size is not None and not step_size > 0:
-        raise ValueError(f"step_size must be positive, got {step_size}.")
+    check_steps(num_steps, step_size)
     if keep not in ("best", "last"):
         raise ValueError(f"keep must be 'best' or 'last', got {keep!r}.")
     config = Config(num_steps, step_size, random_start, keep)

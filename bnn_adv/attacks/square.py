@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.attacks.base import Attack, Best, LossFn, keep_better
+from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
 from bnn_adv.threat import Threat
 
 # Of 10,000 queries, those at which the share of pixels is halved (section 5, "schedule of p").
@@ -99,8 +99,7 @@ def build(
     Raises:
       ValueError: A setting is out of range.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    check_steps(num_steps)
     if not 0 < first_share <= 1:
         raise ValueError(f"first_share must lie in (0, 1], got {first_share}.")
     config = Config(num_steps, first_share)

@@ -106,7 +106,7 @@ def test_it_settles_in_a_narrow_valley_where_fixed_steps_do_not():
     best = walk(valley, threat, x, apgd.build(num_steps=100))[-1]
     fixed = walk(valley, threat, x, pgd.build(num_steps=100, step_size=0.4))[-1]
     assert float(best.value[0]) > -1e-3
-    assert float(best.value[0]) > 10 * float(fixed.value[0])
+    assert float(fixed.value[0]) < 10 * float(best.value[0])
     np.testing.assert_allclose(best.x_adv, [[0.55, 0.45]], atol=0.03)
 
 

@@ -88,7 +88,7 @@ def test_has_the_members_of_its_siblings(name):
 
 
 @NAMES
-@pytest.mark.parametrize("threat", [LInf(0.13), L2(0.3), L1(0.8), L2(3.0)], ids=str)
+@pytest.mark.parametrize("threat", [LInf(0.13), L2(0.3), L1(0.8), LInf(3.0), L2(3.0)], ids=str)
 @pytest.mark.parametrize("objective", ["expected_loss", "mean_logit_margin"])
 def test_reaches_the_closed_form_on_a_binary_linear_model(name, threat, objective):
     """Box active: several inputs lie at or near its walls."""
