@@ -4,6 +4,9 @@ Every objective has the form ``head( reduce_s( statistic(f(x, w_s)) ), y )``. Wr
 ``l_s = log softmax f(x, w_s)``, ``lbar = log (1/S) sum_s exp l_s`` (the log of the posterior
 predictive), ``z_s = f(x, w_s)`` and ``margin(z) = max_{k != y} z_k - z_y``. No single objective is
 right for every posterior: on saturated ones the gradient of most of them is exactly zero.
+
+Every objective can also aim at a class t: margins become ``z_t - z_y``, losses of the label
+become minus the loss of the target.
 """
 
 from __future__ import annotations
@@ -22,8 +25,20 @@ from bnn_adv.networks import Params
 from bnn_adv.posterior import Posterior, check_sample_chunk, one_draw
 from bnn_adv.streaming import fold_samples, map_samples
 
-Statistic = Callable[[jax.Array, jax.Array], jax.Array]
-Head = Callable[[jax.Array, jax.Array], jax.Array]
+
+class Aim(NamedTuple):
+    """Hold where an attacker wants a prediction to go.
+
+    y: The label, from which it wants to get away, int32 [B].
+    target: The class that it wants, int32 [B]; None: any other.
+    """
+
+    y: jax.Array
+    target: jax.Array | None = None
+
+
+Statistic = Callable[[jax.Array, Aim], jax.Array]
+Head = Callable[[jax.Array, Aim], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +47,9 @@ class Objective:
 
     Args:
       name: Key in ``OBJECTIVES``.
-      statistic: ``(logits [B, C], y [B]) -> [B, K]``, of one draw.
+      statistic: ``(logits [B, C], aim) -> [B, K]``, of one draw.
       reduce: ``"mean"`` or ``"log_mean_exp"`` over the draws.
-      head: ``(reduced [B, K], y [B]) -> [B]``.
+      head: ``(reduced [B, K], aim) -> [B]``.
       linear_head: True where ``head`` is linear and ``reduce`` the mean. Then the gradient is the
         mean of the draws' gradients and one pass over the draws is enough.
       scale: ``logits [B, C] -> [B]``, positive; a draw's statistic is divided by its scale at the
@@ -66,25 +81,32 @@ class Evaluation(NamedTuple):
     log_probs: jax.Array
 
 
-def margin(scores: jax.Array, y: jax.Array) -> jax.Array:
-    """Return ``max_{k != y} scores_k - scores_y``, [B]: positive where the label lost."""
-    own = _pick(scores, y)
-    is_label = jnp.arange(scores.shape[-1]) == y[:, None]
+def margin(scores: jax.Array, aim: Aim) -> jax.Array:
+    """Return how far the label has lost, [B]: positive where another class has more.
+
+    ``max_{k != y} scores_k - scores_y``, with a target ``scores_t - scores_y``.
+    """
+    own = _pick(scores, aim.y)
+    if aim.target is not None:
+        return _pick(scores, aim.target) - own
+    is_label = jnp.arange(scores.shape[-1]) == aim.y[:, None]
     return jnp.where(is_label, -jnp.inf, scores).max(axis=-1) - own
 
 
-def dlr(scores: jax.Array, y: jax.Array) -> jax.Array:
-    """Return the difference of logits ratio, [B] (Croce, Hein 2020, arXiv 2003.01690, eq. 6).
+def dlr(scores: jax.Array, aim: Aim) -> jax.Array:
+    """Return the difference of logits ratio, [B] (Croce, Hein 2020, arXiv 2003.01690).
 
-    ``margin / (z_(1) - z_(3))``. With fewer than four classes, or where the label ranks third or
-    lower (the ratio is then constant or meaningless), the plain margin.
+    ``margin / (z_(1) - z_(3))`` (eq. 6); with a target ``margin / (z_(1) - (z_(3) + z_(4)) / 2)``
+    (eq. 7). With fewer than four classes, or where the ratio is meaningless or constant (the label
+    ranks third or lower), the plain margin.
     """
-    plain = margin(scores, y)
+    plain = margin(scores, aim)
     if scores.shape[-1] < 4:
         return plain
-    top, _ = jax.lax.top_k(scores, 3)
-    spread = top[:, 0] - top[:, 2]
-    usable = (_pick(scores, y) > top[:, 2]) & (spread > 0)
+    top, _ = jax.lax.top_k(scores, 4)
+    low = top[:, 2] if aim.target is None else (top[:, 2] + top[:, 3]) / 2
+    spread = top[:, 0] - low
+    usable = (_pick(scores, aim.y) > top[:, 2]) & (spread > 0)
     return jnp.where(usable, plain / jnp.where(usable, spread, 1.0), plain)
 
 
@@ -92,36 +114,37 @@ def _pick(scores: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.take_along_axis(scores, y[:, None], axis=-1)[:, 0]
 
 
-def _cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
-    return -_pick(jax.nn.log_softmax(logits), y)[:, None]
+def _loss(log_probs: jax.Array, aim: Aim) -> jax.Array:
+    """Return the label's loss, or minus the target's, [B]."""
+    return -_pick(log_probs, aim.y) if aim.target is None else _pick(log_probs, aim.target)
 
 
-def _logits(logits: jax.Array, y: jax.Array) -> jax.Array:
+def _cross_entropy(logits: jax.Array, aim: Aim) -> jax.Array:
+    return _loss(jax.nn.log_softmax(logits), aim)[:, None]
+
+
+def _logits(logits: jax.Array, aim: Aim) -> jax.Array:
     return logits
 
 
-def _log_softmax(logits: jax.Array, y: jax.Array) -> jax.Array:
+def _log_softmax(logits: jax.Array, aim: Aim) -> jax.Array:
     return jax.nn.log_softmax(logits)
 
 
-def _softmax(logits: jax.Array, y: jax.Array) -> jax.Array:
+def _softmax(logits: jax.Array, aim: Aim) -> jax.Array:
     return jax.nn.softmax(logits)
 
 
-def _margin_statistic(logits: jax.Array, y: jax.Array) -> jax.Array:
-    return margin(logits, y)[:, None]
+def _margin_statistic(logits: jax.Array, aim: Aim) -> jax.Array:
+    return margin(logits, aim)[:, None]
 
 
-def _only(reduced: jax.Array, y: jax.Array) -> jax.Array:
+def _only(reduced: jax.Array, aim: Aim) -> jax.Array:
     return reduced[:, 0]
 
 
-def _negative_label(reduced: jax.Array, y: jax.Array) -> jax.Array:
-    return -_pick(reduced, y)
-
-
-def _second_softmax(reduced: jax.Array, y: jax.Array) -> jax.Array:
-    return _cross_entropy(reduced, y)[:, 0]
+def _second_softmax(reduced: jax.Array, aim: Aim) -> jax.Array:
+    return _cross_entropy(reduced, aim)[:, 0]
 
 
 def _spread(logits: jax.Array) -> jax.Array:
@@ -134,7 +157,7 @@ _ALL = (
     # -(1/S) sum_s l_{s,y}: the theorem's E_w L (Carbone et al. 2020, eq. 2).
     Objective("expected_loss", _cross_entropy, "mean", _only, linear_head=True),
     # -lbar_y: weighs draws by responsibility, and so ignores those that are already fooled.
-    Objective("loss_of_mean", _log_softmax, "log_mean_exp", _negative_label),
+    Objective("loss_of_mean", _log_softmax, "log_mean_exp", _loss),
     # margin((1/S) sum_s z_s): never saturates.
     Objective("mean_logit_margin", _logits, "mean", margin),
     # (1/S) sum_s margin(z_s) / spread_s: immune to draws of different scales.
@@ -188,6 +211,7 @@ def value_and_gradient(
     x: jax.Array,
     y: jax.Array,
     *,
+    target: jax.Array | None = None,
     scales: jax.Array | None = None,
     sample_chunk: int | None = None,
 ) -> Evaluation:
@@ -202,6 +226,7 @@ def value_and_gradient(
       posterior: S draws.
       x: Inputs, [B, ...].
       y: int32 labels, [B].
+      target: Classes to aim at, int32 [B]; None: any but the label.
       scales: ``compute_scales`` at the clean inputs, [S, B]; None computes them at ``x``.
       sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
 
@@ -215,19 +240,19 @@ def value_and_gradient(
             scales = compute_scales(objective, posterior, x, sample_chunk=chunk)
         passes = _one_pass if objective.linear_head else _two_passes
 
-        def one_block(rows: tuple[jax.Array, jax.Array, jax.Array]) -> Evaluation:
+        def one_block(rows: tuple[jax.Array, Aim, jax.Array]) -> Evaluation:
             return passes(objective, posterior, *rows[:2], rows[2].T, chunk)
 
-        rows = (x, y, scales.T)
+        rows = (x, Aim(y, target), scales.T)
         return blocks.map_blocks(one_block, rows, blocks.choose_block(each, x.shape[0]))
 
 
 def _scaled_statistic(
-    objective: Objective, posterior: Posterior, params: Params, scale: jax.Array, y: jax.Array
+    objective: Objective, posterior: Posterior, params: Params, scale: jax.Array, aim: Aim
 ) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
     def statistic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = posterior.apply_fn(params, x)
-        return objective.statistic(logits, y) / scale[:, None], jax.nn.log_softmax(logits)
+        return objective.statistic(logits, aim) / scale[:, None], jax.nn.log_softmax(logits)
 
     return statistic
 
@@ -236,16 +261,16 @@ def _one_pass(
     objective: Objective,
     posterior: Posterior,
     x: jax.Array,
-    y: jax.Array,
+    aim: Aim,
     scales: jax.Array,
     chunk: int,
 ) -> Evaluation:
     def one_draw(draw: tuple[Params, jax.Array]) -> Evaluation:
-        statistic = _scaled_statistic(objective, posterior, *draw, y)
+        statistic = _scaled_statistic(objective, posterior, *draw, aim)
 
         def total(inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             values, log_probs = statistic(inputs)
-            values = objective.head(values, y)
+            values = objective.head(values, aim)
             return values.sum(), (values, log_probs)
 
         gradient, (value, log_probs) = jax.grad(total, has_aux=True)(x)
@@ -264,7 +289,7 @@ def _two_passes(
     objective: Objective,
     posterior: Posterior,
     x: jax.Array,
-    y: jax.Array,
+    aim: Aim,
     scales: jax.Array,
     chunk: int,
 ) -> Evaluation:
@@ -273,16 +298,16 @@ def _two_passes(
     fold = functools.partial(fold_samples, chunk=chunk, shards=posterior.shards)
 
     def forward(draw: tuple[Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return _scaled_statistic(objective, posterior, *draw, y)(x)
+        return _scaled_statistic(objective, posterior, *draw, aim)(x)
 
     how = ("sum" if is_mean else "log_sum_exp", "log_sum_exp")
     reduced, log_probs = fold(forward, draws, how)
     reduced = reduced / size if is_mean else reduced - jnp.log(size)
-    value, head_vjp = jax.vjp(lambda r: objective.head(r, y), reduced)
+    value, head_vjp = jax.vjp(lambda r: objective.head(r, aim), reduced)
     (cotangent,) = head_vjp(jnp.ones_like(value))
 
     def backward(draw: tuple[Params, jax.Array]) -> jax.Array:
-        statistic = _scaled_statistic(objective, posterior, *draw, y)
+        statistic = _scaled_statistic(objective, posterior, *draw, aim)
         values, vjp, _ = jax.vjp(statistic, x, has_aux=True)
         # d reduced / d statistic_s: 1/S for the mean, the draw's responsibility for log-mean-exp.
         weight = 1.0 if is_mean else jnp.exp(values - reduced)

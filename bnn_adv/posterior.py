@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from bnn_adv import blocks, files, parallel
-from bnn_adv.disk import DiskDraws, check_draws, flatten_names
+from bnn_adv.disk import DiskDraws, as_arrays, check_draws, flatten_names
 from bnn_adv.networks import ApplyFn, Params
 from bnn_adv.streaming import count_draws, fold_samples, map_samples
 
@@ -45,6 +47,25 @@ class Posterior:
     samples: Params
     shards: int = 1
     precision: str = "highest"
+
+    @classmethod
+    def stack(cls, apply_fn: ApplyFn, draws: Sequence[Params], **options: Any) -> Posterior:
+        """Make a posterior of a list of parameter trees, one a draw.
+
+        Raises:
+          ValueError: The list is empty, or trees differ in structure or shapes.
+        """
+        if not draws:
+            raise ValueError("A posterior needs one draw at least, got an empty list.")
+        shapes = [jax.tree.map(jnp.shape, draw) for draw in draws]
+        for index, shape in enumerate(shapes):
+            if shape != shapes[0]:
+                raise ValueError(
+                    f"Draw {index} has the leaves {shape} where draw 0 has {shapes[0]}: "
+                    "all draws of a posterior are of one network."
+                )
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *draws)
+        return cls(apply_fn, stacked, **options)
 
     @property
     def num_samples(self) -> int:
@@ -210,6 +231,17 @@ def _in_batches(
         if whole < x.shape[0]:
             result = jnp.concatenate([result, fn(x[whole:])])
     return result
+
+
+def hash_draws(posterior: Posterior) -> str:
+    """Return a digest of names, shapes, types and values of all draws, as hexadecimal text."""
+    digest = hashlib.blake2b(digest_size=16)
+    names = flatten_names(one_draw(posterior))
+    for name, leaf in zip(names, as_arrays(posterior.samples), strict=True):
+        digest.update(f"{name} {leaf.shape} {leaf.dtype};".encode())
+        for part in leaf:
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
 
 
 def save_posterior(path: str | os.PathLike[str], posterior: Posterior) -> None:

@@ -22,7 +22,7 @@ class Threat(Protocol):
 
     @property
     def epsilon(self) -> jax.Array | float:
-        """Radius of the ball, in units of the input, at least 0."""
+        """Radius of the ball, in units of the input, at least 0: one, or one an input, [B]."""
 
     def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
         """Return the point of ball and box that is nearest to ``x`` in Euclidean distance."""
@@ -65,7 +65,7 @@ class LInf:
     """Allow every input coordinate to move by at most ``epsilon``.
 
     Args:
-      epsilon: Radius, at least 0.
+      epsilon: Radius, at least 0: a scalar, or [B] with a radius for every input.
       lower: Smallest valid input value.
       upper: Largest valid input value.
     """
@@ -77,7 +77,8 @@ class LInf:
 
     def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
         """Return the nearest point of ball and box: both are boxes, so clip twice."""
-        x = jnp.clip(x, x_clean - self.epsilon, x_clean + self.epsilon)
+        radius = radius_of(self, x)
+        x = jnp.clip(x, x_clean - radius, x_clean + radius)
         return jnp.clip(x, self.lower, self.upper)
 
     def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
@@ -86,12 +87,12 @@ class LInf:
 
     def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
         """Return ``clip(x + epsilon sign(gradient))``, the exact maximum over ball and box."""
-        return self.project(x_clean + self.epsilon * jnp.sign(gradient), x_clean)
+        return self.project(x_clean + radius_of(self, x_clean) * jnp.sign(gradient), x_clean)
 
     def random_start(self, rng_key: jax.Array, x_clean: jax.Array) -> jax.Array:
         """Return a uniform point of the ball, clipped to the box."""
         noise = jax.random.uniform(rng_key, x_clean.shape, x_clean.dtype, -1.0, 1.0)
-        return self.project(x_clean + self.epsilon * noise, x_clean)
+        return self.project(x_clean + radius_of(self, x_clean) * noise, x_clean)
 
     def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
         """Return the largest absolute difference, [B]."""
@@ -104,7 +105,7 @@ class L2:
     """Allow the input to move by a Euclidean distance of at most ``epsilon``.
 
     Args:
-      epsilon: Radius, at least 0.
+      epsilon: Radius, at least 0: a scalar, or [B] with a radius for every input.
       lower: Smallest valid input value.
       upper: Largest valid input value.
     """
@@ -137,7 +138,7 @@ class L2:
         direction = unit(jax.random.normal(direction_key, x_clean.shape, x_clean.dtype))
         size = x_clean[0].size
         radius = jax.random.uniform(radius_key, (x_clean.shape[0],), x_clean.dtype) ** (1 / size)
-        step = self.epsilon * _expand(radius, x_clean) * direction
+        step = radius_of(self, x_clean) * _expand(radius, x_clean) * direction
         return self.project(x_clean + step, x_clean)
 
     def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
@@ -151,17 +152,16 @@ class L2:
         flat = direction.reshape(direction.shape[0], -1)
         clean = x_clean.reshape(flat.shape)
         room = jnp.where(flat > 0, self.upper - clean, clean - self.lower)
-        scale = jnp.minimum(
-            largest, jax.vmap(_largest_scale, (0, 0, None))(flat, room, self.epsilon)
-        )
+        epsilon = per_input(self, len(flat)).epsilon
+        scale = jnp.minimum(largest, jax.vmap(_largest_scale)(flat, room, epsilon))
         # An unlimited scale on a coordinate that does not move would be inf * 0.
         moved = jnp.where(flat == 0, 0.0, scale[:, None] * jnp.where(flat == 0, 1.0, flat))
         moved = jnp.clip(moved, self.lower - clean, self.upper - clean)
         # Rounding of the scale may overshoot the ball by a few units in the last place.
-        excess = _norm(moved) / jnp.maximum(self.epsilon, jnp.finfo(moved.dtype).tiny)
+        excess = _norm(moved) / jnp.maximum(epsilon, jnp.finfo(moved.dtype).tiny)
         moved = moved / jnp.maximum(excess, 1.0)[:, None]
         # Steps whose square underflows seem to fit into a ball of radius zero.
-        moved = jnp.where(self.epsilon > 0, moved, 0.0)
+        moved = jnp.where(epsilon[:, None] > 0, moved, 0.0)
         return jnp.clip(clean + moved, self.lower, self.upper).reshape(x_clean.shape)
 
 
@@ -171,7 +171,7 @@ class L1:
     """Allow the absolute changes of all input coordinates to add up to at most ``epsilon``.
 
     Args:
-      epsilon: Radius, at least 0.
+      epsilon: Radius, at least 0: a scalar, or [B] with a radius for every input.
       lower: Smallest valid input value.
       upper: Largest valid input value.
     """
@@ -188,7 +188,8 @@ class L1:
         the wall, and the smallest ``t >= 0`` that fits into the ball; exactly, by sorting.
         """
         flat, room = self._flatten(x - x_clean, x_clean)
-        moved = jax.vmap(_shrink_to_sum, (0, 0, None))(jnp.abs(flat), room, self.epsilon)
+        epsilon = per_input(self, len(flat)).epsilon
+        moved = jax.vmap(_shrink_to_sum)(jnp.abs(flat), room, epsilon)
         return self._apply(jnp.sign(flat) * moved, x_clean)
 
     def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
@@ -216,7 +217,7 @@ class L1:
         order = jnp.argsort(-jnp.abs(flat), axis=1)
         sorted_room = jnp.take_along_axis(room, order, axis=1)
         before = jnp.cumsum(sorted_room, axis=1) - sorted_room
-        moved = jnp.clip(self.epsilon - before, 0.0, sorted_room)
+        moved = jnp.clip(radius_of(self, flat) - before, 0.0, sorted_room)
         moved = jnp.take_along_axis(moved, jnp.argsort(order, axis=1), axis=1)
         return self._apply(jnp.sign(flat) * moved, x_clean)
 
@@ -228,7 +229,7 @@ class L1:
         size = x_clean[0].size
         radius = jax.random.uniform(radius_key, (x_clean.shape[0],), x_clean.dtype) ** (1 / size)
         total = jnp.abs(direction).reshape(direction.shape[0], -1).sum(axis=1)
-        step = _expand(self.epsilon * radius / total, x_clean) * direction
+        step = radius_of(self, x_clean) * _expand(radius / total, x_clean) * direction
         return self.project(x_clean + step, x_clean)
 
     def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
@@ -243,14 +244,46 @@ class L1:
 
     def _apply(self, moved: jax.Array, x_clean: jax.Array) -> jax.Array:
         # Rounding of long sums may overshoot the ball by a few units in the last place.
-        excess = jnp.abs(moved).sum(axis=1) / jnp.maximum(self.epsilon, jnp.finfo(moved.dtype).tiny)
+        epsilon = per_input(self, len(moved)).epsilon
+        excess = jnp.abs(moved).sum(axis=1) / jnp.maximum(epsilon, jnp.finfo(moved.dtype).tiny)
         moved = moved / jnp.maximum(excess, 1.0)[:, None]
-        moved = jnp.where(self.epsilon > 0, moved, 0.0)
+        moved = jnp.where(epsilon[:, None] > 0, moved, 0.0)
         clean = x_clean.reshape(moved.shape)
         return jnp.clip(clean + moved, self.lower, self.upper).reshape(x_clean.shape)
 
 
 THREATS: dict[str, Any] = {"linf": LInf, "l2": L2, "l1": L1}
+
+
+def radius_of(threat: Any, like: jax.Array) -> jax.Array:
+    """Return a threat model's radius in a shape that multiplies inputs ``like``, [B, ...]."""
+    epsilon = jnp.asarray(threat.epsilon, like.dtype)
+    return _expand(epsilon, like) if epsilon.ndim else epsilon
+
+
+def per_input(threat: Any, batch: int) -> Any:
+    """Return the threat model with a radius for each of ``batch`` inputs."""
+    return with_radius(threat, jnp.broadcast_to(threat.epsilon, (batch,)))
+
+
+def with_radius(threat: Any, epsilon: Any) -> Any:
+    """Return the threat model with another radius, a scalar or one an input, [B]."""
+    return dataclasses.replace(threat, epsilon=epsilon)
+
+
+def random_starts(threat: Any, rng_keys: jax.Array, x_clean: jax.Array) -> jax.Array:
+    """Return a random point of every input's ball and box, from keys of their own.
+
+    Args:
+      threat: The threat model.
+      rng_keys: One key an input, [B], so that a start does not depend on the batch.
+      x_clean: [B, ...].
+    """
+
+    def one(rng_key: jax.Array, row: jax.Array, own: Threat) -> jax.Array:
+        return own.random_start(rng_key, row[None])[0]
+
+    return jax.vmap(one)(rng_keys, x_clean, per_input(threat, x_clean.shape[0]))
 
 
 def _shrink_to_sum(size: jax.Array, room: jax.Array, epsilon: jax.Array | float) -> jax.Array:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnn_adv import objectives
-from bnn_adv.objectives import OBJECTIVES, value_and_gradient
+from bnn_adv.objectives import OBJECTIVES, Aim, value_and_gradient
 from bnn_adv.posterior import Posterior
 
 evaluate = jax.jit(value_and_gradient, static_argnums=0, static_argnames="sample_chunk")
@@ -159,8 +159,38 @@ def test_normalised_vote_gives_draws_of_any_scale_one_vote():
 def test_dlr_falls_back_to_the_margin(classes, label):
     """Fewer than four classes, or a label that ranks third or lower."""
     scores = jnp.arange(classes, 0, -1, dtype=jnp.float32)[None] ** 2
-    y = jnp.asarray([label])
-    np.testing.assert_array_equal(objectives.dlr(scores, y), objectives.margin(scores, y))
+    aim = Aim(jnp.asarray([label]))
+    np.testing.assert_array_equal(objectives.dlr(scores, aim), objectives.margin(scores, aim))
+
+
+NAMES = ("expected_loss", "mean_logit_margin", "log_predictive_margin", "dlr", "loss_of_mean")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_target_pulls_towards_its_class(name, posterior, batch):
+    """Written down anew for every image and its class: value, and gradient by jax.grad."""
+    x, y = batch
+    target = (y + 1 + jnp.arange(len(y)) % 3) % 4
+
+    def naive(row, label, to):
+        z = all_logits(posterior, row[None])[:, 0]
+        log_p = jax.nn.log_softmax(z)
+        lbar = jax.nn.logsumexp(log_p, axis=0) - jnp.log(z.shape[0])
+        gap = lbar[to] - lbar[label]
+        top = jnp.sort(lbar)[::-1]
+        ratio = gap / (top[0] - (top[2] + top[3]) / 2)
+        return {
+            "expected_loss": log_p[:, to].mean(),
+            "mean_logit_margin": z.mean(0)[to] - z.mean(0)[label],
+            "log_predictive_margin": gap,
+            "dlr": jnp.where(lbar[label] > top[2], ratio, gap),
+            "loss_of_mean": lbar[to],
+        }[name]
+
+    found = evaluate(OBJECTIVES[name], posterior, x, y, target=target, sample_chunk=2)
+    np.testing.assert_allclose(found.value, jax.vmap(naive)(x, y, target), rtol=2e-5, atol=2e-6)
+    expected = jax.vmap(jax.grad(naive))(x, y, target)
+    np.testing.assert_allclose(found.gradient, expected, rtol=2e-4, atol=2e-6)
 
 
 def test_chunk_larger_than_draws_is_refused(posterior, batch):

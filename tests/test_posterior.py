@@ -8,6 +8,7 @@ import pytest
 from bnn_adv import files, networks
 from bnn_adv.posterior import (
     Posterior,
+    hash_draws,
     load_posterior,
     log_probs,
     predict_log_probs,
@@ -91,3 +92,20 @@ def test_take_keeps_the_named_draws(posterior):
 def test_bad_chunks_are_refused(posterior, batch, chunk):
     with pytest.raises(ValueError, match=f"between 1 and .*7.*got {chunk}"):
         predict_log_probs(posterior, batch[0], sample_chunk=chunk)
+
+
+def test_a_list_of_draws_is_stacked(posterior):
+    draws = [jax.tree.map(lambda w, s=s: w[s], posterior.samples) for s in range(7)]
+    again = Posterior.stack(posterior.apply_fn, draws)
+    assert hash_draws(again) == hash_draws(posterior)
+    with pytest.raises(ValueError, match="Draw 1 has"):
+        Posterior.stack(posterior.apply_fn, [draws[0], {"other": jnp.zeros(2)}])
+    with pytest.raises(ValueError, match="one draw at least"):
+        Posterior.stack(posterior.apply_fn, [])
+
+
+def test_the_hash_tells_draws_apart(posterior):
+    first = hash_draws(posterior)
+    assert first != hash_draws(posterior.take([0, 1, 2, 3, 4, 6, 5]))
+    assert first != hash_draws(posterior.take([0, 1, 2, 3, 4, 5]))
+    assert first == hash_draws(posterior.take(range(7)))

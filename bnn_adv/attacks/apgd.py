@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.base import Attack, Best, Loss, LossFn, check_steps, keep_better, select
-from bnn_adv.threat import Threat
+from bnn_adv.threat import Threat, random_starts
 
 _MOMENTUM = 0.75
 # Percent of the steps, in whole numbers: rounding up must not depend on float error.
@@ -79,7 +79,7 @@ def init(
     rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
 ) -> State:
     """Choose random starts and evaluate the objective there."""
-    start = jax.vmap(lambda key, row: threat.random_start(key, row[None])[0])(rng_keys, x)
+    start = random_starts(threat, rng_keys, x)
     loss = loss_fn(start)
     return State(
         x_adv=start,
@@ -91,7 +91,7 @@ def init(
         top=start,
         top_loss=loss,
         step=jnp.zeros((), jnp.int32),
-        step_size=jnp.full(loss.value.shape, 2 * threat.epsilon, x.dtype),
+        step_size=jnp.broadcast_to(2.0 * jnp.asarray(threat.epsilon, x.dtype), loss.value.shape),
         rises=jnp.zeros(loss.value.shape, jnp.int32),
         was_halved=jnp.ones(loss.value.shape, bool),
         top_before=loss.value,

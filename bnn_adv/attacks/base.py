@@ -103,6 +103,8 @@ class Attack:
       num_steps: Steps in all.
       stop_on_success: End a batch once all its inputs are fooled.
       norms: Norms for which it is defined; None: all.
+      uses_gradient: False for black boxes, which see values (and predictions) only.
+      minimises_norm: It looks for the nearest input that fools, not for the largest objective.
     """
 
     name: str
@@ -112,3 +114,5 @@ class Attack:
     num_steps: int
     stop_on_success: bool = False
     norms: tuple[str, ...] | None = None
+    uses_gradient: bool = True
+    minimises_norm: bool = False

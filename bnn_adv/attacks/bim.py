@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 
 from bnn_adv.attacks.base import Attack, LossFn, check_steps
-from bnn_adv.threat import Threat
+from bnn_adv.threat import Threat, radius_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def step(
 ) -> State:
     """Take one projected step."""
     size = config.step_size
-    step_size = 1.25 * threat.epsilon / config.num_steps if size is None else size
+    step_size = 1.25 * radius_of(threat, x) / config.num_steps if size is None else size
     moved = threat.project(state.x_adv + step_size * threat.ascend(state.gradient, state.x_adv), x)
     loss = loss_fn(moved)
     return State(moved, loss.success, loss.gradient)

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from zlib import crc32
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import objectives, parallel
-from bnn_adv.attacks.base import Attack, Loss, LossFn
+from bnn_adv import parallel
+from bnn_adv.attacks import batches
+from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks.batches import Batch
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.checkpoint_store import Saved
 from bnn_adv.objectives import Objective
 from bnn_adv.pacing import Pacer
 from bnn_adv.posterior import Posterior, check_sample_chunk
-from bnn_adv.threat import Threat
+from bnn_adv.threat import Threat, with_radius
 
 StepCallback = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
 
 _STEPS_BETWEEN_LOOKS = 10
 """Steps after which ``stop_on_success`` is looked at, however the steps are cut into calls."""
-
-_SMALLEST_BATCH = 8
 
 
 def run_attack(
@@ -57,7 +56,7 @@ def run_attack(
       posterior: The draws that the attacker knows.
       x: Clean images in the threat model's box, [N, ...].
       y: Labels, [N].
-      threat: Norm, radius and box.
+      threat: Norm, radius (one, or one an image, [N]) and box.
       indices: Distinct integers that name the images, [N]; None counts from zero.
       batch_size: Images at once.
       sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
@@ -84,43 +83,30 @@ def run_attack(
         )
     chunk = check_sample_chunk(posterior, sample_chunk, x[:batch_size])
     indices = np.arange(len(x)) if indices is None else np.asarray(indices)
+    radii = np.broadcast_to(np.asarray(threat.epsilon, x.dtype), (len(x),))
     result = np.array(x)
-    total, done = len(x) * attack.num_steps, 0
     keeper = checkpoints or NoCheckpoints()
     what = (name, attack.name, attack.config, objective.name, threat, crc32(x.tobytes()))
-    pacer = Pacer()
+    pacer, total = Pacer(), len(x) * attack.num_steps
     with keeper.session(", ".join(map(str, what))) as saved:
         for start in range(0, len(x), batch_size):
             rows = np.arange(start, min(start + batch_size, len(x)))
             part = f"{name}/{start}"
             if saved is not None and part in saved.parts:
                 result[rows] = saved.parts[part]["x_adv"]
-                done += len(rows) * attack.num_steps
                 continue
-            padded = _pad(rows, batch_size, parts)
-            images = parallel.shard_examples((indices[padded], x[padded], y[padded]), mesh)
-            batch = (_keys(rng_key, images[0]), *images[1:], threat)
-            state, scales = _start(posterior, *batch, attack, objective, chunk)
-            first = 0
+            padded = batches.pad(rows, batch_size, parts)
+            own = with_radius(threat, radii[padded])
+            images = parallel.shard_examples((indices[padded], x[padded], y[padded], own), mesh)
+            batch = Batch(batches.derive_keys(rng_key, images[0]), *images[1:])
+            walk = _Walk(posterior, attack, objective, chunk, parts, batch, len(rows))
             if saved is not None and saved.meta.get("part") == part:
-                state, first = saved.fit(state), saved.meta["first"]
-            while first < attack.num_steps:
-                most = _STEPS_BETWEEN_LOOKS - first % _STEPS_BETWEEN_LOOKS
-                count = pacer.next(min(most, attack.num_steps - first))
-                with pacer.timed(count):
-                    state, finished = _advance(
-                        posterior, *batch, state, scales, count, attack, objective, chunk
-                    )
-                    fooled = bool(finished)
-                first += count
+                walk.resume(saved)
+            for first in walk.run(pacer):
                 if on_steps is not None:
-                    on_steps(done + len(rows) * first, total)
-                if attack.stop_on_success and first % _STEPS_BETWEEN_LOOKS == 0 and fooled:
-                    break
-                if first < attack.num_steps:
-                    keeper.tick(None, state, {"part": part, "first": first})
-            done += len(rows) * attack.num_steps
-            result[rows] = parallel.to_host(state.x_adv)[: len(rows)]
+                    on_steps(start * attack.num_steps + len(rows) * first, total)
+                keeper.tick(None, walk.arrays, {"part": part, **walk.meta})
+            result[rows] = walk.found
             keeper.add_part(part, {"x_adv": result[rows]})
             keeper.tick(None, {})
     if on_steps is not None:
@@ -128,72 +114,92 @@ def run_attack(
     return result
 
 
-def bind(
-    objective: Objective, posterior: Posterior, y: jax.Array, scales: jax.Array, chunk: int
-) -> LossFn:
-    """Return the loss function that an attack climbs: objective, posterior and labels in one."""
+class _Walk:
+    """One batch on its way: images that are fooled leave it where the attack stops for them."""
 
-    def loss_fn(x: jax.Array) -> Loss:
-        evaluation = objectives.value_and_gradient(
-            objective, posterior, x, y, scales=scales, sample_chunk=chunk
+    def __init__(
+        self,
+        posterior: Posterior,
+        attack: Attack,
+        objective: Objective,
+        chunk: int,
+        parts: int,
+        batch: Batch,
+        count: int,
+    ) -> None:
+        self._posterior, self._static = posterior, (attack, objective, chunk)
+        self._attack, self._parts, self._batch = attack, parts, batch
+        self._state, self._scales = batches.start(posterior, batch, *self._static)
+        # Places in the first batch of the images that are still walking; the rest is padding.
+        self._places = np.arange(count)
+        self._first = 0
+        self.found = parallel.to_host(batch.x)[:count].copy()
+
+    @property
+    def arrays(self) -> Any:
+        """What a checkpoint needs to go on."""
+        return {"state": self._state, "found": self.found}
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What a checkpoint needs besides, as JSON values."""
+        return {"first": self._first, "places": self._places.tolist()}
+
+    def resume(self, saved: Saved) -> None:
+        """Go on from a checkpoint of this batch."""
+        self._first = saved.meta["first"]
+        self._keep(np.asarray(saved.meta["places"]))
+        arrays = saved.fit(self.arrays)
+        self._state, self.found = arrays["state"], np.array(arrays["found"])
+
+    def run(self, pacer: Pacer) -> Iterator[int]:
+        """Take all steps; yield the number that is done, between calls."""
+        last = self._attack.num_steps
+        while self._first < last:
+            most = _STEPS_BETWEEN_LOOKS - self._first % _STEPS_BETWEEN_LOOKS
+            count = pacer.next(min(most, last - self._first))
+            with pacer.timed(count):
+                self._state = jax.block_until_ready(
+                    batches.advance(
+                        self._posterior,
+                        self._batch,
+                        self._state,
+                        self._scales,
+                        count,
+                        *self._static,
+                    )
+                )
+            self._first += count
+            looks = self._attack.stop_on_success and self._first % _STEPS_BETWEEN_LOOKS == 0
+            if looks and not self._dismiss_fooled():
+                return
+            if self._first < last:
+                yield self._first
+        self._record(np.arange(len(self._places)))
+
+    def _dismiss_fooled(self) -> bool:
+        """Let fooled images go, and return whether any is left."""
+        fooled = parallel.to_host(self._state.success)[: len(self._places)]
+        if not fooled.any():
+            return True
+        self._record(np.flatnonzero(fooled))
+        if fooled.all():
+            return False
+        self._keep(self._places[~fooled])
+        return True
+
+    def _record(self, at: np.ndarray) -> None:
+        self.found[self._places[at]] = parallel.to_host(self._state.x_adv)[at]
+
+    def _keep(self, places: np.ndarray) -> None:
+        """Go on with the images at ``places`` alone, in a batch of one of few sizes."""
+        if len(places) == len(self._places):
+            return
+        at = batches.pad(np.searchsorted(self._places, places), len(self._batch.y), self._parts)
+        self._batch, self._state, self._scales = batches.take_images(
+            self._batch, self._state, self._scales, at
         )
-        fooled = jnp.argmax(evaluation.log_probs, axis=-1) != y
-        return Loss(evaluation.value, evaluation.gradient, fooled)
-
-    return loss_fn
-
-
-@jax.jit
-def _keys(rng_key: jax.Array, indices: jax.Array) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, (None, 0))(rng_key, indices)
-
-
-@functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
-def _start(
-    posterior: Posterior,
-    keys: jax.Array,
-    x: jax.Array,
-    y: jax.Array,
-    threat: Threat,
-    attack: Attack,
-    objective: Objective,
-    chunk: int,
-) -> tuple[Any, jax.Array]:
-    scales = objectives.compute_scales(objective, posterior, x, sample_chunk=chunk)
-    loss_fn = bind(objective, posterior, y, scales, chunk)
-    return attack.init(keys, loss_fn, x, threat, attack.config), scales
-
-
-@functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
-def _advance(
-    posterior: Posterior,
-    keys: jax.Array,
-    x: jax.Array,
-    y: jax.Array,
-    threat: Threat,
-    state: Any,
-    scales: jax.Array,
-    count: jax.Array | int,
-    attack: Attack,
-    objective: Objective,
-    chunk: int,
-) -> tuple[Any, jax.Array]:
-    loss_fn = bind(objective, posterior, y, scales, chunk)
-
-    def body(_: jax.Array, current: Any) -> Any:
-        return attack.step(keys, current, loss_fn, x, threat, attack.config)
-
-    # The number of steps is data: one program serves every count.
-    state = jax.lax.fori_loop(0, count, body, state)
-    return state, jnp.all(state.success)
-
-
-def _pad(rows: np.ndarray, batch_size: int, parts: int) -> np.ndarray:
-    """Repeat the last row until the count is one of few sizes, so that few programs compile."""
-    size = batch_size
-    while size // 4 >= max(len(rows), _SMALLEST_BATCH) and (size // 4) % parts == 0:
-        size //= 4
-    return np.pad(rows, (0, size - len(rows)), mode="edge")
+        self._places = places
 
 
 def _check(x: np.ndarray, y: np.ndarray, attack: Attack, threat: Any, batch_size: int) -> None:
@@ -202,8 +208,9 @@ def _check(x: np.ndarray, y: np.ndarray, attack: Attack, threat: Any, batch_size
             f"{attack.name} is defined for the norms {', '.join(attack.norms)}, not for "
             f"{threat.norm}."
         )
-    if not float(threat.epsilon) >= 0:
-        raise ValueError(f"epsilon must be at least 0, got {float(threat.epsilon)}.")
+    epsilon = np.asarray(threat.epsilon)
+    if not (epsilon >= 0).all():
+        raise ValueError(f"epsilon must be at least 0, got {epsilon.min()}.")
     if len(x) == 0 or len(x) != len(y):
         raise ValueError(f"Need as many labels as images, and one at least: {len(x)}, {len(y)}.")
     if batch_size < 1:

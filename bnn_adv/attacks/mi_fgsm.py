@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv.attacks.base import Attack, LossFn, check_steps
-from bnn_adv.threat import Threat, unit
+from bnn_adv.threat import Threat, radius_of, unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def step(
 ) -> State:
     """Add the new direction to the momentum and take one projected step."""
     size = config.step_size
-    step_size = threat.epsilon / config.num_steps if size is None else size
+    step_size = radius_of(threat, x) / config.num_steps if size is None else size
     momentum = config.decay * state.momentum + _of_unit_sum(state.gradient)
     moved = threat.project(state.x_adv + step_size * threat.ascend(momentum, state.x_adv), x)
     loss = loss_fn(moved)

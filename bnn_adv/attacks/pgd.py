@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import jax
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
-from bnn_adv.threat import Threat
+from bnn_adv.threat import Threat, radius_of, random_starts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def init(
     """
     start = x
     if config.random_start:
-        start = jax.vmap(lambda key, row: threat.random_start(key, row[None])[0])(rng_keys, x)
+        start = random_starts(threat, rng_keys, x)
     loss = loss_fn(start)
     return State(start, loss.success, loss.value, start, loss.gradient)
 
@@ -78,7 +78,7 @@ def step(
 ) -> State:
     """Take one projected step and keep the better point."""
     size = config.step_size
-    step_size = 2.5 * threat.epsilon / config.num_steps if size is None else size
+    step_size = 2.5 * radius_of(threat, x) / config.num_steps if size is None else size
     moved = threat.project(state.x + step_size * threat.ascend(state.gradient, state.x), x)
     loss = loss_fn(moved)
     best = Best(moved, loss.success, loss.value)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
-from bnn_adv.threat import Threat
+from bnn_adv.threat import Threat, per_input, radius_of
 
 # Of 10,000 queries, those at which the share of pixels is halved (section 5, "schedule of p").
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -60,7 +60,7 @@ def init(
     images = x.reshape(x.shape[0], *_image_shape(x.shape[1:]))
     start = _stripes if threat.norm == "linf" else _grid
     delta = jax.vmap(lambda key, row: start(key, row.shape))(rng_keys, images)
-    moved = threat.project((images + threat.epsilon * delta).reshape(x.shape), x)
+    moved = threat.project((images + radius_of(threat, images) * delta).reshape(x.shape), x)
     loss = loss_fn(moved)
     return State(moved, loss.success, loss.value, jnp.zeros((), jnp.int32))
 
@@ -78,11 +78,12 @@ def step(
     shares = jnp.asarray(_shares(config))
     change = _set_window if threat.norm == "linf" else _move_budget
 
-    def one(key: jax.Array, best: jax.Array, clean: jax.Array) -> jax.Array:
+    def one(key: jax.Array, best: jax.Array, clean: jax.Array, own: Threat) -> jax.Array:
         key = jax.random.fold_in(key, state.step)
-        return change(key, best, clean, threat, shares[state.step])
+        return change(key, best, clean, own, shares[state.step])
 
-    proposed = jax.vmap(one)(rng_keys, state.x_adv.reshape(shape), x.reshape(shape))
+    images = state.x_adv.reshape(shape), x.reshape(shape)
+    proposed = jax.vmap(one)(rng_keys, *images, per_input(threat, x.shape[0]))
     proposed = threat.project(proposed.reshape(x.shape), x)
     best = Best(state.x_adv, state.success, state.value)
     return State(*keep_better(best, proposed, loss_fn(proposed)), state.step + 1)
@@ -103,7 +104,10 @@ def build(
     if not 0 < first_share <= 1:
         raise ValueError(f"first_share must lie in (0, 1], got {first_share}.")
     config = Config(num_steps, first_share)
-    return Attack("square", config, init, step, num_steps, stop_on_success, ("linf", "l2"))
+    norms = ("linf", "l2")
+    return Attack(
+        "square", config, init, step, num_steps, stop_on_success, norms, uses_gradient=False
+    )
 
 
 def _shares(config: Config) -> np.ndarray:

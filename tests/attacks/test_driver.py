@@ -1,14 +1,17 @@
 """The driver: one program a shape, early stop, progress, errors before work."""
 
+import functools
+
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bnn_adv.attacks import fgsm, pgd, run_attack
 from bnn_adv.objectives import OBJECTIVES
-from bnn_adv.posterior import Posterior
-from bnn_adv.threat import LInf
+from bnn_adv.posterior import Posterior, predict_log_probs
+from bnn_adv.threat import THREATS, LInf
 
 KEY = jax.random.key(0)
 MARGIN = OBJECTIVES["mean_logit_margin"]
@@ -69,6 +72,43 @@ def test_a_batch_ends_when_all_its_images_are_fooled(posterior, batch):
         assert seen[-1] == 60 * len(y)
         assert seen == sorted(seen)
     assert calls[0] < calls[1]
+
+
+def test_images_leave_the_batch_when_they_are_fooled(posterior, batch):
+    """Each image's result is that of an attack on it alone, and ever fewer are evaluated."""
+    x, y = batch
+    x = np.concatenate([x] * 8)
+    y = np.asarray(jnp.argmax(predict_log_probs(posterior, x), -1))
+    sizes = []
+
+    def apply_fn(params, inputs):
+        jax.debug.callback(lambda: sizes.append(inputs.shape[0]))
+        return posterior.apply_fn(params, inputs)
+
+    watched = Posterior(apply_fn, posterior.samples)
+    attack = pgd.build(num_steps=40, stop_on_success=True)
+    # Most images are fooled, early or late, and some never.
+    run = functools.partial(run_attack, KEY, attack, MARGIN, threat=LInf(0.3))
+    whole = run(watched, x, y, batch_size=72)
+    fooled = np.asarray(jnp.argmax(predict_log_probs(posterior, whole), -1)) != y
+    assert 0 < fooled.sum() < len(y)
+    assert sizes[0] == 72
+    assert sizes[-1] < 72
+    for row in (0, 5, 40, 71):
+        alone = run(posterior, x[row : row + 1], y[row : row + 1], indices=[row])
+        np.testing.assert_allclose(alone[0], whole[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", THREATS)
+def test_every_image_may_have_a_radius_of_its_own(norm, posterior, batch):
+    x, y = batch
+    radii = np.linspace(0, 0.3, len(y)).astype(np.float32)
+    run = functools.partial(run_attack, KEY, pgd.build(num_steps=5), MARGIN, posterior)
+    together = run(x, y, threat=THREATS[norm](radii), batch_size=4)
+    for row in (0, 3, 8):
+        threat = THREATS[norm](float(radii[row]))
+        alone = run(x[row : row + 1], y[row : row + 1], threat=threat, indices=[row])
+        np.testing.assert_allclose(together[row], alone[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from bnn_adv.attacks import pgd, run_attack, square
 from bnn_adv.attacks.base import Loss
-from bnn_adv.attacks.driver import bind
+from bnn_adv.attacks.batches import bind
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import predict_log_probs
 from bnn_adv.threat import L1, L2, LInf

@@ -99,7 +99,7 @@ def run_protocol(
         something else.
     """
     x, y = np.asarray(x), np.asarray(y, np.int32)
-    clean = _predict(posterior, x, settings)
+    clean = predict(posterior, x, settings)
     attack = functools.partial(
         _attack, rng_key, protocol, posterior, x, y, threat, settings, progress, checkpoints
     )
@@ -107,7 +107,7 @@ def run_protocol(
     keeper = checkpoints or NoCheckpoints()
     with keeper.session(_identify(rng_key, protocol, posterior, x, threat, settings)):
         adversarial, accuracies, attack_of = run(protocol, attack, posterior, x, y, clean, settings)
-    last = _predict(posterior, list(adversarial.values())[-1], settings)
+    last = predict(posterior, list(adversarial.values())[-1], settings)
     metric = (
         metrics.published_softmax_robustness
         if protocol.published_metric
@@ -128,27 +128,6 @@ def run_protocol(
     )
 
 
-def evaluate_fresh(
-    result: ProtocolResult, defender: Posterior, y: Any, *, settings: Settings = Settings()
-) -> dict[str, Any]:
-    """Let other draws predict the adversarial images of an attacker who did not know them.
-
-    Args:
-      result: What the attacker found with its own draws.
-      defender: Fresh draws.
-      y: Labels, [N].
-      settings: Batch and chunk sizes.
-
-    Returns:
-      Accuracy by name of the attack, with intervals.
-    """
-    accuracies = {
-        name: metrics.accuracy(_predict(defender, images, settings), y)
-        for name, images in result.adversarial.items()
-    }
-    return {**accuracies, "intervals": intervals(accuracies, len(np.asarray(y)))}
-
-
 def intervals(accuracies: dict[str, float], count: int) -> dict[str, list[float]]:
     """Return the 95 % Wilson interval of every accuracy over ``count`` images."""
     return {name: list(metrics.wilson_interval(share, count)) for name, share in accuracies.items()}
@@ -167,7 +146,7 @@ def _run_each(
     for entry in protocol.entries:
         images = attack(entry, 0, np.arange(len(x)))
         adversarial[entry.name] = images
-        accuracies[entry.name] = metrics.accuracy(_predict(posterior, images, settings), y)
+        accuracies[entry.name] = metrics.accuracy(predict(posterior, images, settings), y)
     return adversarial, accuracies, None
 
 
@@ -189,7 +168,7 @@ def _run_worst_case(
             rows = np.flatnonzero(standing)
             if len(rows):
                 images = attack(entry, restart, rows)
-                found = _predict(posterior, images, settings)
+                found = predict(posterior, images, settings)
                 broken = np.argmax(found, axis=-1) != y[rows]
                 # Of the images that stand, the one that left the label least probable is kept.
                 own = np.arange(len(rows)), y[rows]
@@ -252,7 +231,8 @@ def _identify(
     )
 
 
-def _predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
+def predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
+    """Return the log of the posterior predictive at images on the host, [N, C]."""
     log_probs = predict_log_probs(
         posterior,
         parallel.replicate(x, settings.mesh),
