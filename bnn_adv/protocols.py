@@ -12,6 +12,7 @@ import dataclasses
 
 from bnn_adv.attacks import fgsm, pgd
 from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks.transfer import Surrogate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +23,14 @@ class Entry:
       name: Key of its accuracy in the results.
       attack: The attack with its settings.
       objective: A name in ``OBJECTIVES``.
+      surrogate: What is attacked in place of the posterior, see ``attacks.transfer``; success
+        is always the posterior's.
     """
 
     name: str
     attack: Attack
     objective: str
+    surrogate: Surrogate = "posterior"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from bnn_adv import metrics
-from bnn_adv.evaluation.suite import ProtocolResult, Settings, intervals, predict
+from bnn_adv.evaluation.cascade import Settings, predict
+from bnn_adv.evaluation.suite import ProtocolResult, intervals
 from bnn_adv.posterior import Posterior
 
 

@@ -1,0 +1,51 @@
+"""Stand-ins for a posterior: attack something simpler, and see whether the posterior falls for it.
+
+Papernot, McDaniel, Goodfellow 2016, arXiv 1605.07277: adversarial inputs transfer between models.
+Where they break a posterior that withstands attacks on itself, its own gradients were masked, as
+they are by averaging over saturated draws.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bnn_adv.disk import DiskDraws, as_arrays
+from bnn_adv.posterior import Posterior
+
+Surrogate = Literal["posterior", "one_draw", "mean_weights"]
+
+SURROGATES: tuple[Surrogate, ...] = ("posterior", "one_draw", "mean_weights")
+
+
+def make_surrogate(rng_key: jax.Array, posterior: Posterior, kind: Surrogate) -> Posterior:
+    """Return what is attacked in place of a posterior.
+
+    Args:
+      rng_key: Typed key; chooses the draw.
+      posterior: S draws.
+      kind: ``"posterior"`` (itself), ``"one_draw"`` (one of its draws, each as likely) or
+        ``"mean_weights"`` (the network of the mean weights).
+
+    Raises:
+      ValueError: An unknown kind.
+    """
+    if kind == "posterior":
+        return posterior
+    if kind == "one_draw":
+        index = jax.random.randint(rng_key, (1,), 0, posterior.num_samples)
+        return posterior.take(np.asarray(index))
+    if kind != "mean_weights":
+        raise ValueError(f"Unknown surrogate {kind!r}. Known: {', '.join(SURROGATES)}.")
+    samples = posterior.samples
+    template = samples.template if isinstance(samples, DiskDraws) else samples
+    means = [
+        jnp.asarray(np.mean(leaf, axis=0, keepdims=True, dtype=np.float64).astype(leaf.dtype))
+        for leaf in as_arrays(samples)
+    ]
+    mean = jax.tree.unflatten(jax.tree.structure(template), means)
+    return dataclasses.replace(posterior, samples=mean, shards=1)

@@ -1,0 +1,239 @@
+"""Run attacks in order, each on the images that still stand, and keep the worst of every image."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from bnn_adv import parallel
+from bnn_adv.attacks import run_attack
+from bnn_adv.attacks.transfer import make_surrogate
+from bnn_adv.checkpoint import Checkpoints
+from bnn_adv.objectives import get_objective
+from bnn_adv.posterior import Posterior, predict_log_probs
+from bnn_adv.protocols import Entry
+from bnn_adv.threat import Threat, with_radius
+
+SuiteProgress = Callable[[str, int, int], None]
+"""Called with (name of the attack, image-steps done, image-steps in all)."""
+
+NOT_RUN, WITHSTOOD, BROKEN = -1, 0, 1
+"""What an attack did to an image."""
+
+
+class Settings(NamedTuple):
+    """Hold how an evaluation is computed; none of it changes what is computed.
+
+    batch_size: Images at once.
+    sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
+    mesh: Devices to split the images over; ``shard_posterior`` splits the draws.
+    """
+
+    batch_size: int = 128
+    sample_chunk: int | None = None
+    mesh: Mesh | None = None
+
+
+class Subject(NamedTuple):
+    """Hold what is attacked.
+
+    posterior: S draws; the attacker knows them ("frozen").
+    x: Clean images, [N, ...].
+    y: Labels, [N].
+    threat: Norm, radius (one, or one an image) and box.
+    """
+
+    posterior: Posterior
+    x: np.ndarray
+    y: np.ndarray
+    threat: Threat
+
+
+class Means(NamedTuple):
+    """Hold what an evaluation runs with.
+
+    rng_key: Typed key; each attack derives its own from its name and restart.
+    settings: Batch and chunk sizes.
+    progress: Progress callback.
+    checkpoints: Where to save progress and to continue from it.
+    prefix: Tells computations that share checkpoints apart.
+    """
+
+    rng_key: jax.Array
+    settings: Settings = Settings()
+    progress: SuiteProgress | None = None
+    checkpoints: Checkpoints | None = None
+    prefix: str = ""
+
+
+class Cascade(NamedTuple):
+    """Hold what a list of attacks left of N images.
+
+    worst: The worst input found for every image, [N, ...]: one that fools, or else the one that
+      left the label least probable.
+    log_probs: Log of the posterior predictive there, [N, C].
+    standing: Whether the image withstood all attacks, [N]; False where the clean image is wrong.
+    attack_of: Name of the attack that broke each image, [N] text; empty where none did.
+    after: Share that stands after each attack of the first round, by name.
+    outcomes: By attack and image what its first run did, [E, N]: ``NOT_RUN``, ``WITHSTOOD``,
+      ``BROKEN``.
+    tried: Images each attack was run on, over all restarts, [E].
+    broke: Images it broke, over all restarts, [E].
+    seconds: Time it took, over all restarts, [E].
+    """
+
+    worst: np.ndarray
+    log_probs: np.ndarray
+    standing: np.ndarray
+    attack_of: np.ndarray
+    after: dict[str, float]
+    outcomes: np.ndarray
+    tried: np.ndarray
+    broke: np.ndarray
+    seconds: np.ndarray
+
+
+def predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
+    """Return the log of the posterior predictive at images on the host, [N, C]."""
+    log_probs = predict_log_probs(
+        posterior,
+        parallel.replicate(x, settings.mesh),
+        sample_chunk=settings.sample_chunk,
+        batch_size=settings.batch_size,
+    )
+    return parallel.to_host(log_probs)
+
+
+def run_entry(
+    entry: Entry, restart: int, rows: np.ndarray, subject: Subject, means: Means
+) -> np.ndarray:
+    """Run one attack on the images ``rows`` and return its adversarial images.
+
+    An image's result depends on the key, the entry's name, the restart and the image's index.
+    """
+    # Keyed by name, so that adding an attack to a suite does not change the others.
+    key = jax.random.fold_in(means.rng_key, zlib.crc32(f"{entry.name}/{restart}".encode()))
+    label = entry.name if restart == 0 else f"{entry.name} (restart {restart})"
+    report = means.progress
+    draw_key = jax.random.fold_in(key, zlib.crc32(b"surrogate"))
+    settings, surrogate = (
+        means.settings,
+        make_surrogate(draw_key, subject.posterior, entry.surrogate),
+    )
+    chunk = settings.sample_chunk
+    if chunk is not None:
+        chunk = min(chunk, surrogate.num_samples // surrogate.shards)
+    epsilon = np.broadcast_to(np.asarray(subject.threat.epsilon, subject.x.dtype), len(subject.x))
+    return run_attack(
+        key,
+        entry.attack,
+        get_objective(entry.objective),
+        surrogate,
+        subject.x[rows],
+        subject.y[rows],
+        threat=with_radius(subject.threat, epsilon[rows]),
+        indices=rows,
+        on_steps=None if report is None else lambda done, total: report(label, done, total),
+        checkpoints=means.checkpoints,
+        name=f"{means.prefix}{entry.name}/{restart}",
+        batch_size=settings.batch_size,
+        sample_chunk=chunk,
+        mesh=settings.mesh,
+    )
+
+
+def run_cascade(
+    entries: Sequence[Entry],
+    restarts: int,
+    subject: Subject,
+    clean: np.ndarray,
+    means: Means,
+    *,
+    standing: np.ndarray | None = None,
+) -> Cascade:
+    """Run every attack on the images that stand, round after round.
+
+    Args:
+      entries: Attacks in order; those that do not know the norm are left out.
+      restarts: Rounds.
+      subject: What is attacked.
+      clean: Log of the posterior predictive at the clean images, [N, C].
+      means: Key, sizes, progress, checkpoints.
+      standing: Images to attack, [N]; None: those that are classified correctly.
+    """
+    posterior, x, y, threat = subject
+    worst, log_probs = np.array(x), np.array(clean)
+    correct = np.argmax(clean, axis=-1) == y
+    standing = correct if standing is None else correct & standing
+    attack_of = np.full(len(x), "", dtype="U64")
+    outcomes = np.full((len(entries), len(x)), NOT_RUN, np.int8)
+    tried, broke, seconds = np.zeros((3, len(entries)))
+    after: dict[str, float] = {}
+    for restart in range(restarts):
+        for number, entry in enumerate(entries):
+            rows = np.flatnonzero(standing)
+            if len(rows) and knows(entry, threat):
+                started = time.monotonic()
+                images = run_entry(entry, restart, rows, subject, means)
+                found = predict(posterior, images, means.settings)
+                broken = np.argmax(found, axis=-1) != y[rows]
+                # Of the images that stand, the one that left the label least probable is kept.
+                own = np.arange(len(rows)), y[rows]
+                replace = broken | (found[own] < log_probs[rows][own])
+                worst[rows[replace]] = images[replace]
+                log_probs[rows[replace]] = found[replace]
+                attack_of[rows[broken]] = entry.name
+                standing = standing & ~np.isin(np.arange(len(x)), rows[broken])
+                if restart == 0:
+                    outcomes[number, rows] = np.where(broken, BROKEN, WITHSTOOD)
+                tried[number] += len(rows)
+                broke[number] += broken.sum()
+                seconds[number] += time.monotonic() - started
+            if restart == 0:
+                after[entry.name] = float(standing.mean())
+    counts = tried.astype(int), broke.astype(int)
+    return Cascade(worst, log_probs, standing, attack_of, after, outcomes, *counts, seconds)
+
+
+def fill_outcomes(
+    entries: Sequence[Entry],
+    outcomes: np.ndarray,
+    rows: np.ndarray,
+    subject: Subject,
+    means: Means,
+) -> np.ndarray:
+    """Run every attack also on those of the images ``rows`` that were broken before its turn.
+
+    Args:
+      entries: Attacks, E.
+      outcomes: From ``run_cascade``, [E, N].
+      rows: Images whose clean prediction is right.
+      subject: What is attacked.
+      means: As for ``run_cascade``: results are those that the cascade would have found.
+
+    Returns:
+      What every attack does to every one of the images, [E, len(rows)]; ``NOT_RUN`` for attacks
+      that do not know the norm.
+    """
+    outcomes = np.array(outcomes)
+    for number, entry in enumerate(entries):
+        missing = rows[outcomes[number, rows] == NOT_RUN]
+        if len(missing) and knows(entry, subject.threat):
+            images = run_entry(
+                entry, 0, missing, subject, means._replace(prefix=f"{means.prefix}probe/")
+            )
+            found = predict(subject.posterior, images, means.settings)
+            broken = np.argmax(found, axis=-1) != subject.y[missing]
+            outcomes[number, missing] = np.where(broken, BROKEN, WITHSTOOD)
+    return outcomes[:, rows]
+
+
+def knows(entry: Entry, threat: Any) -> bool:
+    """Return whether an entry's attack is defined for the threat model's norm."""
+    return entry.attack.norms is None or threat.norm in entry.attack.norms
