@@ -57,12 +57,12 @@ class Posterior:
         """
         if not draws:
             raise ValueError("A posterior needs one draw at least, got an empty list.")
-        shapes = [jax.tree.map(jnp.shape, draw) for draw in draws]
-        for index, shape in enumerate(shapes):
-            if shape != shapes[0]:
+        first = _describe(draws[0])
+        for index, draw in enumerate(draws):
+            if _describe(draw) != first:
                 raise ValueError(
-                    f"Draw {index} has the leaves {shape} where draw 0 has {shapes[0]}: "
-                    "all draws of a posterior are of one network."
+                    f"Draw {index} has the leaves {_describe(draw)[1]} where draw 0 has "
+                    f"{first[1]}: all draws of a posterior are of one network."
                 )
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *draws)
         return cls(apply_fn, stacked, **options)
@@ -201,6 +201,12 @@ def predict_log_probs(
         return total - jnp.log(posterior.num_samples)
 
     return _in_batches(one_batch, x, size, posterior.precision)
+
+
+def _describe(draw: Params) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """Return structure and shapes of a parameter tree."""
+    shapes = {name: np.shape(leaf) for name, leaf in flatten_names(draw).items()}
+    return jax.tree.structure(draw), shapes
 
 
 def _sizes(

@@ -1,4 +1,4 @@
-"""What is run under the names ``published``, ``corrected`` and ``strong``, as data.
+"""Suites as data: ``published``, ``corrected``, ``fast``, ``strong`` and ``full``.
 
 The switches are those in which the published code departs from the mathematics: the averaged
 probabilities enter a second softmax (``double_softmax``, with ``attack_objective``, the loss of the
@@ -10,7 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 
-from bnn_adv.attacks import fgsm, pgd
+from bnn_adv.attacks import (
+    apgd,
+    apgd_t,
+    corner,
+    fab,
+    fab_t,
+    fgsm,
+    genetic,
+    nes,
+    noise,
+    pgd,
+    square,
+)
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.transfer import Surrogate
 
@@ -103,7 +115,84 @@ _STRONG = Protocol(
     worst_case=True,
 )
 
-PROTOCOLS = {protocol.name: protocol for protocol in (_PUBLISHED, _CORRECTED, _STRONG)}
+# Once an image is fooled there is no more to know of it: these look for the worst case only.
+_FAST_PGD = pgd.build(num_steps=20, stop_on_success=True)
+
+_FAST = Protocol(
+    "fast",
+    "PGD of 20 steps on the margin of the mean logits and on the normalised vote, and Auto-PGD of "
+    "20 steps on the log-predictive margin; per-image worst case.",
+    (
+        Entry("pgd_mean_logit_margin", _FAST_PGD, "mean_logit_margin"),
+        Entry("pgd_normalised_vote", _FAST_PGD, "normalised_vote"),
+        Entry(
+            "apgd_log_predictive_margin",
+            apgd.build(num_steps=20, stop_on_success=True),
+            "log_predictive_margin",
+        ),
+    ),
+    worst_case=True,
+)
+
+_LONG_PGD = pgd.build(num_steps=100, stop_on_success=True)
+_APGD = apgd.build(num_steps=100, stop_on_success=True)
+
+_FULL = Protocol(
+    "full",
+    "In the order of their cost, each on the images that still stand: random noise and corners; "
+    "FGSM; PGD of 100 steps on four objectives, and on single draws and the mean weights; Auto-PGD "
+    "of 100 steps on four more; targeted Auto-PGD; FAB; the square attack, NES and a genetic "
+    "search, which ask for no gradient; three rounds; per-image worst case.",
+    (
+        Entry("noise", noise.build(num_steps=100), "mean_logit_margin"),
+        Entry("corner", corner.build(num_steps=100), "mean_logit_margin"),
+        Entry("fgsm_expected_loss", fgsm.build(), "expected_loss"),
+        *(
+            Entry(f"pgd_{objective}", _LONG_PGD, objective)
+            for objective in (
+                "mean_logit_margin",
+                "normalised_vote",
+                "expected_loss",
+                "loss_of_mean",
+            )
+        ),
+        Entry("transfer_one_draw", _LONG_PGD, "mean_logit_margin", surrogate="one_draw"),
+        Entry("transfer_mean_weights", _LONG_PGD, "mean_logit_margin", surrogate="mean_weights"),
+        *(
+            Entry(f"apgd_{objective}", _APGD, objective)
+            for objective in (
+                "mean_logit_margin",
+                "scaled_margin",
+                "log_predictive_margin",
+                "dlr",
+            )
+        ),
+        Entry(
+            "apgd_t_mean_logit_margin",
+            apgd_t.build(num_steps=50, num_targets=9, stop_on_success=True),
+            "mean_logit_margin",
+        ),
+        Entry(
+            "fab_t_log_predictive_margin",
+            fab_t.build(num_steps=30, num_targets=9, stop_on_success=True),
+            "log_predictive_margin",
+        ),
+        Entry(
+            "square_log_predictive_margin", square.build(num_steps=2000), "log_predictive_margin"
+        ),
+        Entry("nes_mean_logit_margin", nes.build(), "mean_logit_margin"),
+        Entry("genetic_mean_logit_margin", genetic.build(), "mean_logit_margin"),
+    ),
+    restarts=3,
+    worst_case=True,
+)
+
+PROTOCOLS = {
+    protocol.name: protocol for protocol in (_PUBLISHED, _CORRECTED, _FAST, _STRONG, _FULL)
+}
+
+MINIMAL = (Entry("fab_mean_logit_margin", fab.build(num_steps=30), "mean_logit_margin"),)
+"""Attacks that look for the smallest perturbation, whatever the radius."""
 
 
 def get_protocol(name: str) -> Protocol:

@@ -24,6 +24,14 @@ class Threat(Protocol):
     def epsilon(self) -> jax.Array | float:
         """Radius of the ball, in units of the input, at least 0: one, or one an input, [B]."""
 
+    @property
+    def lower(self) -> float:
+        """Smallest valid input value."""
+
+    @property
+    def upper(self) -> float:
+        """Largest valid input value."""
+
     def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
         """Return the point of ball and box that is nearest to ``x`` in Euclidean distance."""
 

@@ -9,7 +9,6 @@ table. A flag given on the command line wins over the preset, a preset over the 
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from typing import Any
@@ -137,11 +136,7 @@ def _work(
     run.write(files.write_json, "diagnostics.json", diagnostics)
     run.write(files.write_arrays, "adversarial.npz", arrays)
     run.write(lambda path, _: write_report(path, results, examples), ".", None)
-    # Written last: its presence says that the run is finished.
-    run.write(files.write_json, "results.json", results)
-    if parallel.is_writer():
-        for name in ("partial", "checkpoints"):
-            shutil.rmtree(run.path / name, ignore_errors=True)
+    run.finish(results)
     run.log(stage="finished", seconds=round(time.monotonic() - started, 1))
     return results
 

@@ -37,7 +37,8 @@ class EvaluateConfig:
     epsilon: float = setting(0.2, "Radius of the attack, in units of inputs in [0, 1].")
     norm: str = setting("linf", f"Norm of the attack: {', '.join(THREATS)}.")
     protocol: tuple[str, ...] = setting(
-        tuple(PROTOCOLS), f"Attack protocols to run, of {', '.join(PROTOCOLS)}."
+        ("published", "corrected", "strong"),
+        f"Attack protocols to run, of {', '.join(PROTOCOLS)}.",
     )
     fresh: bool = setting(True, "Also let fresh draws of VI predict the adversarial images.")
     sgd_epochs: int = setting(30, "Epochs of the deterministic network and of every member.")

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -91,6 +92,13 @@ class RunDirectory:
         return Checkpoints(
             self.path / "checkpoints" / name, every_seconds=every_seconds, log=self.say
         )
+
+    def finish(self, results: dict[str, Any]) -> None:
+        """Write the results, whose presence says that the run is finished, and tidy up."""
+        self.write(files.write_json, "results.json", results)
+        if parallel.is_writer():
+            for name in ("partial", "checkpoints"):
+                shutil.rmtree(self.path / name, ignore_errors=True)
 
     def say(self, message: str) -> None:
         """Print a message on standard error and append it to ``metrics.jsonl``."""

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bnn_adv.attacks import run_attack
 from bnn_adv.report import markdown_table
+from bnn_adv.validation import check_problem
 from experiments.benchmarks.table import format_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -28,14 +30,21 @@ def test_python_examples_run(tmp_path, monkeypatch):
         "apply_fn": lambda params, x: x.reshape(len(x), -1) @ params,
         "samples": jnp.asarray(rng.normal(size=(5, 64, 10)), jnp.float32),
         "x": jnp.asarray(rng.uniform(size=(6, 8, 8, 1)), jnp.float32),
-        "y": jnp.arange(6) % 10,
         "jax": jax,
     }
+    names["y"] = names["apply_fn"](names["samples"].mean(0), names["x"]).argmax(-1)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) >= 3
+    assert len(blocks) >= 8
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    assert 0 <= names["result"].accuracies["worst"] <= 1
+    assert 0 <= names["evaluation"].adversarial_accuracy <= 1
+    assert 0 <= names["fresh"].accuracy <= 1
+    for kind in ("of_linen", "of_nnx", "of_equinox"):
+        x, y, threat = names["x"], names["y"], names["bnn_adv"].LInf(0.1)
+        assert check_problem(names[kind], x, y, threat) == 10
+        attack, objective = names["pgd"].build(num_steps=2), names["get_objective"]("dlr")
+        x_adv = run_attack(jax.random.key(0), attack, objective, names[kind], x, y, threat=threat)
+        assert 0 < np.abs(x_adv - x).max() <= 0.1 + 1e-6
 
 
 @pytest.mark.parametrize("path", of_experiment("evaluate"), ids=lambda path: path.parent.name)

@@ -10,23 +10,38 @@ p_1 = 0.22 and ``p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06)``, eta is halve
 on from its best point if either (condition 1) fewer than ``rho = 0.75`` of the steps since the last
 checkpoint raised the objective, or (condition 2) eta was not halved there and the best objective
 has not changed since.
+
+For l_1, Croce, Hein 2021, arXiv 2103.01208, section 3 (l1-APGD): no momentum, and a direction that
+adapts its sparsity,
+
+    x_{t+1} = Proj( x_t + eta sign(u_t) / |sign(u_t)|_1 ),    u_t = the k steepest entries of g_t
+
+from ``eta = epsilon`` and k a fifth of the d coordinates. Every ``0.04 num_steps`` steps the number
+of coordinates s in which the best point differs from the clean one is counted, and k becomes
+``s / 1.5``. If s has fallen by more than 5 % since the last count, eta goes back to epsilon and the
+walk goes on from its best point; else eta is divided by 1.5, down to ``epsilon / 10``. Coordinates
+that already stand at the wall ahead are not counted among the k, as in ``L1.ascend``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.base import Attack, Best, Loss, LossFn, check_steps, keep_better, select
-from bnn_adv.threat import Threat, random_starts
+from bnn_adv.threat import Threat, per_input, random_starts
 
 _MOMENTUM = 0.75
 # Percent of the steps, in whole numbers: rounding up must not depend on float error.
 _FIRST_CHECKPOINT, _SHORTER, _SHORTEST = 22, 3, 6
+# For l_1: percent of the steps between checkpoints, the first share of coordinates, how eta and
+# the support shrink, the least eta, and the fall of the support that resets eta.
+_SPARSE_STRETCH, _FIRST_SHARE = 4, 0.2
+_SPARSE_SHRINK, _LEAST_STEP, _SPARSER = 1.5, 0.1, 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +50,7 @@ class Config:
 
     Args:
       num_steps: Steps, at least 1.
-      rho: Share of steps that must raise the objective, in [0, 1].
+      rho: Share of steps that must raise the objective, in [0, 1]; l_1 does not look at it.
     """
 
     num_steps: int = 100
@@ -58,6 +73,9 @@ class State(NamedTuple):
     rises: Steps since the last checkpoint that raised the objective, [B].
     was_halved: Whether eta was halved at the last checkpoint, [B].
     top_before: The largest objective at the last checkpoint, [B].
+    num_moved: For l_1, k, coordinates that a step moves, [B].
+    support: For l_1, coordinates in which ``top`` differed from the clean input at the last
+      checkpoint, [B].
     """
 
     x_adv: jax.Array
@@ -73,6 +91,8 @@ class State(NamedTuple):
     rises: jax.Array
     was_halved: jax.Array
     top_before: jax.Array
+    num_moved: jax.Array
+    support: jax.Array
 
 
 def init(
@@ -81,6 +101,8 @@ def init(
     """Choose random starts and evaluate the objective there."""
     start = random_starts(threat, rng_keys, x)
     loss = loss_fn(start)
+    first_step = 1.0 if threat.norm == "l1" else 2.0
+    epsilon = jnp.asarray(threat.epsilon, x.dtype)
     return State(
         x_adv=start,
         success=loss.success,
@@ -91,10 +113,12 @@ def init(
         top=start,
         top_loss=loss,
         step=jnp.zeros((), jnp.int32),
-        step_size=jnp.broadcast_to(2.0 * jnp.asarray(threat.epsilon, x.dtype), loss.value.shape),
+        step_size=jnp.broadcast_to(first_step * epsilon, loss.value.shape),
         rises=jnp.zeros(loss.value.shape, jnp.int32),
         was_halved=jnp.ones(loss.value.shape, bool),
         top_before=loss.value,
+        num_moved=jnp.full(loss.value.shape, max(int(_FIRST_SHARE * x[0].size), 1), jnp.int32),
+        support=jnp.full(loss.value.shape, x[0].size, jnp.int32),
     )
 
 
@@ -106,12 +130,9 @@ def step(
     threat: Threat,
     config: Config,
 ) -> State:
-    """Take one step; at a checkpoint, decide whether to halve the step size and go back."""
-    eta = state.step_size.reshape(-1, *(1,) * (x.ndim - 1))
-    aim = threat.project(state.x + eta * threat.ascend(state.loss.gradient, state.x), x)
-    share = jnp.where(state.step == 0, 1.0, _MOMENTUM)
-    moved = state.x + share * (aim - state.x) + (1 - share) * (state.x - state.before)
-    moved = threat.project(moved, x)
+    """Take one step; at a checkpoint, decide whether to shorten the steps and go back."""
+    is_sparse = threat.norm == "l1"
+    moved = _sparse_step(state, x, threat) if is_sparse else _step(state, x, threat)
     loss = loss_fn(moved)
     best = keep_better(Best(state.x_adv, state.success, state.value), moved, loss)
     is_top = loss.value > state.top_loss.value
@@ -127,7 +148,12 @@ def step(
         rises=state.rises + (loss.value > state.loss.value),
         was_halved=state.was_halved,
         top_before=state.top_before,
+        num_moved=state.num_moved,
+        support=state.support,
     )
+    if is_sparse:
+        stretch = max(_SPARSE_STRETCH * config.num_steps // 100, 1)
+        return _look_back_sparsely(after, (state.step + 1) % stretch == 0, x, threat)
     lengths = jnp.asarray(_lengths(config.num_steps))
     return _look_back(after, lengths[state.step], config.rho)
 
@@ -165,6 +191,28 @@ def _lengths(num_steps: int) -> np.ndarray:
     return lengths
 
 
+def _step(state: State, x: jax.Array, threat: Threat) -> jax.Array:
+    """Return where a step with momentum leads."""
+    eta = state.step_size.reshape(-1, *(1,) * (x.ndim - 1))
+    aim = threat.project(state.x + eta * threat.ascend(state.loss.gradient, state.x), x)
+    share = jnp.where(state.step == 0, 1.0, _MOMENTUM)
+    moved = state.x + share * (aim - state.x) + (1 - share) * (state.x - state.before)
+    return threat.project(moved, x)
+
+
+def _sparse_step(state: State, x: jax.Array, threat: Any) -> jax.Array:
+    """Return where a step along the ``num_moved`` steepest coordinates leads."""
+    shape = (x.shape[0], -1)
+    gradient, at = state.loss.gradient.reshape(shape), state.x.reshape(shape)
+    is_free = jnp.where(gradient > 0, at < threat.upper, at > threat.lower)
+    size = jnp.where(is_free, jnp.abs(gradient), 0.0)
+    steepest = jnp.sort(size, axis=1, descending=True)
+    least = jnp.take_along_axis(steepest, state.num_moved[:, None] - 1, axis=1)
+    sign = jnp.sign(gradient) * ((size >= least) & (size > 0))
+    direction = sign / jnp.maximum(jnp.abs(sign).sum(axis=1, keepdims=True), 1)
+    return threat.project((at + state.step_size[:, None] * direction).reshape(x.shape), x)
+
+
 def _look_back(state: State, length: jax.Array, rho: float) -> State:
     is_checkpoint = length > 0
     stuck = ~state.was_halved & (state.top_before == state.top_loss.value)
@@ -176,6 +224,25 @@ def _look_back(state: State, length: jax.Array, rho: float) -> State:
         rises=jnp.where(is_checkpoint, 0, state.rises),
         was_halved=jnp.where(is_checkpoint, halve, state.was_halved),
         top_before=jnp.where(is_checkpoint, state.top_loss.value, state.top_before),
+    )
+
+
+def _look_back_sparsely(
+    state: State, is_checkpoint: jax.Array, x: jax.Array, threat: Threat
+) -> State:
+    longest = per_input(threat, x.shape[0]).epsilon
+    support = jnp.sum((state.top != x).reshape(x.shape[0], -1), axis=1)
+    is_sparser = support < _SPARSER * state.support
+    shorter = jnp.maximum(state.step_size / _SPARSE_SHRINK, _LEAST_STEP * longest)
+    step_size = jnp.where(is_sparser, longest, shorter)
+    count = jnp.maximum(support / _SPARSE_SHRINK, 1).astype(state.num_moved.dtype)
+    back = is_checkpoint & is_sparser
+    return state._replace(
+        x=select(back, state.top, state.x),
+        loss=_select_loss(back, state.top_loss, state.loss),
+        step_size=jnp.where(is_checkpoint, step_size, state.step_size),
+        num_moved=jnp.where(is_checkpoint, count, state.num_moved),
+        support=jnp.where(is_checkpoint, support, state.support),
     )
 
 

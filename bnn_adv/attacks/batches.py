@@ -12,10 +12,14 @@ import numpy as np
 from bnn_adv import objectives
 from bnn_adv.attacks.base import Attack, Loss, LossFn
 from bnn_adv.objectives import Objective
-from bnn_adv.posterior import Posterior
+from bnn_adv.posterior import Posterior, check_sample_chunk
+from bnn_adv.sampler import FreshDraws
 from bnn_adv.threat import Threat
 
 _SMALLEST = 8
+
+Attacked = Posterior | FreshDraws
+"""What is attacked: known draws ("frozen"), or a predictor that draws anew ("fresh")."""
 
 
 class Batch(NamedTuple):
@@ -25,12 +29,14 @@ class Batch(NamedTuple):
     x: Clean images, [B, ...].
     y: Labels, [B].
     threat: The threat model, with a radius for every image.
+    draws_key: What the new draws of every step follow from, the same for all images, a scalar.
     """
 
     keys: jax.Array
     x: jax.Array
     y: jax.Array
     threat: Threat
+    draws_key: jax.Array
 
 
 def bind(
@@ -48,6 +54,77 @@ def bind(
     return loss_fn
 
 
+def bind_fresh(
+    objective: Objective,
+    fresh: FreshDraws,
+    batch: Batch,
+    scales: jax.Array,
+    chunk: int,
+    number: jax.Array | int,
+) -> LossFn:
+    """Return a loss function whose gradients come from new draws, and all else from held-out ones.
+
+    All calls within a step see the same new draws, so that their gradients can be compared. The
+    held-out draws' gradient is not used, and the compiler leaves out what makes it.
+
+    Args:
+      objective: What the attacker maximises.
+      fresh: The predictor.
+      batch: The images.
+      scales: The held-out draws' scales at the clean images, [held-out draws, B].
+      chunk: Draws at once, at most.
+      number: Of the step, for which the draws are made; 0 is the start.
+    """
+    drawn = fresh.sampler.sample(jax.random.fold_in(batch.draws_key, number), fresh.num_samples)
+    few = _fit(chunk, drawn)
+    with jax.default_matmul_precision(drawn.precision):
+        new_scales = objectives.compute_scales(objective, drawn, batch.x, sample_chunk=few)
+    guide = bind(objective, drawn, batch.y, new_scales, few)
+    judge = bind(objective, fresh.held_out, batch.y, scales, _fit(chunk, fresh.held_out))
+
+    def loss_fn(x: jax.Array, target: jax.Array | None = None) -> Loss:
+        return judge(x, target)._replace(gradient=guide(x, target).gradient)
+
+    return loss_fn
+
+
+def choose_chunk(attacked: Attacked, sample_chunk: int | None, x: Any) -> int:
+    """Return how many draws are taken at once, see ``check_sample_chunk``.
+
+    Of new and held-out draws the larger set decides; one with fewer draws is taken whole.
+
+    Raises:
+      ValueError: The chunk is below one, or larger than the number of a posterior's draws.
+    """
+    if isinstance(attacked, Posterior):
+        return check_sample_chunk(attacked, sample_chunk, x)
+    drawn = attacked.sampler.shapes(attacked.num_samples)
+    larger = max(drawn, attacked.held_out, key=_draws_on_a_device)
+    most = None if sample_chunk is None else min(sample_chunk, _draws_on_a_device(larger))
+    return check_sample_chunk(larger, most, x)
+
+
+def _draws_on_a_device(posterior: Posterior) -> int:
+    return posterior.num_samples // posterior.shards
+
+
+def _fit(chunk: int, posterior: Posterior) -> int:
+    return min(chunk, _draws_on_a_device(posterior))
+
+
+def _loss_fn(
+    attacked: Attacked,
+    batch: Batch,
+    scales: jax.Array,
+    number: jax.Array | int,
+    objective: Objective,
+    chunk: int,
+) -> LossFn:
+    if isinstance(attacked, Posterior):
+        return bind(objective, attacked, batch.y, scales, chunk)
+    return bind_fresh(objective, attacked, batch, scales, chunk, number)
+
+
 @jax.jit
 def derive_keys(rng_key: jax.Array, indices: jax.Array) -> jax.Array:
     """Return a key for every image, from its index alone."""
@@ -56,36 +133,40 @@ def derive_keys(rng_key: jax.Array, indices: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
 def start(
-    posterior: Posterior,
+    attacked: Attacked,
     batch: Batch,
     attack: Attack,
     objective: Objective,
     chunk: int,
 ) -> tuple[Any, jax.Array]:
-    """Return the attack's first state, and every draw's fixed scales, [S, B]."""
-    scales = objectives.compute_scales(objective, posterior, batch.x, sample_chunk=chunk)
-    loss_fn = bind(objective, posterior, batch.y, scales, chunk)
+    """Return the attack's first state, and the fixed scales of every draw that judges, [S, B]."""
+    judges = attacked if isinstance(attacked, Posterior) else attacked.held_out
+    few = _fit(chunk, judges)
+    with jax.default_matmul_precision(judges.precision):
+        scales = objectives.compute_scales(objective, judges, batch.x, sample_chunk=few)
+    loss_fn = _loss_fn(attacked, batch, scales, 0, objective, chunk)
     return attack.init(batch.keys, loss_fn, batch.x, batch.threat, attack.config), scales
 
 
 @functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
 def advance(
-    posterior: Posterior,
+    attacked: Attacked,
     batch: Batch,
     state: Any,
     scales: jax.Array,
+    first: jax.Array | int,
     count: jax.Array | int,
     attack: Attack,
     objective: Objective,
     chunk: int,
 ) -> Any:
-    """Take ``count`` steps; the number is data, so that one program serves every count."""
-    loss_fn = bind(objective, posterior, batch.y, scales, chunk)
+    """Take ``count`` steps after the first ``first``; data, so that one program serves them all."""
 
-    def body(_: jax.Array, current: Any) -> Any:
+    def body(done: jax.Array, current: Any) -> Any:
+        loss_fn = _loss_fn(attacked, batch, scales, done + 1, objective, chunk)
         return attack.step(batch.keys, current, loss_fn, batch.x, batch.threat, attack.config)
 
-    return jax.lax.fori_loop(0, count, body, state)
+    return jax.lax.fori_loop(first, first + count, body, state)
 
 
 @jax.jit

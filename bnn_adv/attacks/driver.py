@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 from zlib import crc32
@@ -13,16 +14,19 @@ from jax.sharding import Mesh
 from bnn_adv import parallel
 from bnn_adv.attacks import batches
 from bnn_adv.attacks.base import Attack
-from bnn_adv.attacks.batches import Batch
+from bnn_adv.attacks.batches import Attacked, Batch
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.checkpoint_store import Saved
 from bnn_adv.objectives import Objective
 from bnn_adv.pacing import Pacer
-from bnn_adv.posterior import Posterior, check_sample_chunk
+from bnn_adv.sampler import FreshDraws
 from bnn_adv.threat import Threat, with_radius
 
 StepCallback = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
+
+_DRAWS = crc32(b"draws")
+"""Folded into the key, for the new draws of a fresh predictor."""
 
 _STEPS_BETWEEN_LOOKS = 10
 """Steps after which ``stop_on_success`` is looked at, however the steps are cut into calls."""
@@ -32,7 +36,7 @@ def run_attack(
     rng_key: jax.Array,
     attack: Attack,
     objective: Objective,
-    posterior: Posterior,
+    posterior: Attacked,
     x: Any,
     y: Any,
     *,
@@ -53,7 +57,8 @@ def run_attack(
       rng_key: Typed key; image i uses ``fold_in(rng_key, indices[i])``.
       attack: From ``fgsm.build()``, ``pgd.build(...)``.
       objective: What to maximise, from ``OBJECTIVES``.
-      posterior: The draws that the attacker knows.
+      posterior: The draws that the attacker knows; or ``FreshDraws``, for a predictor that draws
+        anew: each step's gradient is then that of new draws, the same for all images.
       x: Clean images in the threat model's box, [N, ...].
       y: Labels, [N].
       threat: Norm, radius (one, or one an image, [N]) and box.
@@ -61,7 +66,7 @@ def run_attack(
       batch_size: Images at once.
       sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
       mesh: Devices to split the images over (its axis ``data``); the draws are split over them by
-        ``shard_posterior``.
+        ``shard_posterior``, the new ones of ``FreshDraws`` are made on every device.
       on_steps: Progress callback.
       checkpoints: Where to save progress and to continue from it.
       name: Tells attacks that share checkpoints apart.
@@ -81,12 +86,18 @@ def run_attack(
             f"batch_size={batch_size} cannot be split evenly over data:{parts} of the mesh. "
             f"Give a multiple of {parts}."
         )
-    chunk = check_sample_chunk(posterior, sample_chunk, x[:batch_size])
+    chunk = batches.choose_chunk(posterior, sample_chunk, x[:batch_size])
     indices = np.arange(len(x)) if indices is None else np.asarray(indices)
     radii = np.broadcast_to(np.asarray(threat.epsilon, x.dtype), (len(x),))
     result = np.array(x)
     keeper = checkpoints or NoCheckpoints()
+    what: tuple[Any, ...]
     what = (name, attack.name, attack.config, objective.name, threat, crc32(x.tobytes()))
+    if isinstance(posterior, FreshDraws):
+        what += (f"{posterior.num_samples} new draws", f"{posterior.held_out.num_samples} held out")
+        sampler = parallel.replicate(posterior.sampler, mesh)
+        posterior = dataclasses.replace(posterior, sampler=sampler)
+    draws_key = jax.random.fold_in(rng_key, _DRAWS)
     pacer, total = Pacer(), len(x) * attack.num_steps
     with keeper.session(", ".join(map(str, what))) as saved:
         for start in range(0, len(x), batch_size):
@@ -97,8 +108,10 @@ def run_attack(
                 continue
             padded = batches.pad(rows, batch_size, parts)
             own = with_radius(threat, radii[padded])
-            images = parallel.shard_examples((indices[padded], x[padded], y[padded], own), mesh)
-            batch = Batch(batches.derive_keys(rng_key, images[0]), *images[1:])
+            examples = indices[padded], x[padded], y[padded], own
+            names, images, labels, own = parallel.shard_examples(examples, mesh)
+            keys = batches.derive_keys(rng_key, names)
+            batch = Batch(keys, images, labels, own, draws_key)
             walk = _Walk(posterior, attack, objective, chunk, parts, batch, len(rows))
             if saved is not None and saved.meta.get("part") == part:
                 walk.resume(saved)
@@ -119,7 +132,7 @@ class _Walk:
 
     def __init__(
         self,
-        posterior: Posterior,
+        posterior: Attacked,
         attack: Attack,
         objective: Objective,
         chunk: int,
@@ -165,6 +178,7 @@ class _Walk:
                         self._batch,
                         self._state,
                         self._scales,
+                        self._first,
                         count,
                         *self._static,
                     )

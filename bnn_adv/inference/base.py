@@ -15,6 +15,7 @@ from flax import linen as nn
 from bnn_adv import parallel
 from bnn_adv.densities import Data
 from bnn_adv.posterior import Posterior, predict_log_probs
+from bnn_adv.sampler import Sampler
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (minibatches or transitions done, in all, metrics) from the host loop."""
@@ -31,11 +32,14 @@ class InferenceResult(NamedTuple):
       sentences that belong beside every number made from this posterior.
     sample: ``sample(rng_key, num_samples) -> Posterior`` draws anew, where the method can; else
       None. A defender that draws anew at every prediction is "fresh", else "frozen".
+    sampler: The same distribution as a ``Sampler``, for attacks that draw anew at every step; None
+      where there is none.
     """
 
     posterior: Posterior
     diagnostics: dict[str, Any]
     sample: Callable[[jax.Array, int], Posterior] | None
+    sampler: Sampler | None = None
 
 
 def ignore_progress(done: int, total: int, metrics: dict[str, float]) -> None:

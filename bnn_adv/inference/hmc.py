@@ -132,7 +132,10 @@ def init(rng_key: jax.Array, network: nn.Module, data: Data, config: Config) -> 
         return State(blackjax_hmc.init(position, density), start)
 
     with jax.default_matmul_precision(config.precision):
-        return jax.vmap(one_chain)(jnp.arange(config.num_chains))
+        state = jax.vmap(one_chain)(jnp.arange(config.num_chains))
+    # BlackJAX starts from Python numbers, whose weak types every transition makes strong: without
+    # this, all programs would compile twice.
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "config", "mesh"))

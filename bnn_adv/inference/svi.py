@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
+from jax.tree_util import Partial
 from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO, autoguide, init_to_value
 
 from bnn_adv import parallel
@@ -45,6 +45,7 @@ from bnn_adv.inference.base import (
 from bnn_adv.inference.epochs import run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior
+from bnn_adv.sampler import Sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +215,7 @@ def run(
       store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
 
     Returns:
-      ``num_samples`` draws; ``sample(key, n)`` draws fresh ones.
+      ``num_samples`` draws; ``sample`` and ``sampler`` draw fresh ones.
 
     Raises:
       ValueError: A setting is out of range, or the checkpoints are those of another run.
@@ -238,27 +239,39 @@ def run(
         checkpoints=checkpoints,
         identity=identify("svi", rng_key, network, config, data),
     )
-    sample = make_sampler(problem, network, parallel.gather(state, mesh))
+    state = parallel.gather(state, mesh)
+    sample = functools.partial(_sample, problem, network, problem.svi.get_params(state.svi))
     posterior = sample(jax.random.fold_in(rng_key, 1 + config.num_epochs), config.num_samples)
     posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
     diagnostics: dict[str, Any] = {"elbo": [numbers["elbo"] for numbers in trace]}
     diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
-    return InferenceResult(posterior, diagnostics, sample)
+    return InferenceResult(posterior, diagnostics, sample, make_sampler(problem, network, state))
 
 
-def make_sampler(
-    problem: Problem, network: nn.Module, state: State
-) -> Callable[[jax.Array, int], Posterior]:
-    """Return ``sample(rng_key, num_samples) -> Posterior``, which draws from the trained guide."""
-    guide_params = problem.svi.get_params(state.svi)
+def _sample(
+    problem: Problem,
+    network: nn.Module,
+    guide_params: dict[str, jax.Array],
+    rng_key: jax.Array,
+    num_samples: int,
+) -> Posterior:
+    draws = problem.guide.sample_posterior(rng_key, guide_params, sample_shape=(num_samples,))
+    return Posterior(get_apply_fn(network), _nest(problem, draws))
 
-    def sample(rng_key: jax.Array, num_samples: int) -> Posterior:
-        draws = problem.guide.sample_posterior(rng_key, guide_params, sample_shape=(num_samples,))
-        names = flatten_dict(problem.template, sep="/")
-        samples = unflatten_dict({name: draws[name] for name in names}, sep="/")
-        return Posterior(get_apply_fn(network), samples)
 
-    return sample
+def _nest(problem: Problem, weights: dict[str, jax.Array]) -> Params:
+    names = flatten_dict(problem.template, sep="/")
+    return unflatten_dict({name: weights[name] for name in names}, sep="/")
+
+
+def make_sampler(problem: Problem, network: nn.Module, state: State) -> Sampler:
+    """Return a sampler of the trained guide; its parameters are data of the sampler."""
+
+    def draw(guide_params: dict[str, jax.Array], rng_key: jax.Array) -> Params:
+        weights = problem.guide.sample_posterior(rng_key, guide_params, sample_shape=())
+        return _nest(problem, weights)
+
+    return Sampler(get_apply_fn(network), Partial(draw, problem.svi.get_params(state.svi)))
 
 
 def _model(

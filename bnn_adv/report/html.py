@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from bnn_adv.report import elements, fields, sections, summary
@@ -37,7 +37,6 @@ def render_html(
     title = f"Adversarial robustness: {fields.describe_setting(results) or 'one run'}"
     settings, environment = (describe_settings(results.get(k)) for k in ("config", "environment"))
     parts = (
-        f"<h1>{escape(title)}</h1>",
         sections.subtitle(results),
         sections.warnings_box(results),
         elements.paragraph(summary.summarise(results), style="summary"),
@@ -55,11 +54,21 @@ def render_html(
         elements.section("Environment", elements.pairs(environment)),
         elements.section("Command", sections.command(results)),
     )
+    return render_page(title, parts)
+
+
+def render_page(title: str, parts: Iterable[str]) -> str:
+    """Return a page of the given parts, which are HTML; empty ones are left out.
+
+    Args:
+      title: Plain text, also the heading.
+      parts: Sections, in order.
+    """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in parts if part)
+        + "\n".join([f"<h1>{escape(title)}</h1>", *(part for part in parts if part)])
         + "\n</main>\n</body>\n</html>\n"
     )

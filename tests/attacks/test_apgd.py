@@ -7,7 +7,7 @@ import pytest
 
 from bnn_adv.attacks import apgd, pgd
 from bnn_adv.attacks.base import Loss
-from bnn_adv.threat import L2, LInf
+from bnn_adv.threat import L1, L2, LInf
 
 KEYS = jax.random.split(jax.random.key(0), 1)
 
@@ -127,3 +127,57 @@ def test_what_fooled_is_returned_even_where_the_objective_rose_further():
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         apgd.build(**options)
+
+
+def sparse_slope(x):
+    """A linear objective, few of whose coordinates matter."""
+    gradient = jnp.broadcast_to(0.8 ** jnp.arange(x.shape[1]), x.shape)
+    return Loss((x * gradient).sum(axis=1), gradient, jnp.zeros(1, bool))
+
+
+@pytest.fixture(scope="module")
+def sparse_walk():
+    x = jnp.full((1, 60), 0.5).at[0, 1].set(0.9)
+    return x, walk(sparse_slope, L1(1.0), x, apgd.build(num_steps=50))
+
+
+def test_l1_steps_move_the_steepest_coordinates_alike(sparse_walk):
+    """A fifth of the coordinates at first, by epsilon in all, and without momentum."""
+    x, states = sparse_walk
+    share = jnp.where(jnp.arange(60) < 12, 1 / 12, 0.0)
+    aim = L1(1.0).project(states[0].x + share, x)
+    np.testing.assert_allclose(states[1].x, aim, atol=1e-6)
+
+
+def test_l1_sparsity_and_steps_follow_the_support_of_the_best_point(sparse_walk):
+    """Every second of 50 steps: k is the support's 1.5th part, and eta is reset or shortened."""
+    x, states = sparse_walk
+    support, resets, shortened = 60, 0, 0
+    for t in range(2, 51, 2):
+        state, before = states[t], states[t - 1]
+        now = int((state.top != x).sum())
+        assert int(state.num_moved[0]) == max(int(now / 1.5), 1)
+        if now < 0.95 * support:
+            resets += 1
+            assert float(state.step_size[0]) == 1.0
+            np.testing.assert_array_equal(state.x, state.top)
+        else:
+            shortened += 1
+            expected = max(float(before.step_size[0]) / 1.5, 0.1)
+            assert float(state.step_size[0]) == pytest.approx(expected)
+        support = now
+    assert resets > 1
+    assert shortened > 1
+    # Between checkpoints nothing changes.
+    assert int(states[3].num_moved[0]) == int(states[2].num_moved[0])
+
+
+def test_l1_reaches_the_maximum_that_few_coordinates_hold(sparse_walk):
+    """From 0.5, two coordinates take 0.5 and 0.1 to their walls and a third one the rest, 0.4."""
+    x, states = sparse_walk
+    gain = sparse_slope(L1(1.0).maximise_linear(sparse_slope(x).gradient, x)).value
+    gain = gain - sparse_slope(x).value
+    reached = states[-1].value - sparse_slope(x).value
+    assert float(reached[0] / gain[0]) > 0.99
+    fixed = walk(sparse_slope, L1(1.0), x, pgd.build(num_steps=50))[-1].value
+    assert float((fixed - sparse_slope(x).value)[0]) < float(reached[0])

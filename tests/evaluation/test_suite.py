@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from bnn_adv import evaluation, masking, metrics
+from bnn_adv.attacks import ATTACKS
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import predict_log_probs
-from bnn_adv.protocols import PROTOCOLS, get_protocol
+from bnn_adv.protocols import MINIMAL, PROTOCOLS, get_protocol
 from bnn_adv.threat import LInf
 
 KEY = jax.random.key(0)
@@ -22,7 +23,10 @@ def clear_images():
     return x, y
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+SHORT = ("published", "corrected", "fast", "strong")
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_reports_what_its_images_show(name, posterior, batch):
     x, y = np.asarray(batch[0]), np.asarray(batch[1])
     result = evaluation.run_protocol(KEY, get_protocol(name), posterior, x, y, threat=LInf(0.1))
@@ -41,7 +45,7 @@ def test_published_protocol_is_blind_and_strong_is_not(saturated, clear_images):
         name: evaluation.run_protocol(
             KEY, get_protocol(name), saturated, *clear_images, threat=LInf(0.3)
         )
-        for name in PROTOCOLS
+        for name in ("published", "strong")
     }
     published, strong = results["published"], results["strong"]
     assert published.accuracies == {"fgsm": 1.0, "pgd": 1.0}
@@ -122,5 +126,21 @@ def test_the_protocols_are_those_of_the_paper():
     strong = get_protocol("strong")
     assert strong.restarts == 5
     assert all(entry.attack.num_steps == 100 for entry in strong.entries)
-    with pytest.raises(ValueError, match=r"'weak'.*published, corrected, strong"):
+    with pytest.raises(ValueError, match=r"'weak'.*published, corrected, fast, strong, full"):
         get_protocol("weak")
+
+
+def test_every_suite_runs_what_exists():
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.name == name
+        names = [entry.name for entry in protocol.entries]
+        assert len(set(names)) == len(names)
+        for entry in (*protocol.entries, *MINIMAL):
+            assert entry.attack.name in ATTACKS
+            assert entry.objective in OBJECTIVES
+            module = ATTACKS[entry.attack.name]
+            assert (entry.attack.init, entry.attack.step) == (module.init, module.step)
+    full = get_protocol("full")
+    assert set(get_protocol("strong").objectives) < set(full.objectives)
+    assert {entry.surrogate for entry in full.entries} == {"posterior", "one_draw", "mean_weights"}
+    assert sum(not entry.attack.uses_gradient for entry in full.entries) >= 4

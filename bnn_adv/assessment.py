@@ -1,0 +1,333 @@
+"""The whole evaluation of any posterior in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from bnn_adv import files, masking, metrics
+from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.evaluation.cascade import (
+    BROKEN,
+    NOT_RUN,
+    Cascade,
+    Means,
+    Settings,
+    Subject,
+    SuiteProgress,
+    fill_outcomes,
+    knows,
+    predict,
+    run_cascade,
+)
+from bnn_adv.evaluation.curve import trace_curve
+from bnn_adv.posterior import Posterior, hash_draws
+from bnn_adv.protocols import MINIMAL, Protocol, get_protocol
+from bnn_adv.report.evaluation import format_evaluation
+from bnn_adv.report.evaluation_page import render_evaluation
+from bnn_adv.threat import Threat
+from bnn_adv.uncertainty import evaluate_uncertainty
+from bnn_adv.validation import check_problem
+from bnn_adv.verification import verify_arrays
+
+SCHEMA_VERSION = 1
+
+_UNDECIDED = 1e-3
+"""Margin of log-probabilities, in nats, within which float32 may err."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Hold what an evaluation found; print it for a table.
+
+    Args:
+      record: Every number, as JSON values.
+      arrays: What ``save_adversarial`` writes, by name.
+    """
+
+    record: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of clean inputs that are classified correctly, in [0, 1]."""
+        return float(self.record["accuracy"])
+
+    @property
+    def adversarial_accuracy(self) -> float:
+        """Share of inputs that withstand every attack (per-image worst case), in [0, 1].
+
+        An upper bound of the truth, like every number that attacks give.
+        """
+        return float(self.record["adversarial_accuracy"])
+
+    @property
+    def per_attack(self) -> list[dict[str, Any]]:
+        """Every attack in order: what it was run on, what it broke, what only it broke."""
+        return list(self.record["per_attack"])
+
+    @property
+    def checks(self) -> list[dict[str, Any]]:
+        """Every sign of masking that was looked for, raised or not."""
+        return list(self.record["checks"])
+
+    @property
+    def flags(self) -> list[str]:
+        """Names of the signs of masking that were raised."""
+        return [check["name"] for check in self.checks if check["raised"]]
+
+    def __str__(self) -> str:
+        """Return the table."""
+        return format_evaluation(self.record)
+
+    def to_json(self) -> str:
+        """Return every number as JSON text."""
+        return json.dumps(self.record, indent=2, allow_nan=False) + "\n"
+
+    def to_html(self) -> str:
+        """Return one self-contained HTML page."""
+        return render_evaluation(self.record)
+
+    def save_adversarial(self, path: str | os.PathLike[str]) -> None:
+        """Write the worst input of every image to an ``.npz`` file, atomically.
+
+        ``bnn_adv.verify_adversarial(path, posterior)`` confirms it without any of the attacks.
+        """
+        files.write_arrays(path, self.arrays)
+
+
+def evaluate(
+    posterior: Posterior,
+    x: Any,
+    y: Any,
+    *,
+    threat: Threat,
+    rng_key: jax.Array,
+    suite: str | Protocol = "strong",
+    num_probe: int = 100,
+    num_curve: int = 200,
+    min_ess: float | None = None,
+    settings: Settings | None = None,
+    progress: SuiteProgress | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Evaluation:
+    """Attack a posterior by a suite, look for signs of masking, and confirm what was found.
+
+    Every attack runs on the images that still stand; an image counts as robust only if it
+    withstands all. What is reported was confirmed by ``verification``, which shares no code with
+    the attacks.
+
+    Args:
+      posterior: S draws; the attacker knows them.
+      x: Clean inputs in the threat model's box, [N, ...].
+      y: Integer labels, [N].
+      threat: ``LInf``, ``L2`` or ``L1`` with radius and box.
+      rng_key: Typed key; everything follows from it.
+      suite: Name of a suite, or one of your own.
+      num_probe: Images (drawn by key) on which every attack of the suite is run, whether or not
+        another one broke them before, and on which signs of masking are looked for; 0 leaves both
+        out.
+      num_curve: Images (drawn by key) whose smallest radius is looked for; 0 leaves it out.
+      min_ess: Effective sample size of the draws, where the sampler knows it.
+      settings: Batch and chunk sizes.
+      progress: Progress callback.
+      checkpoints: Where to save progress and to continue from it.
+
+    Raises:
+      ValueError: Posterior, inputs or labels do not fit, see ``validation.check_problem``; an
+        unknown suite.
+      VerificationError: Something found could not be confirmed; nothing is reported then.
+    """
+    started = time.monotonic()
+    protocol = get_protocol(suite) if isinstance(suite, str) else suite
+    num_classes = check_problem(posterior, x, y, threat)
+    x, y = np.asarray(x), np.asarray(y, np.int32)
+    settings = settings or Settings()
+    subject = Subject(posterior, x, y, threat)
+    means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
+    draws_hash = hash_draws(posterior)
+    identity = _identify(means, protocol, subject, draws_hash)
+    with (checkpoints or NoCheckpoints()).session(identity):
+        clean = predict(posterior, x, settings)
+        found = run_cascade(protocol.entries, protocol.restarts, subject, clean, means)
+        arrays = _arrays(subject, clean, found, draws_hash)
+        verdict = verify_arrays(arrays, posterior)
+        # What float32 alone calls fooled is not claimed: minimum-norm attacks end on the boundary.
+        undecided = verdict.claimed & (np.abs(verdict.margin) < _UNDECIDED) & ~verdict.fooled
+        arrays["broken"] &= ~undecided
+        verdict = dataclasses.replace(verdict, claimed=arrays["broken"])
+        verdict.check()
+        found = found._replace(standing=arrays["clean_correct"] & ~arrays["broken"])
+        probe = _choose(rng_key, "probe", len(x), num_probe)
+        curve_rows = _choose(rng_key, "curve", len(x), num_curve)
+        table = _describe_attacks(protocol, subject, clean, found, probe, means)
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "experiment": "attack",
+            "suite": protocol.name,
+            "suite_description": protocol.description,
+            "norm": threat.norm,
+            "epsilon": float(threat.epsilon),
+            "box": [threat.lower, threat.upper],
+            "num_test": len(x),
+            "num_samples": posterior.num_samples,
+            "num_classes": num_classes,
+            "precision": posterior.precision,
+            **_share("accuracy", np.argmax(clean, axis=-1) == y),
+            **_share("adversarial_accuracy", found.standing),
+            "softmax_robustness": metrics.softmax_robustness(clean, found.log_probs),
+            "per_attack": table,
+            "num_probe": len(probe),
+            "checks": _look_for_masking(protocol, subject, found, probe, means, min_ess),
+            "curve": _trace_curve(subject, clean, found, curve_rows, means),
+            "uncertainty": evaluate_uncertainty(
+                jax.random.fold_in(rng_key, zlib.crc32(b"uncertainty")),
+                posterior,
+                x[curve_rows],
+                y[curve_rows],
+                found.worst[curve_rows],
+                threat=threat,
+                batch_size=settings.batch_size,
+                sample_chunk=settings.sample_chunk,
+            ).to_dict()
+            if len(curve_rows)
+            else None,
+            "confirmed": {"num_confirmed": int(verdict.confirmed.sum()), "ok": bool(verdict.ok)},
+            "provenance": {
+                "rng_key": np.asarray(jax.random.key_data(rng_key)).tolist(),
+                "draws_hash": draws_hash,
+                "inputs_hash": f"{zlib.crc32(x.tobytes()):08x}",
+                "probe_indices": probe.tolist(),
+                "curve_indices": curve_rows.tolist(),
+            },
+            "seconds": round(time.monotonic() - started, 1),
+        }
+    return Evaluation(record, arrays)
+
+
+def _choose(rng_key: jax.Array, purpose: str, size: int, count: int) -> np.ndarray:
+    """Return indices of images, ascending: drawn by key, never by what happened to them."""
+    if count >= size:
+        return np.arange(size)
+    key = jax.random.fold_in(rng_key, zlib.crc32(purpose.encode()))
+    return np.sort(np.asarray(jax.random.permutation(key, size))[:count])
+
+
+def _share(name: str, hits: np.ndarray) -> dict[str, Any]:
+    share = float(np.mean(hits))
+    return {name: share, f"{name}_interval": list(metrics.wilson_interval(share, len(hits)))}
+
+
+def _describe_attacks(
+    protocol: Protocol,
+    subject: Subject,
+    clean: np.ndarray,
+    found: Cascade,
+    probe: np.ndarray,
+    means: Means,
+) -> list[dict[str, Any]]:
+    right = probe[np.argmax(clean[probe], axis=-1) == subject.y[probe]]
+    outcomes = fill_outcomes(protocol.entries, found.outcomes, right, subject, means)
+    breaks = outcomes == BROKEN
+    rows = []
+    for number, entry in enumerate(protocol.entries):
+        others = np.delete(breaks, number, axis=0).any(axis=0)
+        was_run = not len(right) or (outcomes[number] != NOT_RUN).all()
+        known = knows(entry, subject.threat)
+        rows.append(
+            {
+                "name": entry.name,
+                "attack": entry.attack.name,
+                "objective": entry.objective,
+                "surrogate": entry.surrogate,
+                "num_steps": entry.attack.num_steps,
+                "uses_gradient": entry.attack.uses_gradient,
+                "is_defined": known,
+                "tried": int(found.tried[number]),
+                "broke": int(found.broke[number]),
+                "accuracy_after": found.after[entry.name],
+                "alone": int(breaks[number].sum()) if known and was_run else None,
+                "only": int((breaks[number] & ~others).sum()) if known and was_run else None,
+                "num_probed": len(right),
+                "seconds": round(float(found.seconds[number]), 2),
+            }
+        )
+    return rows
+
+
+def _look_for_masking(
+    protocol: Protocol,
+    subject: Subject,
+    found: Cascade,
+    probe: np.ndarray,
+    means: Means,
+    min_ess: float | None,
+) -> list[dict[str, Any]]:
+    if not len(probe):
+        return []
+    checks = masking.inspect(
+        jax.random.fold_in(means.rng_key, zlib.crc32(b"masking")),
+        subject.posterior,
+        subject.x[probe],
+        subject.y[probe],
+        threat=subject.threat,
+        objectives=protocol.objectives,
+        attacks=tuple((entry.attack, entry.objective) for entry in protocol.entries),
+        standing=found.standing[probe],
+        min_ess=min_ess,
+        batch_size=means.settings.batch_size,
+        sample_chunk=means.settings.sample_chunk,
+    )
+    return [check._asdict() for check in checks]
+
+
+def _trace_curve(
+    subject: Subject, clean: np.ndarray, found: Cascade, rows: np.ndarray, means: Means
+) -> dict[str, Any] | None:
+    if not len(rows):
+        return None
+    part = subject._replace(x=subject.x[rows], y=subject.y[rows])
+    entries = get_protocol("fast").entries
+    return trace_curve(
+        entries, MINIMAL, part, clean[rows], means, found=found.worst[rows]
+    ).to_dict()
+
+
+def _arrays(
+    subject: Subject, clean: np.ndarray, found: Cascade, draws_hash: str
+) -> dict[str, np.ndarray]:
+    """Return the saved form, see ``verification``."""
+    correct = np.argmax(clean, axis=-1) == subject.y
+    threat = subject.threat
+    return {
+        "schema_version": np.array(SCHEMA_VERSION),
+        "x": subject.x,
+        "x_adv": found.worst,
+        "y": subject.y,
+        "indices": np.arange(len(subject.x)),
+        "clean_correct": correct,
+        "broken": np.argmax(found.log_probs, axis=-1) != subject.y,
+        "attack_of": found.attack_of,
+        "norm": np.array(threat.norm),
+        "epsilon": np.array(float(threat.epsilon)),
+        "lower": np.array(threat.lower),
+        "upper": np.array(threat.upper),
+        "draws_hash": np.array(draws_hash),
+    }
+
+
+def _identify(means: Means, protocol: Protocol, subject: Subject, draws_hash: str) -> str:
+    """Return what is computed, as text: a checkpoint of anything else is refused."""
+    key = np.asarray(jax.random.key_data(means.rng_key)).tolist()
+    inputs = zlib.crc32(subject.x.tobytes())
+    return (
+        f"evaluate {protocol.name}, {subject.threat}, key {key}, draws {draws_hash}, "
+        f"{len(subject.x)} inputs {inputs}, batch_size {means.settings.batch_size}"
+    )

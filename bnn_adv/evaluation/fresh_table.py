@@ -1,0 +1,168 @@
+"""Attackers against defenders by the number of draws each of them averages."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bnn_adv.attacks.base import Attack
+from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.evaluation.cascade import Settings, SuiteProgress
+from bnn_adv.evaluation.fresh import (
+    accuracy_interval,
+    check_defender,
+    defender_key,
+    find_adversarial,
+    predict_wrong,
+)
+from bnn_adv.objectives import Objective
+from bnn_adv.sampler import Sampler, check_num_samples
+from bnn_adv.threat import Threat
+
+
+class AttackerDefenderTable(NamedTuple):
+    """Hold the expected adversarial accuracy by the attacker's and the defender's draws.
+
+    attacker_samples: New draws that make the gradient of a step, A values.
+    defender_samples: New draws whose mean is a prediction, D values.
+    accuracies: Expected adversarial accuracy, [A, D].
+    intervals: 95 % intervals, [A, D, 2].
+    clean: Expected accuracy on the clean images, [D].
+    clean_intervals: 95 % intervals, [D, 2].
+    num_images: Images, N.
+    num_predictions: Predictions an image.
+    """
+
+    attacker_samples: tuple[int, ...]
+    defender_samples: tuple[int, ...]
+    accuracies: np.ndarray
+    intervals: np.ndarray
+    clean: np.ndarray
+    clean_intervals: np.ndarray
+    num_images: int
+    num_predictions: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as lists and numbers, ready for JSON."""
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in self._asdict().items()
+        } | {
+            "attacker_samples": list(self.attacker_samples),
+            "defender_samples": list(self.defender_samples),
+        }
+
+    def __str__(self) -> str:
+        """Return a table in plain text: a row an attacker, a column a defender, in percent."""
+        head = ["attacker \\ defender", *(f"S = {size}" for size in self.defender_samples)]
+        names = ["clean", *(f"S = {size}" for size in self.attacker_samples)]
+        shares = np.vstack([self.clean, self.accuracies])
+        ends = np.concatenate([self.clean_intervals[None], self.intervals])
+        cells = [
+            [
+                f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+                for share, (low, high) in zip(row, around, strict=True)
+            ]
+            for row, around in zip(shares, ends, strict=True)
+        ]
+        table = [head, *([name, *row] for name, row in zip(names, cells, strict=True))]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+            for row in table
+        ]
+        count = f"{self.num_images} images, {self.num_predictions} predictions an image"
+        return "\n".join([f"Expected accuracy in %, with 95 % intervals ({count})", *lines])
+
+
+def attacker_defender_table(
+    rng_key: jax.Array,
+    sampler: Sampler,
+    x: Any,
+    y: Any,
+    *,
+    threat: Threat,
+    attack: Attack,
+    objective: Objective,
+    attacker_samples: Sequence[int] = (1, 10, 50),
+    defender_samples: Sequence[int] = (1, 10, 50),
+    held_out_samples: int = 50,
+    num_predictions: int = 100,
+    settings: Settings = Settings(),
+    progress: SuiteProgress | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> AttackerDefenderTable:
+    """Return the expected adversarial accuracy for every pair of attacker and defender.
+
+    The images of an attacker are judged by all defenders, and a defender's predictions use the same
+    draws for all attackers and for the clean images. An entry equals that of ``attack_fresh``.
+
+    Args:
+      attacker_samples: As for ``attack_fresh``, one value an attacker.
+      defender_samples: Likewise, one value a defender.
+      rng_key, sampler, x, y, threat, attack, objective, held_out_samples, num_predictions,
+        settings, progress, checkpoints: As for ``attack_fresh``.
+
+    Raises:
+      ValueError: A number is below one, or as for ``run_attack``.
+    """
+    x, attackers, defenders = np.asarray(x), tuple(attacker_samples), tuple(defender_samples)
+    for name, sizes in (("attacker_samples", attackers), ("defender_samples", defenders)):
+        if not sizes:
+            raise ValueError(f"{name} is empty. Give one number of draws at least.")
+    for size in attackers:
+        check_num_samples("attacker_samples", size)
+    for size in defenders:
+        check_defender(size, num_predictions)
+
+    def judge(images: Any) -> list[np.ndarray]:
+        return [
+            predict_wrong(
+                defender_key(rng_key, size), sampler, images, y, size, num_predictions, settings
+            )
+            for size in defenders
+        ]
+
+    tables = [judge(x)]
+    with (checkpoints or NoCheckpoints()).session(
+        _identify(rng_key, x, threat, attack, objective, attackers, held_out_samples, settings)
+    ):
+        for size in attackers:
+            found = find_adversarial(
+                rng_key,
+                sampler,
+                x,
+                y,
+                threat=threat,
+                attack=attack,
+                objective=objective,
+                attacker_samples=size,
+                held_out_samples=held_out_samples,
+                settings=settings,
+                progress=progress,
+                checkpoints=checkpoints,
+            )
+            tables.append(judge(found))
+    shares = np.array([[1 - wrong.mean() for wrong in row] for row in tables])
+    ends = np.array([[accuracy_interval(wrong) for wrong in row] for row in tables])
+    return AttackerDefenderTable(
+        attacker_samples=attackers,
+        defender_samples=defenders,
+        accuracies=shares[1:],
+        intervals=ends[1:],
+        clean=shares[0],
+        clean_intervals=ends[0],
+        num_images=len(x),
+        num_predictions=num_predictions,
+    )
+
+
+def _identify(rng_key: jax.Array, x: np.ndarray, *what: Any) -> str:
+    """Return what a table computes, as text: a checkpoint of anything else is refused."""
+    key = np.asarray(jax.random.key_data(rng_key)).tolist()
+    images = f"{len(x)} images {zlib.crc32(x.tobytes())}"
+    return ", ".join(["attackers of a fresh predictor", f"key {key}", images, *map(str, what)])

@@ -1,0 +1,170 @@
+"""One evaluation as text: what stands, what each attack did, and whether to believe it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnn_adv.report import fields, wording
+from bnn_adv.report.fields import Results
+from bnn_adv.report.wording import Measured, to_dict, to_dicts, to_interval, to_number
+
+ATTACK_HEADER = ("attack", "tried", "broke", "left %", "alone", "only", "seconds")
+_WIDTH = 100
+_SURROGATES = {"one_draw": "one draw", "mean_weights": "mean weights"}
+
+
+def format_evaluation(record: Results) -> str:
+    """Return an evaluation for a terminal: headline, verdict, attacks, signs of masking.
+
+    Args:
+      record: ``Evaluation.record``.
+
+    Raises:
+      ValueError: The record has another schema version.
+    """
+    fields.check_schema(record)
+    lines = [describe_problem(record, ascii_only=True), ""]
+    lines += [f"{name:<22}{number}" for name, number in list_numbers(record)]
+    lines += ["", *_wrap(judge(record))]
+    lines += [
+        f"  - {line}" if i == 0 else f"    {line}"
+        for s in raised(record)
+        for i, line in enumerate(_wrap(s, _WIDTH - 4))
+    ]
+    lines += ["", *_align(ATTACK_HEADER, attack_rows(record))]
+    lines += ["", *_wrap(describe_columns(record))]
+    if checks := to_dicts(record.get("checks")):
+        names = ", ".join(wording.one_line(check["name"]) for check in checks)
+        count = len(raised(record))
+        lines += ["", *_wrap(f"Signs of masking: {count} of {len(checks)} raised ({names}).")]
+    for number in list_extras(record):
+        lines += _wrap(number)
+    return "\n".join(lines) + "\n"
+
+
+def describe_problem(record: Results, *, ascii_only: bool = False) -> str:
+    """Return what was attacked in one line."""
+    draws = record.get("num_samples")
+    unit = "draw" if draws == 1 else "draws"
+    setting = fields.describe_setting(record, ascii_only=ascii_only)
+    return f"{setting}, {draws:,} {unit}, suite {wording.one_line(record.get('suite'))}"
+
+
+def list_numbers(record: Results) -> list[tuple[str, str]]:
+    """Return the headline numbers as (name, per cent with interval)."""
+    found = []
+    for name in ("accuracy", "adversarial_accuracy"):
+        measured = Measured(
+            to_number(record.get(name)), to_interval(record.get(f"{name}_interval"))
+        )
+        found.append((name.replace("_", " "), f"{measured} %"))
+    return found
+
+
+def raised(record: Results) -> list[str]:
+    """Return the sentences of the signs that were raised."""
+    return [
+        f"{wording.one_line(check['name']).replace('_', ' ')}: "
+        f"{wording.one_line(check['sentence'])}"
+        for check in to_dicts(record.get("checks"))
+        if check.get("raised")
+    ]
+
+
+def judge(record: Results) -> str:
+    """Return how far the adversarial accuracy can be believed, in a sentence or two."""
+    share = to_number(record.get("adversarial_accuracy"))
+    checks, count = to_dicts(record.get("checks")), len(raised(record))
+    percent = f"{wording.format_percent(share)} %"
+    if to_number(record.get("accuracy")) == 0:
+        return "No clean input is classified correctly: there is nothing to attack."
+    if share == 0:
+        rest = (
+            ""
+            if not count
+            else f" {count} signs of masking were raised for attacks of the suite; others were not "
+            "misled by it."
+        ).replace("1 signs of masking were", "1 sign of masking was")
+        return f"Nothing is left: every input that is classified correctly was broken.{rest}"
+    if count:
+        return (
+            f"UPPER BOUND: {percent} is what these attacks failed to break, and there are signs "
+            "that they failed for reasons other than robustness:"
+        )
+    if not checks:
+        return f"{percent} is an upper bound; no sign of masking was looked for."
+    return (
+        f"{percent} withstood every attack, and none of {len(checks)} signs of masking was raised. "
+        "It remains an upper bound, as the result of any attack."
+    )
+
+
+def attack_rows(record: Results) -> list[tuple[str, ...]]:
+    """Return the table of attacks as text; ``-`` where something was not run."""
+    return [_attack_row(row) for row in to_dicts(record.get("per_attack"))]
+
+
+def describe_columns(record: Results) -> str:
+    """Return what the columns of the table of attacks mean."""
+    rows = to_dicts(record.get("per_attack"))
+    probed = next((row["num_probed"] for row in rows), 0)
+    text = (
+        "tried, broke: inputs that still stood when the attack ran, and those it broke, over all "
+        "restarts. left: share of all inputs that stands after it, in the first round."
+    )
+    if not probed:
+        return text
+    return (
+        f"{text} alone, only: of {probed} inputs on which every attack was run once, those it "
+        "breaks, and those that no other attack breaks."
+    )
+
+
+def list_extras(record: Results) -> list[str]:
+    """Return sentences on the smallest radius, uncertainty and confirmation."""
+    found = []
+    curve = to_dict(record.get("curve"))
+    if curve:
+        median = to_number(curve.get("median_smallest_epsilon"))
+        what = "none for half of the inputs" if median is None else f"{median:.4g}"
+        found.append(f"Smallest radius found per input, median over {curve['num_images']}: {what}.")
+    count = to_dict(record.get("confirmed")).get("num_confirmed")
+    if count is not None:
+        found.append(f"Confirmed independently: {count:,} adversarial inputs.")
+    return found
+
+
+def _attack_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    name = wording.format_attack(row["name"])
+    if row.get("surrogate") in _SURROGATES:
+        name = f"{name} ({_SURROGATES[row['surrogate']]})"
+    if not row.get("is_defined", True):
+        return (f"{name} (not defined for the norm)", *["-"] * (len(ATTACK_HEADER) - 1))
+    counts = (row.get("alone"), row.get("only"))
+    return (
+        name,
+        f"{row['tried']:,}",
+        f"{row['broke']:,}",
+        wording.format_percent(row.get("accuracy_after")),
+        *("-" if count is None else f"{count:,}" for count in counts),
+        f"{row['seconds']:.1f}",
+    )
+
+
+def _align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in (header, *rows)
+    ]
+    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return lines
+
+
+def _wrap(text: str, width: int = _WIDTH) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)

@@ -1,0 +1,388 @@
+r"""Referee adversarial images: recompute every claim from the stored arrays, and trust none.
+
+Shares no code with attacks, objectives, threat models or evaluation. Distances, softmax and the
+mean over draws are plain NumPy in float64, one draw after the other; the network alone runs as it
+does elsewhere, unless the caller brings a function of its own. An image is confirmed where
+
+    |x_adv - x|_p <= epsilon,   lower <= x_adv <= upper,   max_{k != y} lbar_k > lbar_y
+
+with ``lbar = log (1/S) sum_s softmax(f(x_adv, w_s))``. A tie confirms nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from bnn_adv import files
+from bnn_adv.disk import as_arrays
+from bnn_adv.posterior import Posterior, hash_draws, one_draw
+
+SCHEMA_VERSION = 1
+
+_ROUNDING = 2.0**-24
+"""Largest relative error of rounding to float32."""
+
+_NORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linf": lambda rows: np.abs(rows).max(axis=1),
+    "l2": lambda rows: np.sqrt(np.square(rows).sum(axis=1)),
+    "l1": lambda rows: np.abs(rows).sum(axis=1),
+}
+"""By name: the norm of every row, [N, d] -> [N]."""
+
+_SHAPES = {
+    "schema_version": ("iu", None),
+    "x": ("f", "images"),
+    "x_adv": ("f", "images"),
+    "y": ("iu", "rows"),
+    "indices": ("iu", "rows"),
+    "broken": ("b", "rows"),
+    "clean_correct": ("b", "rows"),
+    "norm": ("U", None),
+    "epsilon": ("fiu", "one or rows"),
+    "lower": ("fiu", None),
+    "upper": ("fiu", None),
+    "draws_hash": ("U", None),
+}
+"""By name: allowed kinds of dtype, and what the shape must be."""
+
+
+class VerificationError(ValueError):
+    """Say that stored adversarial images are not what they claim to be."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Verification:
+    """Hold what the referee found on N images.
+
+    Args:
+      indices: The data set's numbers of the images, [N].
+      claimed: Images that are claimed to be misclassified, [N].
+      distance: Norm of the change, [N].
+      in_ball: Whether it is at most epsilon, up to float32 rounding, [N].
+      in_box: Whether every value lies in the box, [N].
+      labels_valid: Whether the label is one of the network's classes, [N].
+      matches_data: Whether clean image and label are those of the data set, [N]; True where no
+        data set was given.
+      clean_agrees: Whether ``clean_correct`` is what the network says, [N]; True where float32
+        rounding may decide.
+      margin: ``max_{k != y} lbar_k - lbar_y`` at the adversarial image in nats, [N]; NaN where
+        the label or a logit is invalid.
+      correct: Whether the label is the most probable class at the clean image, [N].
+    """
+
+    indices: np.ndarray
+    claimed: np.ndarray
+    distance: np.ndarray
+    in_ball: np.ndarray
+    in_box: np.ndarray
+    labels_valid: np.ndarray
+    matches_data: np.ndarray
+    clean_agrees: np.ndarray
+    margin: np.ndarray
+    correct: np.ndarray
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of images, N."""
+        return len(self.indices)
+
+    @property
+    def fooled(self) -> np.ndarray:
+        """Images whose label is less probable than another class, [N]."""
+        return self.margin > 0
+
+    @property
+    def is_allowed(self) -> np.ndarray:
+        """Adversarial images inside ball and box, [N]."""
+        return self.in_ball & self.in_box
+
+    @property
+    def confirmed(self) -> np.ndarray:
+        """Images that are claimed, allowed and fooled, [N]."""
+        return self.claimed & self.is_allowed & self.fooled
+
+    @property
+    def unconfirmed(self) -> np.ndarray:
+        """The data set's numbers of images that are claimed and not confirmed, [K]."""
+        return self.indices[self.claimed & ~self.confirmed]
+
+    @property
+    def unclaimed(self) -> np.ndarray:
+        """The data set's numbers of images that are allowed, fooled and not claimed, [K]."""
+        return self.indices[self.is_allowed & self.fooled & ~self.claimed]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of clean images that are classified correctly."""
+        return float(np.mean(self.correct))
+
+    @property
+    def adversarial_accuracy(self) -> float:
+        """Share of images that are correct when clean and not fooled by an allowed image."""
+        return float(np.mean(self.correct & ~(self.is_allowed & self.fooled)))
+
+    @property
+    def ok(self) -> bool:
+        """Whether ``check`` finds nothing."""
+        return not self._offences()
+
+    def check(self) -> None:
+        """Raise unless every claim is confirmed, and every image allowed and what it should be.
+
+        Images that are fooled without being claimed are no offence: see ``unclaimed``.
+
+        Raises:
+          VerificationError: The message names the first offending images by reason.
+        """
+        offences = self._offences()
+        if offences:
+            raise VerificationError(
+                f"{len(offences)} of the checks on {self.num_inputs} adversarial images failed. "
+                + " ".join(offences)
+                + " Do not report these images: compute them again."
+            )
+
+    def __str__(self) -> str:
+        """Return the findings in a few lines."""
+        lines = [
+            f"{self.num_inputs} images: {self.claimed.sum()} claimed, {self.confirmed.sum()} "
+            f"confirmed, {len(self.unconfirmed)} not, {len(self.unclaimed)} fooled unclaimed",
+            f"accuracy {self.accuracy:.2%}, adversarial accuracy {self.adversarial_accuracy:.2%}",
+        ]
+        return "\n".join(lines + (self._offences() or ["every check passed"]))
+
+    def _offences(self) -> list[str]:
+        reasons = {
+            "outside the ball": ~self.in_ball,
+            "outside the box": ~self.in_box,
+            "label is no class": ~self.labels_valid,
+            "clean image or label differs from the data set": ~self.matches_data,
+            "clean_correct differs from the prediction": ~self.clean_agrees,
+            "claimed and not misclassified": self.claimed & ~self.fooled,
+        }
+        return [
+            f"{reason}: {_list_first(self.indices[wrong])}."
+            for reason, wrong in reasons.items()
+            if wrong.any()
+        ]
+
+
+def verify_adversarial(
+    path: str | os.PathLike[str],
+    posterior: Posterior,
+    *,
+    apply_fn: Callable[[Any, np.ndarray], Any] | None = None,
+    x: Any = None,
+    y: Any = None,
+    batch_size: int = 256,
+) -> Verification:
+    """Verify the adversarial images of a file, see ``verify_arrays``.
+
+    Raises:
+      FileNotFoundError: There is no such file.
+      VerificationError: As for ``verify_arrays``.
+      ValueError: The file is damaged.
+    """
+    return verify_arrays(
+        files.read_arrays(path), posterior, apply_fn=apply_fn, x=x, y=y, batch_size=batch_size
+    )
+
+
+def verify_arrays(
+    arrays: Mapping[str, Any],
+    posterior: Posterior,
+    *,
+    apply_fn: Callable[[Any, np.ndarray], Any] | None = None,
+    x: Any = None,
+    y: Any = None,
+    batch_size: int = 256,
+) -> Verification:
+    """Verify adversarial images in memory.
+
+    The ball's tolerance covers float32 rounding of the image's values and of the attack's own
+    norm: ``2^-23 (|x|_p + 32 epsilon)``.
+
+    Args:
+      arrays: ``schema_version`` (1), ``x`` and ``x_adv`` [N, ...], ``y``, ``indices``, ``broken``
+        (claimed to be misclassified) and ``clean_correct`` [N], ``norm`` (linf, l2, l1),
+        ``epsilon`` (one, or [N]), ``lower``, ``upper``, ``draws_hash``.
+      posterior: The draws that predict, in memory or on disk.
+      apply_fn: Replaces the posterior's function by an independent one: called with one draw as
+        NumPy arrays and a batch [B, ...], returns logits [B, C]. None: the posterior's, compiled,
+        at its precision.
+      x: The data set's clean images, [M, ...]; row ``indices[i]`` must be ``arrays["x"][i]``.
+      y: The data set's labels, [M].
+      batch_size: Images at once, at least 1.
+
+    Returns:
+      The findings; call ``check`` on them to refuse false claims.
+
+    Raises:
+      VerificationError: An array is missing or malformed, the version is unknown, the draws are
+        not those of the file, or the data set has no row of such a number.
+      ValueError: ``batch_size`` is below one.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    stored = _check_arrays(arrays)
+    _check_draws(stored, posterior)
+    call = _compile(posterior) if apply_fn is None else apply_fn
+    log_probs, largest = _predict(call, posterior, stored["x_adv"], batch_size)
+    clean, largest_clean = _predict(call, posterior, stored["x"], batch_size)
+    labels, rows = stored["y"].astype(np.int64), np.arange(len(stored["y"]))
+    valid = (labels >= 0) & (labels < log_probs.shape[1])
+    labels = np.where(valid, labels, 0)
+    margin, clean_margin = (
+        np.where(valid, _margin(scores, labels, rows), np.nan) for scores in (log_probs, clean)
+    )
+    # The claim was made in float32, whose logits are off by some units of their last place.
+    close = np.abs(clean_margin) <= 64 * _ROUNDING * np.maximum(1.0, largest_clean)
+    distance, allowed = _distances(stored)
+    lower, upper = (stored["x_adv"].dtype.type(stored[name]) for name in ("lower", "upper"))
+    images = stored["x_adv"].reshape(len(rows), -1)
+    return Verification(
+        indices=stored["indices"],
+        claimed=stored["broken"],
+        distance=distance,
+        in_ball=distance <= allowed,
+        in_box=((images >= lower) & (images <= upper)).all(axis=1),
+        labels_valid=valid,
+        matches_data=_match(stored, x, y),
+        clean_agrees=close | ((clean_margin <= 0) == stored["clean_correct"]),
+        margin=np.where(np.isfinite(largest), margin, np.nan),
+        correct=(clean.argmax(axis=1) == labels) & valid,
+    )
+
+
+def _check_arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    missing = [name for name in _SHAPES if name not in arrays]
+    if missing:
+        raise VerificationError(
+            f"The adversarial images lack the arrays {', '.join(missing)}: they were not written "
+            "by this library, or by another version. Compute them again."
+        )
+    stored = {name: np.asarray(arrays[name]) for name in _SHAPES}
+    version = stored["schema_version"]
+    if version.shape or version != SCHEMA_VERSION:
+        raise VerificationError(
+            f"Adversarial images of schema version {version}; this library reads "
+            f"{SCHEMA_VERSION}. Compute them again."
+        )
+    images = stored["x"].shape
+    if len(images) < 2 or not np.prod(images):
+        raise VerificationError(f"x must have shape [N, ...] and at least one value, got {images}.")
+    rows = images[:1]
+    shapes = {None: ((),), "images": (images,), "rows": (rows,), "one or rows": ((), rows)}
+    for name, (kinds, what) in _SHAPES.items():
+        array, wanted = stored[name], shapes[what]
+        if array.shape not in wanted or array.dtype.kind not in kinds:
+            raise VerificationError(
+                f"{name} must have shape {' or '.join(map(str, wanted))} and a dtype of kind "
+                f"{' or '.join(kinds)}, got {array.shape} and {array.dtype}."
+            )
+    if str(stored["norm"]) not in _NORMS:
+        raise VerificationError(
+            f"Unknown norm {str(stored['norm'])!r}. Known: {', '.join(_NORMS)}."
+        )
+    if not (stored["epsilon"] >= 0).all() or not stored["lower"] < stored["upper"]:
+        raise VerificationError(
+            f"Need epsilon >= 0 and lower < upper, got epsilon {stored['epsilon'].min()} and the "
+            f"box [{stored['lower']}, {stored['upper']}]."
+        )
+    if len(np.unique(stored["indices"])) < len(stored["indices"]):
+        raise VerificationError("indices must be distinct: an image is stored twice.")
+    return stored
+
+
+def _check_draws(stored: dict[str, np.ndarray], posterior: Posterior) -> None:
+    claimed, found = str(stored["draws_hash"]), hash_draws(posterior)
+    if claimed != found:
+        raise VerificationError(
+            f"The images were computed against draws with the hash {claimed}; the posterior's is "
+            f"{found}. Give the draws of the same run."
+        )
+
+
+def _distances(stored: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the norm of every change, [N], and the largest that is allowed, [N]."""
+    norm = _NORMS[str(stored["norm"])]
+    clean, moved = (
+        stored[name].astype(np.float64).reshape(len(stored["x"]), -1) for name in ("x", "x_adv")
+    )
+    epsilon = stored["epsilon"].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return norm(moved - clean), epsilon + 2 * _ROUNDING * (norm(clean) + 32 * epsilon)
+
+
+def _match(stored: dict[str, np.ndarray], x: Any, y: Any) -> np.ndarray:
+    """Return which clean images and labels are the data set's, [N]."""
+    indices, same = stored["indices"], np.ones(len(stored["indices"]), bool)
+    for name, data in (("x", x), ("y", y)):
+        if data is None:
+            continue
+        data = np.asarray(data)
+        if indices.min() < 0 or indices.max() >= len(data):
+            raise VerificationError(
+                f"indices lie in [{indices.min()}, {indices.max()}] and the data set has "
+                f"{len(data)} rows of {name}. Give the data set that was attacked."
+            )
+        own, theirs = stored[name].reshape(len(indices), -1), data[indices]
+        theirs = theirs.reshape(len(indices), -1)
+        same &= (own == theirs).all(axis=1) if own.shape == theirs.shape else False
+    return same
+
+
+def _compile(posterior: Posterior) -> Callable[[Any, np.ndarray], Any]:
+    compiled = jax.jit(posterior.apply_fn)
+
+    def call(params: Any, batch: np.ndarray) -> Any:
+        with jax.default_matmul_precision(posterior.precision):
+            return compiled(params, batch)
+
+    return call
+
+
+def _predict(
+    call: Callable[[Any, np.ndarray], Any], posterior: Posterior, x: np.ndarray, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``lbar``, [N, C], and every image's largest absolute logit, [N], in float64."""
+    size = min(batch_size, len(x))
+    # The last batch overlaps the one before it, so that only one shape compiles.
+    starts = [min(start, len(x) - size) for start in range(0, len(x), size)]
+    structure = jax.tree.structure(one_draw(posterior))
+    leaves = as_arrays(posterior.samples)
+    total, largest = np.empty(0), np.zeros(len(x))
+    for draw in range(posterior.num_samples):
+        params = jax.tree.unflatten(structure, [np.asarray(leaf[draw]) for leaf in leaves])
+        logits = np.empty(0)
+        for start in starts:
+            found = np.asarray(call(params, x[start : start + size]), np.float64)
+            if not logits.size:
+                logits = np.empty((len(x), found.shape[1]))
+            logits[start : start + size] = found
+        largest = np.maximum(largest, np.abs(logits).max(axis=1))
+        # Infinities and NaN stay what they are: such an image is never confirmed.
+        with np.errstate(invalid="ignore"):
+            shifted = logits - logits.max(axis=1, keepdims=True)
+            own = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+            total = own if draw == 0 else np.logaddexp(total, own)
+    return total - np.log(posterior.num_samples), largest
+
+
+def _margin(log_probs: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return by how much the best other class beats the label, [N]."""
+    others = np.array(log_probs)
+    others[rows, labels] = -np.inf
+    with np.errstate(invalid="ignore"):
+        return others.max(axis=1) - log_probs[rows, labels]
+
+
+def _list_first(indices: np.ndarray, most: int = 5) -> str:
+    first = ", ".join(str(index) for index in indices[:most])
+    return first + (f" and {len(indices) - most} more" if len(indices) > most else "")

@@ -1,0 +1,98 @@
+"""The suite against the truth: closed forms for linear models, dense grids in the plane."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv import networks
+from bnn_adv.data import load_dataset
+from bnn_adv.densities import Data
+from bnn_adv.evaluation import Settings, run_protocol
+from bnn_adv.inference import sgd
+from bnn_adv.posterior import Posterior, predict_log_probs
+from bnn_adv.protocols import get_protocol
+from bnn_adv.threat import THREATS
+from tests.conftest import linear_apply
+from tests.evaluation.references import grid, linear_is_robust, nearest_wrong
+
+KEY = jax.random.key(0)
+CELLS = 400
+RADII = {"linf": 0.25, "l2": 0.4, "l1": 0.6}
+
+
+def robust(posterior, x, y, threat):
+    """Return which inputs the suite leaves standing."""
+    settings = Settings(batch_size=len(x))  # two shapes of batches, not three, to compile
+    suite = get_protocol("strong")
+    result = run_protocol(KEY, suite, posterior, x, y, threat=threat, settings=settings)
+    adversarial = jnp.asarray(result.adversarial["worst"])
+    return np.argmax(predict_log_probs(posterior, adversarial), axis=-1) == y
+
+
+def linear_problem(num_classes, dim=8):
+    """Return weights, biases and inputs of which a third of the coordinates lie at a wall."""
+    rng = np.random.default_rng(num_classes)
+    weights = rng.normal(size=(dim, num_classes)).astype(np.float32)
+    biases = rng.normal(size=num_classes).astype(np.float32) - 0.5 * weights.sum(0)
+    x = np.clip(rng.uniform(-0.4, 1.4, (40, dim)), 0, 1).astype(np.float32)
+    return weights, biases, x, np.argmax(x @ weights + biases, axis=1)
+
+
+# With two classes every attack reaches the closed form by itself: see tests/attacks.
+@pytest.mark.parametrize(("norm", "num_classes"), [*((n, 10) for n in THREATS), ("l2", 2)])
+def test_linear_models(norm, num_classes):
+    weights, biases, x, y = linear_problem(num_classes)
+    threat = THREATS[norm](RADII[norm])
+    margin = linear_is_robust(weights.astype(float), biases.astype(float), x, y, threat)
+    posterior = Posterior(linear_apply, {"w": weights[None], "b": biases[None]})
+    # Inputs on the edge to within float32 may go either way.
+    clear = np.abs(margin) > 1e-5
+    assert 5 < (margin > 0).sum() < 35
+    np.testing.assert_array_equal(robust(posterior, x, y, threat)[clear], (margin > 0)[clear])
+
+
+def against_grid(posterior, x, norm, cells=CELLS):
+    """Compare suite and grid for points of the unit square, labelled by the predictive itself."""
+    points = grid(cells)
+    classes = np.argmax(predict_log_probs(posterior, jnp.asarray(points, jnp.float32)), -1)
+    y = np.argmax(predict_log_probs(posterior, jnp.asarray(x)), axis=-1)
+    distance = nearest_wrong(points, classes, x, y, norm)
+    radius = float(np.median(distance))
+    standing = robust(posterior, x, y, THREATS[norm](radius))
+    # A cell's centre is wrong: something within half its width in each direction may be too.
+    half = {"linf": 0.5, "l2": np.sqrt(0.5), "l1": 1.0}[norm] / cells
+    assert 3 < standing.sum() < len(x) - 3
+    assert not standing[distance < radius - half].any()
+    assert standing[distance > radius + half].all()
+
+
+@pytest.mark.parametrize("norm", THREATS)
+def test_frozen_ensembles_of_linear_models(norm):
+    """The mean of softmaxes is not linear: draws of different scales and directions."""
+    rng = np.random.default_rng(5)
+    scales = np.array([1.0, 4.0, 15.0, 40.0, 100.0])[:, None, None]
+    weights = (scales * rng.normal(size=(5, 2, 3))).astype(np.float32)
+    biases = (-0.5 * weights.sum(1) + 0.2 * scales[:, 0] * rng.normal(size=(5, 3))).astype("f4")
+    x = rng.uniform(size=(40, 2)).astype(np.float32)
+    against_grid(Posterior(linear_apply, {"w": weights, "b": biases}), x, norm)
+
+
+@pytest.fixture(scope="module")
+def moons():
+    """An ensemble of three small networks on half moons, and test points."""
+    data = load_dataset("half_moons", num_train=1500, num_test=40, seed=0)
+    config = sgd.Config(num_members=3, num_epochs=12, learning_rate=0.02, minibatch_size=50)
+    trained = sgd.run(
+        jax.random.key(1),
+        networks.MLP((16,), 2, "leaky_relu"),
+        Data(jnp.asarray(data.x_train), jnp.asarray(data.y_train)),
+        config,
+    )
+    return trained.posterior, data.x_test
+
+
+@pytest.mark.parametrize("norm", THREATS)
+def test_half_moons(norm, moons):
+    posterior, x = moons
+    against_grid(posterior, x, norm)
