@@ -189,12 +189,6 @@ def init_params(rng_key: jax.Array, network: nn.Module, input_shape: tuple[int, 
       network: The network.
       input_shape: Shape of one input, without the batch axis.
     """
-    return _init(rng_key, network, tuple(input_shape))
-
-
-# One program instead of one for every operation of every layer's initialiser.
-@functools.partial(jax.jit, static_argnames=("network", "input_shape"))
-def _init(rng_key: jax.Array, network: nn.Module, input_shape: tuple[int, ...]) -> Params:
     return network.init(rng_key, jnp.zeros((1, *input_shape)))["params"]
 
 

@@ -6,6 +6,7 @@ Every threat model answers the same five questions; an attack never looks inside
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, ClassVar, Protocol
 
 import jax
@@ -277,6 +278,17 @@ def per_input(threat: Any, batch: int) -> Any:
 def with_radius(threat: Any, epsilon: Any) -> Any:
     """Return the threat model with another radius, a scalar or one an input, [B]."""
     return dataclasses.replace(threat, epsilon=epsilon)
+
+
+def box_radius(threat: Any, shape: tuple[int, ...]) -> float:
+    """Return the smallest radius whose ball around any input covers the whole box.
+
+    Args:
+      threat: Norm and box.
+      shape: Shape of one input.
+    """
+    side, size = threat.upper - threat.lower, math.prod(shape)
+    return float(side * {"linf": 1.0, "l2": math.sqrt(size), "l1": size}[threat.norm])
 
 
 def random_starts(threat: Any, rng_keys: jax.Array, x_clean: jax.Array) -> jax.Array:

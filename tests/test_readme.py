@@ -11,6 +11,7 @@ import pytest
 
 from bnn_adv.attacks import run_attack
 from bnn_adv.report import markdown_table
+from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.validation import check_problem
 from experiments.benchmarks.table import format_markdown
 
@@ -53,6 +54,14 @@ def test_tables_are_those_of_the_committed_results(path):
     assert markdown_table(results).strip() in README
     assert results["command"] in README
     assert (path.parent / "figures" / "accuracy.png").exists()
+
+
+@pytest.mark.parametrize("path", of_experiment("attack"), ids=lambda path: path.parent.name)
+def test_evaluations_are_the_committed_ones(path):
+    results = json.loads(path.read_text("utf-8"))
+    assert format_evaluation(results).strip() in README
+    assert results["command"] in README
+    assert (path.parent / "figures" / "curve.png").exists()
 
 
 @pytest.mark.parametrize("path", of_experiment("benchmark"), ids=lambda path: path.parent.name)

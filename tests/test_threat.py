@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import optimize
 
-from bnn_adv.threat import L1, L2, THREATS, LInf
+from bnn_adv.threat import L1, L2, THREATS, LInf, box_radius
 
 # Few shapes: each compiles anew.
 SHAPES = st.sampled_from([(1, 1), (3, 4), (2, 3, 2, 1)])
@@ -195,3 +195,10 @@ def test_no_norm_can_run_the_program_of_another():
     threat = L2(0.3, lower=-1.0, upper=2.0)
     assert jax.tree.unflatten(jax.tree.structure(threat), jax.tree.leaves(threat)) == threat
     assert jax.tree.structure(threat) != jax.tree.structure(L2(0.3))
+
+
+def test_the_radius_that_spans_the_box():
+    """No point of the box lies further, and its opposite corner just so."""
+    assert box_radius(LInf(0.1), (2, 3)) == 1
+    assert box_radius(L2(0.1), (2, 2)) == 2
+    assert box_radius(L1(0.1, -1.0, 1.0), (5,)) == 10

@@ -12,11 +12,15 @@ and where x_{i+1} fools, it is kept if it is the nearest so far, and the walk go
 ``x + beta (x_{i+1} - x)``. In the end a bisection between the clean input and the nearest one found
 (the paper interpolates) takes off what the overshoot eta left.
 
-The margin is ``loss_fn(x, target=k)``, less ``loss_fn(x, target=label)``, which is zero for
-objectives that are margins and turns a loss into one. Whether an input fools is the posterior
-predictive's word, never the margin's: the zero of an objective need not be where predictions
-change. ``normalised_vote`` does not suit: its gradient is not that of its value, so the way to its
-planes is wrong.
+Over a posterior the zero of an objective need not be where predictions change, and a walk to it
+may never fool. So the planes have the objective's gradient, but the log posterior predictive's
+value, ``c_k (log p_k(x_i) - log p_label(x_i))`` with the constant c_k that makes both agree at the
+clean input; and each step in a row that does not fool lets the next one reach farther, by a tenth
+and by a thousandth of the clean value.
+With ``log_predictive_margin``, which is that value, c_k is 1. The margin is
+``loss_fn(x, target=k)`` less ``loss_fn(x, target=label)``, which is zero for objectives that are
+margins and turns a loss into one. ``normalised_vote`` does not suit: its gradient is not that of
+its value, so that all steps have a wrong length.
 """
 
 from __future__ import annotations
@@ -28,10 +32,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bnn_adv.attacks.base import Attack, LossFn, check_steps, select
+from bnn_adv.attacks.base import Attack, Loss, LossFn, check_steps, select
 from bnn_adv.attacks.hyperplane import step_to_plane
 from bnn_adv.attacks.targets import rank_targets
 from bnn_adv.threat import Threat, per_input, random_starts, with_radius
+
+# By how much farther each step in a row that did not fool lets the next one reach; and by which
+# share of the clean lead: at the boundary, to rounding, no factor leads across it.
+_REACH, _AHEAD = 1.1, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +75,9 @@ class State(NamedTuple):
     label: The label, int32 [B]; any class where the clean input fools.
     is_margin: Whether the objective, aimed at the label, is zero, [B].
     targets: The other classes that are aimed at, int32 [B, K].
+    scales: c_k of each, [B, K].
+    leads: Their log posterior predictive less the label's at the clean input, [B, K].
+    misses: Steps in a row that did not fool, int32 [B]; halved by one that does.
     step: Steps taken, a scalar.
     """
 
@@ -78,6 +89,9 @@ class State(NamedTuple):
     label: jax.Array
     is_margin: jax.Array
     targets: jax.Array
+    scales: jax.Array
+    leads: jax.Array
+    misses: jax.Array
     step: jax.Array
 
 
@@ -93,7 +107,7 @@ class Plane(NamedTuple):
 
 
 LineariseFn = Callable[[jax.Array], Plane]
-"""Linearise at the current iterates the margins of classes, [B]."""
+"""Linearise at the current iterates the margins of the targets at an index below K."""
 
 
 def init(
@@ -120,7 +134,7 @@ def step(
     def nearest_plane(linearise: LineariseFn) -> Plane:
         def closer(index: jax.Array, found: tuple[jax.Array, Plane]) -> tuple[jax.Array, Plane]:
             far, plane = found
-            other = linearise(state.targets[:, index])
+            other = linearise(index)
             way = step_to_plane(state.x, other.gradient, -other.value, threat)
             # Planes that the box does not reach stay behind those that it does.
             gained = jnp.sum((way * other.gradient).reshape(way.shape[0], -1), axis=1)
@@ -190,6 +204,15 @@ def prepare(loss_fn: LossFn, x: jax.Array, threat: Threat, num_targets: int | No
     targets = rank_targets(loss, num_targets)
     assert loss.log_probs is not None
     label = jnp.argmax(loss.log_probs, axis=-1).astype(jnp.int32)
+    own = loss_fn(x, label).value
+
+    def compare(classes: jax.Array) -> tuple[jax.Array, jax.Array]:
+        margin = loss_fn(x, classes).value - own
+        lead = _lead(loss, classes, label)
+        usable = (margin < 0) & (lead < 0)
+        return jnp.where(usable, margin / jnp.where(usable, lead, 1.0), 1.0), lead
+
+    scales, leads = jax.lax.map(compare, targets.T)
     return State(
         x_adv=x,
         success=loss.success,
@@ -197,8 +220,11 @@ def prepare(loss_fn: LossFn, x: jax.Array, threat: Threat, num_targets: int | No
         distance=jnp.where(loss.success, 0.0, jnp.inf).astype(x.dtype),
         x=x,
         label=label,
-        is_margin=loss.success | (loss_fn(x, label).value == 0),
+        is_margin=loss.success | (own == 0),
         targets=targets,
+        scales=scales.T,
+        leads=leads.T,
+        misses=jnp.zeros_like(label),
         step=jnp.zeros((), jnp.int32),
     )
 
@@ -228,11 +254,15 @@ def advance(
     is_walk = state.step < num_walks * config.num_steps
 
     def walk() -> jax.Array:
-        own = _own_part(loss_fn, state)
+        own = _own_gradient(loss_fn, state)
 
-        def linearise(classes: jax.Array) -> Plane:
+        def linearise(index: jax.Array) -> Plane:
+            classes = state.targets[:, index]
             loss = loss_fn(state.x, classes)
-            return Plane(loss.value - own.value, loss.gradient - own.gradient)
+            lead = _lead(loss, classes, state.label)
+            reach = state.scales[:, index] * _REACH**state.misses
+            lead = lead + _AHEAD * state.misses * state.leads[:, index]
+            return Plane(reach * lead, loss.gradient - own)
 
         return _approach(choose_plane(linearise), state.x, x, threat, config)
 
@@ -247,7 +277,9 @@ def advance(
     following = select(fools, x + config.beta * (moved - x), moved)
     count = state.step + 1
     start = _start(rng_keys, x, threat, distance, count // config.num_steps, config, num_walks)
-    following = jnp.where(count % config.num_steps == 0, start, following)
+    misses = jnp.where(fools, state.misses // 2, state.misses + 1)
+    is_last = count % config.num_steps == 0
+    following = jnp.where(is_last, start, following)
     following = jnp.where(is_walk, following, select(fools, state.x, moved))
     return state._replace(
         x_adv=select(in_ball, nearest, threat.project(nearest, x)),
@@ -255,20 +287,24 @@ def advance(
         nearest=nearest,
         distance=distance,
         x=following,
+        misses=jnp.where(is_last, 0, misses),
         step=count,
     )
 
 
-def _own_part(loss_fn: LossFn, state: State) -> Plane:
-    """Return the label's part of the margins, zero for objectives that are margins themselves."""
-    nothing = Plane(jnp.zeros_like(state.distance), jnp.zeros_like(state.x))
+def _lead(loss: Loss, classes: jax.Array, label: jax.Array) -> jax.Array:
+    """Return by how much classes lead over the label, in log posterior predictive, [B]."""
+    assert loss.log_probs is not None
+    pair = jnp.take_along_axis(loss.log_probs, jnp.stack([classes, label], axis=1), axis=1)
+    return pair[:, 0] - pair[:, 1]
 
-    def look() -> Plane:
-        loss = loss_fn(state.x, state.label)
-        return Plane(
-            jnp.where(state.is_margin, nothing.value, loss.value),
-            select(state.is_margin, nothing.gradient, loss.gradient),
-        )
+
+def _own_gradient(loss_fn: LossFn, state: State) -> jax.Array:
+    """Return the label's part of the margins' gradient, zero where objectives are margins."""
+    nothing = jnp.zeros_like(state.x)
+
+    def look() -> jax.Array:
+        return select(state.is_margin, nothing, loss_fn(state.x, state.label).gradient)
 
     return jax.lax.cond(state.is_margin.all(), lambda: nothing, look)
 

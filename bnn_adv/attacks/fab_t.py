@@ -60,7 +60,7 @@ def step(
 
     def advance(now: State) -> State:
         def current_plane(linearise: LineariseFn) -> Plane:
-            return linearise(now.targets[:, now.step // (config.num_steps * config.num_starts)])
+            return linearise(now.step // (config.num_steps * config.num_starts))
 
         return fab.advance(rng_keys, now, loss_fn, x, threat, config, current_plane, num_walks)
 

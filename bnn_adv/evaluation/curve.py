@@ -12,7 +12,7 @@ import numpy as np
 from bnn_adv import metrics
 from bnn_adv.evaluation.cascade import Means, Subject, knows, predict, run_cascade
 from bnn_adv.protocols import Entry
-from bnn_adv.threat import with_radius
+from bnn_adv.threat import box_radius, with_radius
 
 STEPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Radii of the curve, in units of the threat model's."""
@@ -46,17 +46,6 @@ class Curve(NamedTuple):
             "median_smallest_epsilon": _finite(self.median),
             "smallest_epsilon": [_finite(value) for value in self.smallest],
         }
-
-
-def box_radius(threat: Any, shape: tuple[int, ...]) -> float:
-    """Return the smallest radius whose ball around any input covers the whole box.
-
-    Args:
-      threat: Norm and box.
-      shape: Shape of one input.
-    """
-    side, size = threat.upper - threat.lower, math.prod(shape)
-    return float(side * {"linf": 1.0, "l2": math.sqrt(size), "l1": size}[threat.norm])
 
 
 def trace_curve(

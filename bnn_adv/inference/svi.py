@@ -24,7 +24,8 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 from jax.tree_util import Partial
-from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO, autoguide, init_to_value
+from numpyro import handlers
+from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO, autoguide, init_to_feasible
 
 from bnn_adv import parallel
 from bnn_adv.checkpoint import Checkpoints
@@ -111,23 +112,53 @@ def init(
     """Build model and guide and initialise the guide's parameters."""
     network_key, guide_key, published_key = jax.random.split(rng_key, 3)
     start = init_params(network_key, network, data.x.shape[1:])
-    model = functools.partial(_model, network=network, template=start, config=config)
-    strategy = init_to_value(values=flatten_dict(start, sep="/"))
+    one = Data(data.x[:1], data.y[:1])
+    weights = flatten_dict(start, sep="/")
+    problem = _problem(network, config, tuple(weights), data.x.shape[1:])
     if config.guide == "mean_field":
-        guide = autoguide.AutoNormal(model, init_loc_fn=strategy, init_scale=config.init_scale)
+        values = {f"{name}_auto_loc": value for name, value in weights.items()}
+        values |= {
+            f"{name}_auto_scale": jnp.full(value.shape, config.init_scale)
+            for name, value in weights.items()
+        }
+    else:
+        values = {"auto_loc": jnp.concatenate([value.ravel() for value in weights.values()])}
+        values["auto_scale"] = jnp.full(values["auto_loc"].shape, config.init_scale)
+    state = _start(guide_key, one, values, problem.svi)
+    if config.init == "published":
+        values = _published_init(published_key, problem.svi.get_params(state))
+        state = _start(guide_key, one, values, problem.svi)
+    return problem, State(state, jnp.zeros(()))
+
+
+# NumPyro's objects are compared by identity: runs of the same settings share them, and with them
+# the compiled programs. NumPyro sets a guide up one small program at a time and asks the model for
+# nothing but its weights, so that it is shown the prior alone.
+@functools.lru_cache(maxsize=64)
+def _problem(
+    network: nn.Module, config: Config, names: tuple[str, ...], input_shape: tuple[int, ...]
+) -> Problem:
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), network, input_shape))
+    leaves = flatten_dict(shapes, sep="/")
+    # In the network's own order, which says what noise each weight gets; JAX sorts by name.
+    template = unflatten_dict({name: leaves[name] for name in names}, sep="/")
+    weights = functools.partial(_weights, template=template, config=config)
+    options: Any = {"init_loc_fn": init_to_feasible, "init_scale": config.init_scale}
+    if config.guide == "mean_field":
+        guide: Any = autoguide.AutoNormal(weights, **options)
         loss: Any = TraceMeanField_ELBO()
     else:
-        guide = autoguide.AutoLowRankMultivariateNormal(
-            model, init_loc_fn=strategy, init_scale=config.init_scale, rank=config.rank
-        )
+        guide = autoguide.AutoLowRankMultivariateNormal(weights, rank=config.rank, **options)
         loss = Trace_ELBO()
+    handlers.seed(guide, 0)()
+    model = functools.partial(_model, network=network, template=template, config=config)
     svi = SVI(model, guide, optax.adam(config.learning_rate), loss)
-    one = Data(data.x[:1], data.y[:1])
-    state = svi.init(guide_key, one, data.x.shape[0])
-    if config.init == "published":
-        values = _published_init(published_key, svi.get_params(state))
-        state = svi.init(guide_key, one, data.x.shape[0], init_params=values)
-    return Problem(svi, guide, jax.eval_shape(lambda: start)), State(state, jnp.zeros(()))
+    return Problem(svi, guide, template)
+
+
+@functools.partial(jax.jit, static_argnames="svi")
+def _start(rng_key: jax.Array, one: Data, values: dict[str, jax.Array], svi: SVI) -> Any:
+    return svi.init(rng_key, one, 1, init_params=values)
 
 
 @functools.partial(jax.jit, static_argnames=("num_data", "config"))
@@ -274,18 +305,23 @@ def make_sampler(problem: Problem, network: nn.Module, state: State) -> Sampler:
     return Sampler(get_apply_fn(network), Partial(draw, problem.svi.get_params(state.svi)))
 
 
-def _model(
-    batch: Data, num_data: int, *, network: nn.Module, template: Params, config: Config
-) -> None:
+def _weights(*unused: Any, template: Params, config: Config) -> dict[str, jax.Array]:
+    """Draw every weight from the prior: the model but for the likelihood."""
     scales = flatten_dict(
         prior_scales(template, config.prior, temperature=config.temperature), sep="/"
     )
-    weights = {
+    return {
         name: numpyro.sample(
             name, dist.Normal(0.0, scales[name]).expand(leaf.shape).to_event(leaf.ndim)
         )
         for name, leaf in flatten_dict(template, sep="/").items()
     }
+
+
+def _model(
+    batch: Data, num_data: int, *, network: nn.Module, template: Params, config: Config
+) -> None:
+    weights = _weights(template=template, config=config)
     weight = num_data / batch.x.shape[0] if config.kl_weight == "corrected" else 1.0
     log_lik = log_likelihood(
         unflatten_dict(weights, sep="/"), batch, get_apply_fn(network), config.likelihood

@@ -9,6 +9,7 @@ from bnn_adv.attacks import pgd
 from bnn_adv.attacks.trace import Trace
 from bnn_adv.masking.base import Budget, Case, Check, Evidence, Probe, allowance
 from bnn_adv.masking.strength import choose_black_box, predict, search, walk
+from bnn_adv.threat import box_radius
 
 _MULTIPLES = (0.5, 1.0, 2.0)
 
@@ -45,7 +46,7 @@ def measure_budget(
         return int((probe.correct & ~found.fooled).sum())
 
     left = tuple(count_left(multiple) for multiple in _MULTIPLES)
-    whole = np.full_like(radius, _span(case))
+    whole = np.full_like(radius, box_radius(case.threat, case.x.shape[1:]))
     standing, classes = probe.correct, set(predict(case, case.x).argmax(-1).tolist())
     for objective in dict.fromkeys((main_objective, first)):
         if standing.any():
@@ -106,10 +107,3 @@ def check_rises_with_epsilon(evidence: Evidence) -> Check:
         sentence += ", where a larger radius holds all inputs of a smaller one: the attack is stuck"
     found = {"radii": list(budget.radii), "left": list(budget.left), "objective": budget.objective}
     return Check("rises_with_epsilon", raised, rise, threshold, found, sentence + ".")
-
-
-def _span(case: Case) -> float:
-    """Return the radius of a ball around any input that holds the whole box."""
-    threat, size = case.threat, case.x[0].size
-    width = threat.upper - threat.lower
-    return float(width * {"linf": 1, "l2": size**0.5, "l1": size}[threat.norm])

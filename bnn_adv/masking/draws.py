@@ -19,25 +19,29 @@ def measure_draws(posterior: Posterior, min_ess: float | None) -> Draws:
 
 
 def check_duplicate_draws(evidence: Evidence) -> Check:
-    """Judge whether draws repeat: a rejected transition, or one seed for two members."""
+    """Judge whether draws repeat: one seed for several members, or a chain that hardly moves.
+
+    A Metropolis sampler repeats a draw where it rejects a transition, as it should: up to half of
+    the draws may be such repetitions.
+    """
     distinct, total = evidence.draws.distinct, evidence.probe.num_draws
-    raised = distinct < total
-    sentence = f"{distinct} of {total} draws are distinct"
+    threshold = total / 2
+    raised = total > 1 and distinct <= threshold
+    sentence = f"{distinct} of {total} draws are distinct (more than {threshold:g} are asked for)"
     if raised:
         sentence += ": the posterior is narrower than its number of draws says"
     found = {"distinct": distinct, "draws": total}
-    return Check("duplicate_draws", raised, float(distinct), float(total), found, sentence + ".")
+    return Check("duplicate_draws", raised, float(distinct), threshold, found, sentence + ".")
 
 
 def check_low_ess(evidence: Evidence) -> Check:
     """Judge the effective sample size (Gelman et al. 2013, Bayesian Data Analysis, section 11.5).
 
     The Monte Carlo error of a mean over draws is its posterior deviation divided by the root of
-    the effective size: with fewer than 10 that is a third, and with fewer than a tenth of the
-    draws most of the chain is repetition. The threshold is the larger of the two.
+    the effective size: with fewer than 10 that is a third.
     """
     ess, total = evidence.draws.min_ess, evidence.probe.num_draws
-    threshold = max(_LEAST_ESS, total / 10)
+    threshold = _LEAST_ESS
     if ess is None:
         sentence = "Not measured: no effective sample size is known for these draws."
         return Check("low_ess", False, None, threshold, {}, sentence)

@@ -16,7 +16,7 @@ import numpy as np
 from bnn_adv.attacks import Attack
 from bnn_adv.attacks.trace import Trace
 from bnn_adv.masking import strength
-from bnn_adv.masking.base import Case, Check, Evidence, Walk, percent
+from bnn_adv.masking.base import Case, Check, Evidence, Walk, allowance, percent
 
 _LARGEST_SHARE = 0.05
 _MOST_LOST = 1.0
@@ -90,7 +90,7 @@ def check_lost_iterate(evidence: Evidence) -> Check:
 
 def check_still_rising(evidence: Evidence) -> Check:
     """Judge whether attacks had come to rest ("incomplete optimization", arXiv 2106.09947)."""
-    standing = evidence.probe.standing
+    standing = _worth_judging(evidence)
     sentence, raised, value, found = _judge(
         evidence,
         [_late_share(walk.values[:, standing]) for walk in evidence.walks],
@@ -110,7 +110,7 @@ def check_falls(evidence: Evidence) -> Check:
 
     A step too long for the loss surface, or a gradient of the wrong sign.
     """
-    standing = evidence.probe.standing
+    standing = _worth_judging(evidence)
     sentence, raised, value, found = _judge(
         evidence,
         [_share_falling(walk.values[:, standing]) for walk in evidence.walks],
@@ -123,6 +123,13 @@ def check_falls(evidence: Evidence) -> Check:
     if raised:
         sentence += ": its step is too long for the loss surface, or its gradient is wrong"
     return Check("falls", raised, value, _LARGEST_SHARE, found, sentence + ".")
+
+
+def _worth_judging(evidence: Evidence) -> np.ndarray:
+    """Return which images stand, [N]; none where they are too few to say something of an attack."""
+    standing = evidence.probe.standing
+    enough = standing.sum() > allowance(len(standing), 1, 0.02)
+    return standing if enough else np.zeros_like(standing)
 
 
 def _judge(
@@ -139,7 +146,12 @@ def _judge(
     measured = [row for row in table if row["value"] is not None]
     found = {"walks": table, "standing": int(evidence.probe.standing.sum())}
     if not measured:
-        return "Not measured: no image stands, or no attack climbs in steps", False, None, found
+        return (
+            "Not measured: too few images stand, or no attack climbs in steps",
+            False,
+            None,
+            found,
+        )
     worst = max(measured, key=lambda row: row["value"])
     value = float(worst["value"])
     sentence = f"Of the walks, {worst['attack']} on {worst['objective']} {describe(value)}"

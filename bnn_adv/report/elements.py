@@ -16,14 +16,15 @@ class Cell(NamedTuple):
     """Hold a cell of a table.
 
     text: What stands in it.
-    kind: How it is set; an accuracy is ``value`` or ``value [low, high]``.
+    kind: How it is set; an accuracy is ``value`` or ``value [low, high]``, prose is broken into
+      lines.
     note: Small print below.
     rows: Number of lines that it spans.
     is_heading: Whether it names its line.
     """
 
     text: str
-    kind: Literal["name", "number", "accuracy"] = "number"
+    kind: Literal["name", "number", "accuracy", "prose"] = "number"
     note: str = ""
     rows: int = 1
     is_heading: bool = False

@@ -12,6 +12,8 @@ from bnn_adv.report.html import render_page
 from bnn_adv.report.robustness_curve import curve_caption, curve_figure
 from bnn_adv.report.wording import to_dict, to_dicts
 
+_CONDITION = ("calibration_error", "entropy", "mutual_information")
+
 
 def render_evaluation(record: Results) -> str:
     """Render an evaluation as one HTML file that needs nothing else.
@@ -38,7 +40,7 @@ def render_evaluation(record: Results) -> str:
             elements.section("Signs of masking", _checks(record)),
             elements.section("Robustness against the radius", drawn, *notes),
             elements.section("Random predictors", _pairs(record.get("fresh"))),
-            elements.section("Uncertainty under attack", _pairs(record.get("uncertainty"))),
+            elements.section("Uncertainty under attack", *_uncertainty(record)),
             elements.section("Settings", _pairs(record.get("config"))),
             elements.section("Provenance", _pairs(_provenance(record))),
             elements.section("Environment", _pairs(record.get("environment"))),
@@ -75,11 +77,63 @@ def _checks(record: Results) -> str:
             Cell("RAISED" if check["raised"] else "no" if check["value"] is not None else "n/a"),
             Cell(_number(check["value"])),
             Cell(_number(check["threshold"])),
-            Cell(wording.one_line(check["sentence"]), "name"),
+            Cell(wording.one_line(check["sentence"]), "prose"),
         ]
         for check in to_dicts(record.get("checks"))
     ]
     return elements.table(("sign", "raised", "measured", "threshold", "what it says"), lines)
+
+
+def _uncertainty(record: Results) -> tuple[str, ...]:
+    found = to_dict(record.get("uncertainty"))
+    if not found:
+        return ()
+    detectors = {
+        name: to_dict(found[name])
+        for name in ("entropy", "mutual_information")
+        if to_dict(found.get(name))
+    }
+    inputs = [("clean", found["clean"]), ("adversarial", found["adversarial"])]
+    inputs += [(f"aware of {_plain(name)}", part["aware"]) for name, part in detectors.items()]
+    conditions = [
+        [
+            Cell(name, "name", is_heading=True),
+            Cell(wording.format_percent(part["accuracy"])),
+            *(Cell(_number(part[key])) for key in _CONDITION),
+        ]
+        for name, part in inputs
+    ]
+    judged = [
+        [
+            Cell(_plain(name), "name", is_heading=True),
+            *(
+                Cell(
+                    f"{part[key]['value']:.3f} [{part[key]['lower']:.3f}, {part[key]['upper']:.3f}]"
+                )
+                for key in ("auroc", "auroc_aware")
+            ),
+            *(Cell(wording.format_percent(part[key])) for key in ("evading", "evading_aware")),
+        ]
+        for name, part in detectors.items()
+    ]
+    note = (
+        f"{found['num_inputs']:,} inputs drawn by seed. Entropy and mutual information: means, in "
+        "nats. A detector refuses inputs whose uncertainty exceeds the "
+        f"{100 * found['quantile']:g} % quantile of clean ones; aware: an attack that aims at it. "
+        "AUROC: how well it tells clean from adversarial inputs (0.5 is chance), 95 % interval. "
+        "evading: share of inputs that are misclassified and accepted, in per cent."
+    )
+    return (
+        elements.table(("inputs", "accuracy %", "ECE", "entropy", "mutual inf."), conditions),
+        elements.table(
+            ("detector", "AUROC", "AUROC, aware", "evading %", "evading %, aware"), judged
+        ),
+        elements.paragraph(note, style="quiet"),
+    )
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _number(value: object) -> str:

@@ -29,7 +29,8 @@ table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: ta
 th, td { padding: 0.3rem 0.6rem; text-align: right; vertical-align: top; white-space: nowrap; }
 thead th { border-bottom: 1px solid var(--ink); font-weight: 600; vertical-align: bottom;
   white-space: normal; }
-.name, .accuracy { text-align: left; }
+.name, .accuracy, .prose { text-align: left; }
+.prose { white-space: normal; min-width: 16rem; }
 .value { display: inline-block; min-width: 2.6em; text-align: right; }
 tbody tr.first > * { border-top: 1px solid var(--line); }
 thead .accuracy { padding-left: 1.1rem; }

@@ -235,12 +235,13 @@ def test_steps_are_pure_functions_that_vmap_over_posteriors(name, posterior, bat
             gradient, (value, log_p) = jax.grad(total, has_aux=True)(inputs)
             return Loss(value, gradient, jnp.argmax(log_p, -1) != y, log_p)
 
-        state = attack.init(keys, loss_fn, x, LInf(0.1), attack.config)
-        for _ in range(attack.num_steps):
-            state = attack.step(keys, state, loss_fn, x, LInf(0.1), attack.config)
-        return state.x_adv
+        def step(_, state):
+            return attack.step(keys, state, loss_fn, x, LInf(0.1), attack.config)
 
-    together = jax.vmap(attack_one_draw)(posterior.samples)
+        state = attack.init(keys, loss_fn, x, LInf(0.1), attack.config)
+        return jax.lax.fori_loop(0, attack.num_steps, step, state).x_adv
+
+    together = jax.jit(jax.vmap(attack_one_draw))(posterior.samples)
     for index in (0, 6):
         alone = run_attack(
             jax.random.key(0),

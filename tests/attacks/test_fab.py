@@ -183,6 +183,19 @@ def test_a_curved_boundary_and_what_the_state_says():
     np.testing.assert_array_equal(state.x_adv[2], x[2])
 
 
+def test_the_boundary_is_the_predictions_and_not_the_zero_of_the_objective():
+    """The objective is zero where the prediction still holds, and on another scale."""
+
+    def early(x, target=None):
+        loss = ring(x, target)
+        own = 0.0 if target is None else jnp.where(target == 0, 0.0, 0.06)
+        return loss._replace(value=50 * (loss.value + own), gradient=50 * loss.gradient)
+
+    x, threat = jnp.asarray([[0.6, 0.5], [0.5, 0.55]]), L2(1.0)
+    state = walk(fab.build(num_steps=30), x, threat, early)(x, threat)
+    np.testing.assert_allclose(state.distance, [0.2, 0.25], rtol=1e-2)
+
+
 def test_what_cannot_be_fooled_stays_unfooled():
     """No class ever wins: the distance is infinite and the clean input the nearest one."""
 

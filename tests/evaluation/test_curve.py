@@ -6,7 +6,7 @@ import pytest
 
 from bnn_adv.evaluation import Settings
 from bnn_adv.evaluation.cascade import Means, Subject, predict
-from bnn_adv.evaluation.curve import box_radius, trace_curve
+from bnn_adv.evaluation.curve import trace_curve
 from bnn_adv.posterior import Posterior
 from bnn_adv.protocols import get_protocol
 from bnn_adv.threat import THREATS, LInf
@@ -69,9 +69,3 @@ def test_wrong_inputs_have_radius_zero_and_constant_models_none():
             assert (curve.smallest[~wrong] == expected).all()
             assert curve.to_dict()["smallest_epsilon"].count(None) == 2
             assert (curve.accuracy == 0.5).all()
-
-
-def test_the_whole_box():
-    assert box_radius(LInf(0.1), (2, 3)) == 1
-    assert box_radius(THREATS["l2"](0.1), (2, 2)) == 2
-    assert box_radius(THREATS["l1"](0.1, -1.0, 1.0), (5,)) == 10

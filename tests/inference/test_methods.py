@@ -133,12 +133,14 @@ def test_losses_that_are_not_finite_stop_the_run(name, what):
 
 def test_fresh_draws_of_svi_are_new_and_of_the_same_guide():
     result = run("svi", num_samples=400, num_epochs=1)
-    fresh = result.sample(jax.random.key(7), 400)
-    old, new = (p.samples["logits"]["bias"] for p in (result.posterior, fresh))
-    assert not np.array_equal(old, new)
-    error = np.hypot(old.std(axis=0), new.std(axis=0)) / np.sqrt(400)
-    assert (np.abs(old.mean(axis=0) - new.mean(axis=0)) < 5 * error).all()
+    old = result.posterior.samples["logits"]["bias"]
+    for sample in (result.sample, jax.jit(result.sampler.sample, static_argnums=1)):
+        new = sample(jax.random.key(7), 400).samples["logits"]["bias"]
+        assert not np.array_equal(old, new)
+        error = np.hypot(old.std(axis=0), new.std(axis=0)) / np.sqrt(400)
+        assert (np.abs(old.mean(axis=0) - new.mean(axis=0)) < 5 * error).all()
     assert run("sgd").sample is None
+    assert run("sgd").sampler is None
 
 
 def test_published_start_has_wide_scales_and_the_default_is_the_network():

@@ -8,7 +8,7 @@ import pytest
 from bnn_adv import networks
 from bnn_adv.checkpoint import Checkpoints
 from bnn_adv.densities import Data
-from bnn_adv.inference import METHODS, svi
+from bnn_adv.inference import METHODS
 from bnn_adv.pacing import Pacer
 
 NETWORK = networks.MLP((), 3)
@@ -69,21 +69,8 @@ def assert_same(one, other):
     jax.tree.map(np.testing.assert_array_equal, one.posterior.samples, other.posterior.samples)
 
 
-@pytest.fixture
-def compiled_once(monkeypatch):
-    """NumPyro's objects are compared by identity: each new start would compile anew."""
-    init, results = svi.init, {}
-
-    def cached(rng_key, network, data, config):
-        if config not in results:
-            results[config] = init(rng_key, network, data, config)
-        return results[config]
-
-    monkeypatch.setattr(svi, "init", cached)
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_cuts_and_restarts_change_nothing(case, tmp_path, monkeypatch, compiled_once):
+def test_cuts_and_restarts_change_nothing(case, tmp_path, monkeypatch):
     whole = run(case)
     # Calls of random lengths, and starts that end after two or three of them, until it is done.
     random = np.random.default_rng(1)

@@ -143,7 +143,7 @@ CASES = [
         change("arithmetic", prediction_change=9e-7),
         change("arithmetic", prediction_change=float("nan")),
     ),
-    ("duplicate_draws", change("draws", distinct=50), change("draws", distinct=49)),
+    ("duplicate_draws", change("draws", distinct=26), change("draws", distinct=25)),
     ("low_ess", change("draws", min_ess=10.0), change("draws", min_ess=9.9)),
     ("low_ess", change("draws", min_ess=None), change("draws", min_ess=float("nan"))),
     # Ten classes: chance 10 %, two standard errors 6 %. Two classes: 75 % is one and a half times.

@@ -248,9 +248,9 @@ def non_deterministic():
 
 
 def duplicate_draws():
-    """One draw came twice."""
+    """Two draws came twice."""
     scenario = healthy()
-    return scenario._replace(posterior=scenario.posterior.take([0, 1, 2, 2]))
+    return scenario._replace(posterior=scenario.posterior.take([1, 1, 2, 2]))
 
 
 def low_ess():
