@@ -30,8 +30,6 @@ from bnn_adv.evaluation.cascade import (
 from bnn_adv.evaluation.curve import trace_curve
 from bnn_adv.posterior import Posterior, hash_draws
 from bnn_adv.protocols import MINIMAL, Protocol, get_protocol
-from bnn_adv.report.evaluation import format_evaluation
-from bnn_adv.report.evaluation_page import render_evaluation
 from bnn_adv.threat import Threat
 from bnn_adv.uncertainty import evaluate_uncertainty
 from bnn_adv.validation import check_problem
@@ -85,6 +83,9 @@ class Evaluation:
 
     def __str__(self) -> str:
         """Return the table."""
+        # The report room brings matplotlib, which nobody needs who only imports the package.
+        from bnn_adv.report.evaluation import format_evaluation
+
         return format_evaluation(self.record)
 
     def to_json(self) -> str:
@@ -93,6 +94,8 @@ class Evaluation:
 
     def to_html(self) -> str:
         """Return one self-contained HTML page."""
+        from bnn_adv.report.evaluation_page import render_evaluation
+
         return render_evaluation(self.record)
 
     def save_adversarial(self, path: str | os.PathLike[str]) -> None:

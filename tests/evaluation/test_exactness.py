@@ -18,7 +18,7 @@ from tests.evaluation.references import grid, linear_is_robust, nearest_wrong
 
 KEY = jax.random.key(0)
 CELLS = 400
-RADII = {"linf": 0.25, "l2": 0.4, "l1": 0.6}
+RADII = {"linf": 0.18, "l2": 0.4, "l1": 0.6}
 
 
 def robust(posterior, x, y, threat):
