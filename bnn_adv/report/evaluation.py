@@ -95,9 +95,10 @@ def judge(record: Results) -> str:
         )
     if not checks:
         return f"{percent} is an upper bound; no sign of masking was looked for."
+    measured = sum(check["value"] is not None for check in checks)
     return (
-        f"{percent} withstood every attack, and none of {len(checks)} signs of masking was raised. "
-        "It remains an upper bound, as the result of any attack."
+        f"{percent} withstood every attack, and none of the {measured} signs of masking that could "
+        "be measured was raised. It remains an upper bound, as the result of any attack."
     )
 
 
