@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
 
 # Before JAX starts: thousands of small programs compile faster than they would run optimised. The
-# older emitters compile in a third of the time, and small programs are not worth splitting.
+# older emitters compile in a third of the time, and small programs are not worth splitting. XLA
+# ends the process at a flag that it does not know; newer versions have no older emitters.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+    " --xla_cpu_parallel_codegen_split_count=1"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * importlib.metadata.version("jaxlib").startswith("0.10."),
 )
 # Nor does any program compile twice, in this process or in those that tests start. A folder for
 # each worker: JAX's cache is not made for several writers.
