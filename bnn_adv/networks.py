@@ -78,12 +78,7 @@ class Convolve(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if _uses_patches(self.convolution):
-            rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
-            shifted = [
-                x[:, i : i + rows, j : j + columns, :] for i in range(height) for j in range(width)
-            ]
-            patches = jnp.concatenate(shifted, axis=-1)
-            return patches @ kernel.reshape(-1, self.features) + bias
+            return take_patches(x, self.kernel_size) @ kernel.reshape(-1, self.features) + bias
         return bias + jax.lax.conv_general_dilated(
             x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
@@ -111,11 +106,60 @@ class ConvNet(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return logits of shape [B, num_classes] for images of shape [B, H, W, C]."""
         activate = ACTIVATIONS[self.activation]
+        # Every activation rises monotonically, so that it may follow the maximum: fewer values.
         x = Convolve(32, convolution=self.convolution, name="conv_0")(x)
-        x = max_pool(activate(x), stride=2)
+        x = activate(max_pool(x, stride=2))
         x = Convolve(self.hidden, convolution=self.convolution, name="conv_1")(x)
-        x = max_pool(activate(x), stride=1)
+        x = activate(max_pool(x, stride=1))
         return nn.Dense(self.num_classes, name="logits")(x.reshape(x.shape[0], -1))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def take_patches(x: jax.Array, kernel_size: tuple[int, int]) -> jax.Array:
+    """Cut every window of an image out of it; stride 1, no padding.
+
+    The gradient adds the windows up in place. The one that JAX would derive pads every window to
+    the size of the image first, at twice the cost; it alone has forward-mode derivatives, which
+    ``ConvNet(convolution="native")`` offers.
+
+    Args:
+      x: [B, H, W, C].
+      kernel_size: Height and width of a window.
+
+    Returns:
+      [B, H - kh + 1, W - kw + 1, kh * kw * C], in the order of a kernel [kh, kw, C, features].
+    """
+    return jnp.concatenate([x[window] for window in _windows(x.shape, kernel_size)], axis=-1)
+
+
+def _patches_forward(
+    x: jax.Array, kernel_size: tuple[int, int]
+) -> tuple[jax.Array, tuple[int, ...]]:
+    return take_patches(x, kernel_size), x.shape
+
+
+def _patches_backward(
+    kernel_size: tuple[int, int], shape: tuple[int, ...], cotangent: jax.Array
+) -> tuple[jax.Array]:
+    channels, total = shape[-1], jnp.zeros(shape, cotangent.dtype)
+    for number, window in enumerate(_windows(shape, kernel_size)):
+        own = cotangent[..., number * channels : (number + 1) * channels]
+        total = total.at[window].add(own)
+    return (total,)
+
+
+take_patches.defvjp(_patches_forward, _patches_backward)
+
+
+def _windows(shape: tuple[int, ...], kernel_size: tuple[int, int]) -> list[tuple[slice, ...]]:
+    """Return which pixels each place of the kernel sees."""
+    height, width = kernel_size
+    rows, columns = shape[1] - height + 1, shape[2] - width + 1
+    return [
+        (slice(None), slice(i, i + rows), slice(j, j + columns))
+        for i in range(height)
+        for j in range(width)
+    ]
 
 
 def max_pool(x: jax.Array, *, stride: int) -> jax.Array:

@@ -39,26 +39,34 @@ def define_flags(config_class: type) -> None:
             flags.DEFINE_string(field.name, default, help_text)
 
 
-def config_from_flags(config_class: type, presets: dict[str, dict[str, Any]] | None = None) -> Any:
+def config_from_flags(
+    config_class: type,
+    presets: dict[str, dict[str, Any]] | None = None,
+    *,
+    flag: str = "preset",
+) -> Any:
     """Return the config: defaults, overlaid by the preset, overlaid by flags that were given.
 
     Args:
       config_class: A dataclass whose flags are defined.
-      presets: Settings by name of preset; None where ``--preset`` has no say.
+      presets: Settings by name of preset; None where the flag has no say.
+      flag: Name of the flag that chooses a preset.
 
     Raises:
       ValueError: The preset is unknown, or names a setting that does not exist.
     """
     values = flags.FLAGS
-    name = values.preset if presets is not None else ""
+    name = values[flag].value if presets is not None else ""
     presets = presets or {}
     if name and name not in presets:
-        raise ValueError(f"Unknown preset {name!r}. Known: {', '.join(presets)}.")
+        raise ValueError(f"Unknown {flag} {name!r}. Known: {', '.join(presets)}.")
     overlay = presets.get(name, {})
     fields = {field.name: field for field in dataclasses.fields(config_class)}
     unknown = set(overlay) - set(fields)
     if unknown:
-        raise ValueError(f"Preset {name!r} sets unknown flags: {', '.join(sorted(unknown))}.")
+        raise ValueError(
+            f"{flag.capitalize()} {name!r} sets unknown flags: {', '.join(sorted(unknown))}."
+        )
     chosen = {}
     for key in fields:
         given = values[key].present

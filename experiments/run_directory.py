@@ -116,6 +116,14 @@ class RunDirectory:
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def sum_logged(self, name: str) -> float:
+        """Return the sum of a number over the lines of ``metrics.jsonl`` that hold it."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return 0.0
+        lines = path.read_text("utf-8").splitlines()
+        return sum(json.loads(line).get(name, 0.0) for line in lines)
+
     def _remove_leftovers(self) -> None:
         """Delete what a start that was killed while it wrote has left: never a file of the run."""
         if parallel.is_writer():

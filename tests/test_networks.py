@@ -63,6 +63,26 @@ def test_weights_vmapped_over_draws_stay_matrix_products():
     assert "dot_general" in text
 
 
+def test_patches_are_convolutions_and_so_is_their_gradient():
+    """Against XLA's own patches, whose gradient JAX derives."""
+    x, size = jax.random.normal(jax.random.key(0), (2, 7, 6, 3)), (3, 2)
+    weights = jax.random.normal(jax.random.key(1), (2, 5, 5, 18))
+
+    def reference(x):
+        found = jax.lax.conv_general_dilated_patches(
+            x, size, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        # XLA's channels come first.
+        return found.reshape(2, 5, 5, 3, 6).swapaxes(-1, -2).reshape(2, 5, 5, 18)
+
+    def gradient(patches):
+        return jax.grad(lambda x: jnp.sum(weights * patches(x)))(x)
+
+    np.testing.assert_array_equal(networks.take_patches(x, size), reference(x))
+    own = gradient(lambda x: networks.take_patches(x, size))
+    np.testing.assert_allclose(own, gradient(reference), atol=1e-5)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_max_pool_equals_reduce_window(stride):
     from flax import linen as nn

@@ -1,0 +1,100 @@
+"""Stages and studies: computed once, resumed, reprinted."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv import files
+from bnn_adv.inference import InferenceResult
+from bnn_adv.networks import MLP, get_apply_fn, init_params
+from bnn_adv.posterior import Posterior
+from bnn_adv.report.study import Study, Table
+from experiments import stages
+from experiments.config import setting
+from experiments.run_directory import RunDirectory
+from experiments.study import run_study
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = setting(0, "Seed.")
+    data_dir: str = setting("", "Folder.")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDirectory(tmp_path / "run", "test", {"seed": 0}, "command")
+
+
+def _never():
+    raise AssertionError("computed again")
+
+
+def test_a_stage_is_computed_once(run):
+    first = stages.cached(run, "values", lambda: {"pair": (1, 2.5)})
+    assert first == stages.cached(run, "values", _never) == {"pair": [1, 2.5]}
+    arrays = stages.cached_arrays(run, "arrays", lambda: {"x": np.arange(3.0)})
+    np.testing.assert_array_equal(stages.cached_arrays(run, "arrays", _never)["x"], arrays["x"])
+    assert stages.spent(run) >= 0
+    assert len((run.path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_stage_that_fails_is_computed_again(run):
+    with pytest.raises(AssertionError, match="computed again"):
+        stages.cached(run, "values", _never)
+    assert stages.cached(run, "values", lambda: {"a": 1}) == {"a": 1}
+
+
+def test_a_posterior_comes_back_bit_equal(run):
+    network = MLP((3,), num_classes=2)
+    keys = jax.random.split(jax.random.key(0), 4)
+    draws = jax.vmap(lambda key: init_params(key, network, (2,)))(keys)
+    found = InferenceResult(Posterior(get_apply_fn(network), draws), {"loss": 0.5}, None)
+    for train in (lambda: found, _never):
+        posterior, diagnostics = stages.cached_posterior(run, "net", network, (2,), train)
+        assert diagnostics["loss"] == 0.5
+        assert diagnostics["training_seconds"] >= 0
+        jax.tree.map(np.testing.assert_array_equal, posterior.samples, draws)
+        assert posterior.apply_fn(jax.tree.map(lambda w: w[0], draws), jnp.ones((5, 2))).shape == (
+            5,
+            2,
+        )
+
+
+def test_names_are_file_names(run):
+    with pytest.raises(ValueError, match="letters, digits, hyphens"):
+        stages.cached(run, "../up", _never)
+
+
+def test_a_study_resumes_where_it_stopped_and_is_read_back(tmp_path, capsys):
+    calls = []
+
+    def work(config, run, *, stop):
+        def compute():
+            calls.append("stage")
+            return {"value": config.seed + 0.25}
+
+        value = stages.cached(run, "stage", compute)["value"]
+        if stop:
+            raise KeyboardInterrupt
+        return Study("Title", "Summary.", (Table("T", ("v",), ((value,),)),))
+
+    config, folder = Config(seed=7), str(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        run_study("name", config, folder, lambda c, r: work(c, r, stop=True))
+    results = run_study("name", config, folder, lambda c, r: work(c, r, stop=False), scale="")
+    again = run_study("name", config, folder, _never)
+    assert calls == ["stage"]
+    assert results == again
+    assert results["tables"][0]["rows"] == [[7.25]]
+    assert (results["seed"], results["experiment"], results["scale"]) == (7, "name", None)
+    assert "data_dir" not in results["config"]
+    assert "7.25" in capsys.readouterr().out
+    assert "7.25" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert not (tmp_path / "run" / "partial").exists()
+    with pytest.raises(ValueError, match="seed is 7 there, 8 here"):
+        run_study("name", Config(seed=8), folder, _never)
+    assert files.read_json(tmp_path / "run" / "results.json") == results
