@@ -33,12 +33,6 @@ from experiments.runtime import RuntimeConfig
 from experiments.training import train_or_load
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("preset", "", f"Named settings: {', '.join(PRESETS)}.")
-flags.DEFINE_string("workdir", "runs/evaluate", "Run directory; made, resumed or reprinted.")
-define_flags(EvaluateConfig)
-define_flags(RuntimeConfig)
-# --help shows the flags of the main module; these were defined on its behalf.
-flags.adopt_module_key_flags(config_flags)
 
 
 def main(argv: list[str]) -> None:
@@ -56,7 +50,12 @@ def main(argv: list[str]) -> None:
 
 
 def evaluate(
-    config: EvaluateConfig, workdir: str, *, preset: str = "", mesh: Mesh | None = None
+    config: EvaluateConfig,
+    workdir: str,
+    *,
+    preset: str = "",
+    mesh: Mesh | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Fill a run directory and return its results.
 
@@ -65,6 +64,7 @@ def evaluate(
       workdir: The run directory.
       preset: Name of the preset, for the record.
       mesh: Devices to split the work over.
+      quiet: Print no table.
 
     Raises:
       ValueError: A setting is out of range, or the folder holds another run.
@@ -83,11 +83,11 @@ def evaluate(
     record = {**to_json(config), "preset": preset}
     run = RunDirectory(workdir, "evaluate", record, describe_command("experiments.evaluate"))
     results = run.read_results()
-    if results is not None:
-        print(f"{run.path} holds a finished run of this command.\n")
-    else:
+    if results is None:
         results = _work(config, preset, dataset, run, mesh)
-    if parallel.is_writer():
+    elif not quiet:
+        print(f"{run.path} holds a finished run of this command.\n")
+    if parallel.is_writer() and not quiet:
         print(format_table(results))
         print(f"\nReport: {run.path / 'report.html'}")
     return results
@@ -141,6 +141,17 @@ def _work(
     return results
 
 
+def define_all_flags() -> None:
+    """Define the flags; not on import, for other experiments in the process have theirs."""
+    flags.DEFINE_string("preset", "", f"Named settings: {', '.join(PRESETS)}.")
+    flags.DEFINE_string("workdir", "runs/evaluate", "Run directory; made, resumed or reprinted.")
+    define_flags(EvaluateConfig)
+    define_flags(RuntimeConfig)
+    # --help shows the flags of the main module; these were defined on its behalf.
+    flags.adopt_module_key_flags(config_flags)
+
+
 if __name__ == "__main__":
+    define_all_flags()
     with exit_on_signals("Interrupted; the same command continues this run."):
         app.run(main)

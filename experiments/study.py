@@ -96,8 +96,10 @@ def launch(
     flags.DEFINE_string("scale", "", f"Named settings: {', '.join(scales)}; empty: defaults.")
     define_flags(config_class)
     define_flags(RuntimeConfig)
-    flags.adopt_module_key_flags(config_flags)
-    flags.adopt_module_key_flags(sys.modules[__name__])
+    values = flags.FLAGS
+    for module in (__name__, config_flags.__name__):
+        for flag in values.get_flags_for_module(module):
+            values.register_key_flag_for_module(sys.argv[0], flag)
     with exit_on_signals("Interrupted; the same command continues this run."):
         app.run(main)
 

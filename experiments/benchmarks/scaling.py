@@ -15,7 +15,7 @@ from experiments.benchmarks.timing import compare
 
 NAME = "scaling"
 
-_ROUNDS = 3
+_ROUNDS = 2
 
 
 def run(size: Size, say: Say) -> list[Row]:

@@ -4,6 +4,8 @@ from absl.testing import flagsaver
 
 from experiments import evaluate
 
+evaluate.define_all_flags()
+
 
 def arguments(workdir, **flags):
     """Return the command line's arguments; a tuple is a list of values."""

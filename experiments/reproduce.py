@@ -1,0 +1,193 @@
+"""Run every experiment of the paper into one folder, and write one page.
+
+  python -m experiments.reproduce --scale=cpu --data_dir=DIR --workdir=runs/reproduce
+  python -m experiments.reproduce --scale=smoke --only=table2,geometry
+
+Every experiment has a run directory of its own within the folder. Running the same command again
+resumes where it was stopped; what is finished is read back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from bnn_adv import files
+from bnn_adv.interruption import exit_on_signals
+from bnn_adv.report.study import Table, claims_table, verdicts_table
+from bnn_adv.report.study_page import render_studies
+from experiments import config as config_flags
+from experiments import runtime
+from experiments.config import config_from_flags, define_flags, setting
+from experiments.run_directory import describe_command, describe_environment
+from experiments.runtime import RuntimeConfig
+from experiments.study import SCALES, read_figures
+
+ITEMS = (
+    "table2",
+    "ensembles",
+    "half_moons",
+    "loss_gradients",
+    "robustness_accuracy",
+    "protocol_ablation",
+    "geometry",
+)
+"""Experiments in the order of the page; each is a module with ``Config``, ``SCALES``, ``run``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Hold every flag of the experiment; see ``python -m experiments.reproduce --help``."""
+
+    scale: str = setting(
+        "cpu",
+        "smoke: minutes, to see that everything runs; cpu: hours on two cores; paper: sized for "
+        "one data-centre GPU.",
+        choices=SCALES,
+    )
+    only: tuple[str, ...] = setting((), f"Experiments to run, of {', '.join(ITEMS)}; empty: all.")
+    data_dir: str = setting(
+        "", "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places."
+    )
+    seed: int = setting(0, "Seed from which every result follows.")
+
+
+def main(argv: list[str]) -> None:
+    """Run the experiments that the flags name."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        config = config_from_flags(Config)
+        runtime.start(config_from_flags(RuntimeConfig))
+        reproduce(config, flags.FLAGS.workdir)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def reproduce(config: Config, workdir: str) -> list[dict[str, Any]]:
+    """Run experiments one after the other, and write the page that shows all that are finished.
+
+    Args:
+      config: Every setting.
+      workdir: Folder for the experiments' run directories, ``report.html`` and ``results.json``.
+
+    Returns:
+      The results of each experiment.
+
+    Raises:
+      ValueError: An unknown scale or experiment, or a folder that holds another run.
+      OSError: The folder cannot be written to.
+    """
+    if config.scale not in SCALES:
+        raise ValueError(f"Unknown --scale: {config.scale}. Known: {', '.join(SCALES)}.")
+    unknown = [name for name in config.only if name not in ITEMS]
+    if unknown:
+        raise ValueError(f"Unknown --only: {', '.join(unknown)}. Known: {', '.join(ITEMS)}.")
+    folder = Path(workdir).expanduser()
+    if folder.exists() and any(folder.iterdir()) and not (folder / "reproduce.json").exists():
+        raise ValueError(
+            f"{folder} is not empty and holds no reproduction. Give an empty or new folder to "
+            "--workdir."
+        )
+    files.write_json(
+        folder / "reproduce.json", {"command": describe_command("experiments.reproduce")}
+    )
+    for name in ITEMS:
+        if config.only and name not in config.only:
+            continue
+        started = time.monotonic()
+        print(f"== {name}, scale {config.scale}", file=sys.stderr, flush=True)
+        item = importlib.import_module(f"experiments.{name}")
+        item.run(item_config(item, config), str(folder / name), scale=config.scale)
+        # After each: whoever stops here has a page of what is done.
+        write_page(folder, config.scale)
+        seconds = time.monotonic() - started
+        print(f"== {name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    print(f"Report: {folder / 'report.html'}")
+    return [results for _, results in _finished(folder)]
+
+
+def item_config(item: Any, config: Config) -> Any:
+    """Return the settings of an experiment at a scale.
+
+    Args:
+      item: The experiment's module.
+      config: What all experiments share.
+    """
+    names = {field.name for field in dataclasses.fields(item.Config)}
+    shared = {"data_dir": config.data_dir, "seed": config.seed}
+    return item.Config(
+        **item.SCALES[config.scale] | {k: v for k, v in shared.items() if k in names}
+    )
+
+
+def write_page(folder: Path, scale: str) -> None:
+    """Write ``report.html`` and ``results.json`` of all experiments that are finished.
+
+    Args:
+      folder: Where their run directories lie.
+      scale: Name of the scale.
+    """
+    finished = _finished(folder)
+    claims = [claim for _, results in finished for claim in results["claims"]]
+    verdicts = [verdict for _, results in finished for verdict in results["verdicts"]]
+    environment = describe_environment()
+    times = Table(
+        "Experiments",
+        ("experiment", "seconds", "seed", "command"),
+        tuple(
+            (name, results["seconds"], results["seed"], _own_command(name, results))
+            for name, results in finished
+        ),
+        "Each command repeats one experiment by itself.",
+    )
+    tables = [claims_table(claims), verdicts_table(verdicts), times]
+    summary = (
+        f"Every experiment of Carbone et al. (NeurIPS 2020) at scale {scale}, on "
+        f"{environment['cpu_count']} x {environment['cpu']} ({environment['device']}), Python "
+        f"{environment['python']}, JAX {environment['jax']}. Numbers under published and corrected "
+        "attacks are upper bounds: what those attacks failed to break."
+    )
+    page = render_studies(
+        "Robustness of Bayesian neural networks to gradient-based attacks, reproduced",
+        summary,
+        [table for table in tables if table is not None],
+        [(results, read_figures(folder / name, results)) for name, results in finished],
+    )
+    files.write_text(folder / "report.html", page)
+    record = {
+        "schema_version": 1,
+        "experiment": "reproduce",
+        "scale": scale,
+        "claims": claims,
+        "verdicts": verdicts,
+        "seconds": {name: results["seconds"] for name, results in finished},
+        "environment": environment,
+    }
+    files.write_json(folder / "results.json", record)
+
+
+def _finished(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    paths = ((name, folder / name / "results.json") for name in ITEMS)
+    return [(name, files.read_json(path)) for name, path in paths if path.exists()]
+
+
+def _own_command(name: str, results: dict[str, Any]) -> str:
+    return f"python -m experiments.{name} --scale={results['scale']}"
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", "runs/reproduce", "Folder; made, resumed or reprinted.")
+    define_flags(Config)
+    define_flags(RuntimeConfig)
+    # --help shows the flags of the main module; these were defined on its behalf.
+    flags.adopt_module_key_flags(config_flags)
+    with exit_on_signals("Interrupted; the same command continues this run."):
+        app.run(main)
