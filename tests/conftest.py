@@ -18,9 +18,11 @@ os.environ.setdefault(
     + " --xla_cpu_use_fusion_emitters=false"
     * importlib.metadata.version("jaxlib").startswith("0.10."),
 )
-# Nor does any program compile twice, in this process or in those that tests start. A folder for
-# each worker: JAX's cache is not made for several writers.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="bnn_adv_tests_")
+# Nor does any program compile twice, in this process or in those that it starts: pytest's workers
+# inherit the folder of the process that started them, and so do the commands that tests run.
+if "bnn_adv_tests_" not in os.environ.get("JAX_COMPILATION_CACHE_DIR", ""):
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="bnn_adv_tests_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
@@ -28,11 +30,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src import lru_cache
 
 from bnn_adv import networks
 from bnn_adv.posterior import Posterior
 
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+def _put(self, key, value):
+    """Write a program so that another worker reads all of it or nothing; JAX does not."""
+    path = self.path / f"{key}{lru_cache._CACHE_SUFFIX}"
+    if not path.exists():
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        temporary.write_bytes(value)
+        temporary.replace(path)
+
+
+lru_cache.LRUCache.put = _put
 
 # Before JAX starts: meshes are tested on virtual devices, everything else uses the first one.
 if jax.config.jax_num_cpu_devices < 1:

@@ -157,7 +157,7 @@ def test_stays_in_ball_and_box(name, norm, objective, posterior, batch):
     assert not np.array_equal(adversarial, x)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(
     epsilon=st.sampled_from([0.0, 1e-3, 0.5, 1e4]),
     pair=st.sampled_from([(n, norm) for n in ATTACKS for norm in THREATS if knows(n, norm)]),

@@ -59,7 +59,13 @@ def test_claims_and_verdicts_become_the_first_tables():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "n/a"), (0.123456, "0.1235"), (12345.6, "12346"), (7, "7"), ("two\nlines", "two lines")],
+    [
+        (None, "n/a"),
+        (0.123456, "0.1235"),
+        (12345.6, "12346"),
+        (7, "7"),
+        ("two\nlines", "two lines"),
+    ],
 )
 def test_values_as_text(value, text):
     assert format_value(value) == text

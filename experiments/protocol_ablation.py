@@ -1,0 +1,185 @@
+"""Turn each departure of the published code on alone, off alone, and all together.
+
+  python -m experiments.protocol_ablation --scale=smoke --workdir=runs/ablation_smoke
+  python -m experiments.protocol_ablation --scale=cpu --data_dir=data --workdir=runs/ablation
+
+Four VI posteriors (KL weight and start, each as published and corrected) are trained once and
+attacked under every switch; a small network is sampled by HMC on all the data, and on the last
+minibatch alone as published. Running the same command again resumes a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bnn_adv import ablation, metrics
+from bnn_adv.ablation import Departures
+from bnn_adv.attribution import paired_difference, shapley_values
+from bnn_adv.data import load_dataset
+from bnn_adv.report.ablation_study import build_study
+from bnn_adv.report.study import Study
+from experiments import protocol_ablation_stages as stages
+from experiments.progress import progress
+from experiments.protocol_ablation_config import SCALES, Config, validate
+from experiments.protocol_ablation_stages import Subject, Work
+from experiments.run_directory import RunDirectory
+from experiments.study import launch, run_study
+
+_HMC_ON = ablation.ALL - ablation.TRAINING - {"seeds"}
+"""The published attack on HMC's draws; of a chain no fresh ones can be drawn."""
+
+_ACCURACIES = ("accuracy", "fgsm", "pgd", "strong")
+
+
+def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
+    """Run the ablation in a run directory and return its results.
+
+    Args:
+      config: Every setting.
+      workdir: The run directory; made, resumed or read back.
+      scale: Name of the scale, for the record.
+
+    Raises:
+      ValueError: A setting is out of range, or the folder holds another run.
+      OSError: A file cannot be read or written.
+    """
+    validate(config)
+    return run_study("protocol_ablation", config, workdir, _work, scale=scale)
+
+
+def _work(config: Config, run: RunDirectory) -> Study:
+    dataset = load_dataset(
+        config.dataset,
+        config.data_dir or None,
+        num_train=config.num_train or None,
+        num_test=config.num_test or None,
+        seed=config.seed,
+    )
+    work = Work(config, run, dataset)
+    subjects = {
+        training: stages.train_vi(work, training)
+        for training in ablation.combinations(ablation.TRAINING)
+    }
+    outcomes = {}
+    rows = ablation.list_rows()
+    with progress("switches", "rows") as report:
+        for number, row in enumerate(rows):
+            subject = subjects[row.on & ablation.TRAINING]
+            outcome = _measure(work, subject, row.on)
+            outcomes[row.on] = outcome
+            report(number + 1, len(rows))
+    records = [
+        {
+            "group": row.group,
+            "switch": row.switch,
+            "on": sorted(row.on),
+            **outcomes[row.on][0],
+            "change_from_base": _changes(outcomes[ablation.NONE], outcomes[row.on]),
+            "change_from_all": _changes(outcomes[ablation.ALL], outcomes[row.on]),
+        }
+        for row in rows
+    ]
+    data = {
+        "dataset": config.dataset,
+        "epsilon": config.epsilon,
+        "num_test": len(dataset.y_test),
+        "num_train": len(dataset.y_train),
+        "num_classes": dataset.num_classes,
+        "network": f"{config.architecture}, {config.hidden}, {config.activation}",
+        "minibatches": -(-len(dataset.y_train) // config.vi_minibatch_size),
+        "suite": config.suite,
+        "rows": records,
+        "hmc": _hmc_rows(work),
+        "shares": _shares(work, subjects) if config.num_factorial else None,
+    }
+    return build_study(data)
+
+
+def _measure(
+    work: Work, subject: Subject, on: Departures
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return a row's numbers, and by accuracy which images are classified correctly, [N]."""
+    y = work.dataset.y_test
+    clean = stages.predict_clean(work, subject)
+    fgsm, pgd = (stages.attack(work, subject, kind, on) for kind in ("fgsm", "pgd"))
+    worst = stages.attack_strongly(work, subject)
+    log_probs = (clean, fgsm["log_probs"], pgd["log_probs"], worst["known"])
+    correct = {
+        name: np.argmax(each, axis=-1) == y
+        for name, each in zip(_ACCURACIES, log_probs, strict=True)
+    }
+    numbers = ablation.summarise(on, y, *log_probs[:3])
+    strong = metrics.accuracy(worst["known"], y)
+    record = {
+        **numbers,
+        "strong": strong,
+        "strong_fresh": metrics.accuracy(worst["fresh"], y) if "fresh" in worst else None,
+        "intervals": {
+            **numbers["intervals"],
+            "strong": list(metrics.wilson_interval(strong, len(y))),
+        },
+        "zero_gradient_share": float(fgsm["zero_gradient_share"]),
+        **stages.describe(work, subject),
+        "attacker_draws": ablation.attacker_of(on, subject.known).num_samples,
+        "defender_draws": subject.known.num_samples,
+        "training": subject.name,
+    }
+    return record, correct
+
+
+def _changes(first: tuple[Any, Any], second: tuple[Any, Any]) -> dict[str, list[float]]:
+    """Return by accuracy the change from one row to another on the same images, with interval."""
+    return {name: list(paired_difference(first[1][name], second[1][name])) for name in _ACCURACIES}
+
+
+def _hmc_rows(work: Work) -> list[dict[str, Any]]:
+    rows = []
+    for subject in stages.train_hmc(work):
+        for attack, on in (("corrected", ablation.NONE), ("published", _HMC_ON)):
+            record, _ = _measure(work, subject, on)
+            rows.append({**record, "attack": attack, "diagnostics": _plain(subject.diagnostics)})
+    return rows
+
+
+def _plain(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the diagnostics but for traces, which the run directory holds."""
+    return {
+        name: value
+        for name, value in diagnostics.items()
+        if not isinstance(value, list) or name == "warnings"
+    }
+
+
+def _shares(work: Work, subjects: Mapping[Departures, Subject]) -> dict[str, Any]:
+    """Return every combination's numbers, and each switch's Shapley share of the difference."""
+    outcomes, everything = {}, list(ablation.combinations(ablation.ALL))
+    count = min(work.config.num_factorial, len(work.dataset.y_test))
+    y = work.dataset.y_test[:count]
+    with progress("combinations", "combinations") as report:
+        for number, on in enumerate(everything):
+            subject = subjects[on & ablation.TRAINING]
+            fgsm, pgd = (
+                stages.attack_first(work, subject, kind, on, count) for kind in ("fgsm", "pgd")
+            )
+            clean = stages.predict_clean(work, subject)[:count]
+            outcomes[on] = ablation.summarise(on, y, clean, fgsm, pgd)
+            report(number + 1, len(everything))
+    names = ("fgsm", "pgd", "softmax_robustness")
+    return {
+        "num_images": count,
+        "combinations": [
+            {"on": sorted(on), **{name: outcome[name] for name in names}}
+            for on, outcome in outcomes.items()
+        ],
+        "shapley": {
+            name: shapley_values({on: out[name] for on, out in outcomes.items()}, ablation.ALL)
+            for name in names
+        },
+    }
+
+
+if __name__ == "__main__":
+    launch("protocol_ablation", Config, SCALES, run, __doc__)

@@ -1,0 +1,129 @@
+"""``experiments.half_moons`` at tiny sizes: results, resuming, failures, errors."""
+
+import dataclasses
+
+import pytest
+
+from bnn_adv import files
+from bnn_adv.inference import hmc
+from experiments import half_moons
+from experiments.half_moons_config import SCALES, HalfMoonsConfig, list_cells, list_counts
+
+TINY = HalfMoonsConfig(
+    hidden=(3,),
+    num_train=(60,),
+    num_warmup=(20,),
+    num_samples=8,
+    num_leapfrog=4,
+    step_size=0.02,
+    num_held_out=40,
+    num_points=6,
+    num_ticks=16,
+    norms=("linf",),
+    epsilons=(0.1,),
+    num_attacked=4,
+    least_accuracy=0.0,
+    checkpoint_every=0.0,
+)
+
+
+@pytest.fixture(autouse=True)
+def _two_protocols(monkeypatch):
+    """The strong suite compiles for seconds; it runs in the smoke scale."""
+    monkeypatch.setattr(half_moons, "PROTOCOLS", ("published", "corrected"))
+
+
+class _Stop(Exception):
+    pass
+
+
+def _never(*_, **__):
+    raise AssertionError("computed again")
+
+
+def test_a_run_that_is_stopped_continues_without_computing_again(tmp_path, monkeypatch, capsys):
+    build = half_moons.build_study
+
+    def stop(*_, **__):
+        raise _Stop
+
+    monkeypatch.setattr(half_moons, "build_study", stop)
+    with pytest.raises(_Stop):
+        half_moons.run(TINY, str(tmp_path / "run"))
+    monkeypatch.setattr(half_moons, "build_study", build)
+    for name in ("expected_loss_gradients", "classify_plane", "run_protocol"):
+        monkeypatch.setattr(half_moons, name, _never)
+    monkeypatch.setattr(hmc, "run", _never)
+    results = half_moons.run(TINY, str(tmp_path / "run"), scale="")
+    assert "Networks of the grid" in capsys.readouterr().out
+    (network,) = results["data"]["networks"]
+    assert (network["hidden"], network["num_train"], network["num_warmup"]) == (3, 60, 20)
+    assert len(network["distances"]["linf"]) == 6
+    assert network["gradients"]["counts"] == [1, 3, 8]
+    for row in network["attacked"]:
+        counts = row["comparison"]
+        # What an attack leaves and what the grid leaves differ by exactly what is counted.
+        broken = counts["missed"] - counts["between"] - counts["unexplained"]
+        assert 6 * counts["accuracy"] == pytest.approx(6 * counts["truth"] + broken)
+    assert {f"figures/{n}.png" for n in ("components", "decay", "truth_linf")} == {
+        figure["file"] for figure in results["figures"]
+    }
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    assert half_moons.run(TINY, str(tmp_path / "run")) == results
+
+
+def test_networks_that_fail_are_rows(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise FloatingPointError("The energy is not finite at transition 3.")
+
+    monkeypatch.setattr(hmc, "run", fail)
+    config = dataclasses.replace(TINY, hidden=(3, 4))
+    results = half_moons.run(config, str(tmp_path / "run"))
+    assert [n["left_out"] for n in results["data"]["networks"]] == [
+        "The energy is not finite at transition 3."
+    ] * 2
+    assert files.read_json(tmp_path / "run" / "results.json")["figures"] == []
+
+
+def test_networks_below_the_limit_are_listed(tmp_path):
+    config = dataclasses.replace(TINY, least_accuracy=1.0, num_warmup=(0,), num_samples=4)
+    (network,) = half_moons.run(config, str(tmp_path / "run"))["data"]["networks"]
+    assert network["left_out"] == "accuracy below 100 %"
+    assert 0 <= network["diagnostics"]["held_out_accuracy"] < 1
+
+
+def test_paper_scale_is_the_published_grid():
+    paper = HalfMoonsConfig(**SCALES["paper"])
+    cells = list_cells(paper)
+    assert len(cells) == 4 * 3 * 3
+    assert cells[0] == (32, 5000, 100)
+    assert cells[-1] == (512, 15000, 500)
+    assert (paper.num_samples, paper.num_leapfrog, paper.step_size) == (250, 10, 0.001)
+    assert (paper.num_points, paper.least_accuracy) == (100, 0.8)
+    assert list_counts(paper) == (1, 3, 10, 30, 100, 250)
+    for overlay in SCALES.values():
+        half_moons.validate(HalfMoonsConfig(**overlay))
+
+
+def test_text_of_a_command_line_becomes_numbers():
+    assert HalfMoonsConfig(hidden=("32", "64"), epsilons=("0.1",)) == HalfMoonsConfig(
+        hidden=(32, 64), epsilons=(0.1,)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": ()}, "--hidden is empty"),
+        ({"hidden": (32, 0)}, "--hidden must be at least 1, got 0"),
+        ({"num_attacked": 9}, "--num_attacked=9 exceeds"),
+        ({"norms": ("linf", "l7")}, "Unknown --norms: l7"),
+        ({"epsilons": (-0.1,)}, "--epsilons must be at least 0, got -0.1"),
+        ({"least_accuracy": 1.5}, r"--least_accuracy must lie in 0\.\.1"),
+        ({"step_size": 0.0}, "--step_size must be positive"),
+    ],
+)
+def test_errors_come_before_work(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        half_moons.run(dataclasses.replace(TINY, **change), str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()

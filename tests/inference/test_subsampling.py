@@ -1,0 +1,33 @@
+"""The published code's HMC data: the last minibatch, and draws with replacement."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv.densities import Data
+from bnn_adv.inference.subsampling import last_minibatch, resample
+from bnn_adv.posterior import Posterior
+
+DATA = Data(jnp.arange(12.0)[:, None], jnp.arange(12))
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 12])
+def test_last_minibatch_is_a_subset_with_its_labels(size):
+    part = last_minibatch(jax.random.key(1), DATA, size)
+    assert len(np.unique(part.y)) == size
+    np.testing.assert_array_equal(part.x[:, 0], part.y)
+
+
+def test_minibatch_beyond_the_data_is_refused():
+    with pytest.raises(ValueError, match=r"between 1 and the number of examples \(12\), got 13"):
+        last_minibatch(jax.random.key(1), DATA, 13)
+
+
+def test_resampling_repeats_draws_as_chance_has_it():
+    size = 400
+    posterior = Posterior(lambda params, x: params, jnp.arange(float(size)))
+    found, indices = resample(jax.random.key(5), posterior)
+    np.testing.assert_array_equal(found.samples, indices.astype(np.float32))
+    # S (1 - (1 - 1/S)^S) = 253 distinct ones are expected; their standard deviation is 6.2.
+    assert 253 - 31 < len(np.unique(indices)) < 253 + 31

@@ -1,0 +1,162 @@
+"""Switches of the ablation: both ends are the protocols, and one switch changes one thing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnn_adv import ablation
+from bnn_adv.evaluation import Settings, run_protocol
+from bnn_adv.evaluation.cascade import predict
+from bnn_adv.objectives import OBJECTIVES, Aim, value_and_gradient
+from bnn_adv.protocols import get_protocol
+from bnn_adv.threat import LInf
+
+KEY = jax.random.key(3)
+THREAT = LInf(0.3)
+SAME_DRAWS = ablation.ALL - ablation.TRAINING - {"seeds"}
+
+
+def row(on, posterior, x, y):
+    clean = predict(posterior, x, Settings())
+    images = {
+        kind: ablation.attack(KEY, kind, on, posterior, x, y, threat=THREAT)
+        for kind in ("fgsm", "pgd")
+    }
+    predicted = {kind: predict(posterior, found, Settings()) for kind, found in images.items()}
+    return images, ablation.summarise(on, y, clean, predicted["fgsm"], predicted["pgd"])
+
+
+@pytest.mark.parametrize(
+    ("on", "protocol"), [(ablation.NONE, "corrected"), (SAME_DRAWS, "published")]
+)
+def test_ends_are_the_protocols_to_the_last_bit(on, protocol, posterior, batch):
+    x, y = map(np.asarray, batch)
+    expected = run_protocol(KEY, get_protocol(protocol), posterior, x, y, threat=THREAT)
+    images, numbers = row(on, posterior, x, y)
+    for kind, found in images.items():
+        np.testing.assert_array_equal(found, expected.adversarial[kind])
+        assert numbers[kind] == expected.accuracies[kind]
+        assert numbers["intervals"][kind] == expected.to_dict()["intervals"][kind]
+    assert numbers["softmax_robustness"] == expected.softmax_robustness
+    share = ablation.zero_gradient_share(on, posterior, x, y)
+    assert share == expected.zero_gradient_share
+
+
+def test_with_seeds_one_draw_is_attacked(posterior, batch):
+    x, y = map(np.asarray, batch)
+    on = SAME_DRAWS | {"seeds"}
+    expected = run_protocol(
+        KEY, get_protocol("published"), posterior.take([0]), x, y, threat=THREAT
+    )
+    found = ablation.attack(KEY, "pgd", on, posterior, x, y, threat=THREAT)
+    np.testing.assert_array_equal(found, expected.adversarial["pgd"])
+    assert ablation.attacker_of(on, posterior).num_samples == 1
+    assert ablation.attacker_of(SAME_DRAWS, posterior) is posterior
+
+
+def test_zero_gradients_of_saturated_draws_depend_on_the_second_softmax(saturated):
+    """The same images: every published gradient is zero, no margin's is."""
+    x = np.full((4, 4), 0.1, np.float32) + 0.8 * np.eye(4, dtype=np.float32)
+    y = np.arange(4, dtype=np.int32)
+    assert ablation.zero_gradient_share(SAME_DRAWS, saturated, x, y) == 1.0
+    images = ablation.attack(KEY, "fgsm", SAME_DRAWS, saturated, x, y, threat=THREAT)
+    np.testing.assert_array_equal(images, x)
+
+
+def naive_second_softmax(posterior, x, label):
+    logits = jax.vmap(lambda params: posterior.apply_fn(params, x[None])[0])(posterior.samples)
+    each = -jax.nn.log_softmax(jax.nn.softmax(logits))[:, label]
+    return each.mean()
+
+
+def test_mean_of_second_softmax_is_the_mean_over_draws(posterior, batch):
+    x, y = batch
+    found = jax.jit(value_and_gradient, static_argnums=0)(
+        ablation.MEAN_OF_SECOND_SOFTMAX, posterior, x, y
+    )
+    naive = jax.jit(jax.vmap(jax.value_and_grad(lambda *a: naive_second_softmax(posterior, *a))))
+    value, gradient = naive(x, y)
+    np.testing.assert_allclose(found.value, value, rtol=1e-5)
+    np.testing.assert_allclose(found.gradient, gradient, rtol=1e-3, atol=1e-7)
+    # Of one draw, the mean of the losses is the loss of the mean.
+    one = posterior.take([2])
+    mean, whole = (
+        value_and_gradient(objective, one, x, y)
+        for objective in (ablation.MEAN_OF_SECOND_SOFTMAX, OBJECTIVES["published"])
+    )
+    np.testing.assert_allclose(mean.gradient, whole.gradient, rtol=1e-4, atol=1e-8)
+
+
+def test_objectives_follow_two_switches():
+    names = {
+        on: ablation.objective_of(on).name
+        for on in ablation.combinations({"double_softmax", "attack_objective"})
+    }
+    assert names == {
+        frozenset(): "expected_loss",
+        frozenset({"attack_objective"}): "loss_of_mean",
+        frozenset({"double_softmax"}): "mean_of_second_softmax",
+        frozenset({"double_softmax", "attack_objective"}): "published",
+    }
+    logits = jnp.asarray([[900.0, 0.0, -900.0]])
+    value = ablation.MEAN_OF_SECOND_SOFTMAX.statistic(logits, Aim(jnp.asarray([1])))
+    # softmax is (1, 0, 0): log(e + 2) - 0.
+    np.testing.assert_allclose(value, [[np.log(np.e + 2)]], rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(2, 12).flatmap(
+        lambda classes: st.tuples(
+            st.lists(st.lists(st.floats(-50, 50), min_size=classes, max_size=classes), min_size=1),
+            st.just(classes),
+        )
+    ),
+    st.integers(0, 11),
+)
+def test_published_score_cannot_fall_below_its_floor(drawn, shift):
+    """Lowest where one-hot predictions all change their class: 1 - (e - 1) / (e + C - 1)."""
+    logits, classes = drawn
+    clean = np.asarray(jax.nn.log_softmax(np.asarray(logits, np.float64)))
+    y = np.zeros(len(clean), int)
+    moved = np.roll(clean, shift % classes, axis=1)
+    on = frozenset({"metric_softmax"})
+    floor = 1 - (np.e - 1) / (np.e + classes - 1)
+    score = ablation.summarise(on, y, clean, clean, moved)["softmax_robustness"]
+    assert floor - 1e-9 <= score <= 1
+
+
+def test_floor_is_reached_by_one_hot_predictions():
+    clean = np.log(np.eye(10)[:3] + 1e-300)
+    numbers = ablation.summarise(
+        frozenset({"metric_softmax"}), np.arange(3), clean, clean, np.roll(clean, 1, axis=1)
+    )
+    assert numbers["softmax_robustness"] == pytest.approx(0.8534, abs=5e-5)
+    assert (numbers["accuracy"], numbers["fgsm"], numbers["pgd"]) == (1.0, 1.0, 0.0)
+    sound = ablation.summarise(ablation.NONE, np.arange(3), clean, clean, np.roll(clean, 1, axis=1))
+    assert sound["softmax_robustness"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_rows_hold_every_switch_alone_and_left_out():
+    rows = ablation.list_rows()
+    assert len({r.on for r in rows}) == len(rows) == 4 + 2 * len(ablation.SWITCHES)
+    assert [r.on for r in rows if r.group == "alone"] == [{name} for name in ablation.SWITCHES]
+    assert all(r.on == ablation.ALL - {r.switch} for r in rows if r.group == "all_but")
+    half = [r.on for r in rows if r.group == "half"]
+    assert not half[0] & half[1]
+    assert half[0] | half[1] == ablation.ALL
+
+
+def test_unknown_switches_are_named():
+    with pytest.raises(ValueError, match=r"hmc_steps.*Known: double_softmax"):
+        ablation.check_departures({"hmc_steps", "seeds"})
+
+
+def test_combinations_are_all_subsets():
+    found = list(ablation.combinations(ablation.ALL))
+    assert len(set(found)) == len(found) == 128
+    assert found[0] == ablation.NONE
+    assert found[-1] == ablation.ALL
