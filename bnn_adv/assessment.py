@@ -28,11 +28,18 @@ from bnn_adv.evaluation.cascade import (
     run_cascade,
 )
 from bnn_adv.evaluation.curve import trace_curve
-from bnn_adv.posterior import Posterior, hash_draws
+from bnn_adv.evaluation.fresh_suite import (
+    FreshSubject,
+    FreshSuite,
+    frozen_draws,
+    run_fresh_suite,
+)
+from bnn_adv.posterior import Posterior, hash_draws, shard_posterior
 from bnn_adv.protocols import MINIMAL, Protocol, get_protocol
+from bnn_adv.sampler import Sampler
 from bnn_adv.threat import Threat
 from bnn_adv.uncertainty import evaluate_uncertainty
-from bnn_adv.validation import check_problem
+from bnn_adv.validation import check_model, check_problem
 from bnn_adv.verification import verify_arrays
 
 SCHEMA_VERSION = 1
@@ -62,9 +69,18 @@ class Evaluation:
     def adversarial_accuracy(self) -> float:
         """Share of inputs that withstand every attack (per-image worst case), in [0, 1].
 
-        An upper bound of the truth, like every number that attacks give.
+        An upper bound of the truth, like every number that attacks give. Threat model: frozen, the
+        attacker knows the very draws that predict.
         """
         return float(self.record["adversarial_accuracy"])
+
+    @property
+    def fresh(self) -> dict[str, Any] | None:
+        """What is left of a ``Sampler`` whose next draws no attacker knows; None for a posterior.
+
+        See ``evaluation.fresh_suite.FreshSuite`` for the names of its numbers.
+        """
+        return self.record.get("fresh")
 
     @property
     def per_attack(self) -> list[dict[str, Any]]:
@@ -107,13 +123,15 @@ class Evaluation:
 
 
 def evaluate(
-    posterior: Posterior,
+    posterior: Posterior | Sampler,
     x: Any,
     y: Any,
     *,
     threat: Threat,
     rng_key: jax.Array,
     suite: str | Protocol = "strong",
+    num_samples: int = 50,
+    num_predictions: int = 100,
     num_probe: int = 100,
     num_curve: int = 200,
     min_ess: float | None = None,
@@ -127,16 +145,22 @@ def evaluate(
     withstands all. What is reported was confirmed by ``verification``, which shares no code with
     the attacks.
 
+    A predictor that draws anew is evaluated under both threat models. Frozen: the attacker knows
+    the very draws that predict; all of the above, on ``fresh_suite.frozen_draws``. Fresh: it knows
+    how parameters are drawn, see ``fresh_suite.run_fresh_suite``.
+
     Args:
-      posterior: S draws; the attacker knows them.
+      posterior: S draws, which the attacker knows; or a ``Sampler``.
       x: Clean inputs in the threat model's box, [N, ...].
       y: Integer labels, [N].
       threat: ``LInf``, ``L2`` or ``L1`` with radius and box.
       rng_key: Typed key; everything follows from it.
       suite: Name of a suite, or one of your own.
+      num_samples: Of a sampler: draws whose mean is a prediction, S.
+      num_predictions: Of a sampler: predictions that say how often an image fools, P.
       num_probe: Images (drawn by key) on which every attack of the suite is run, whether or not
-        another one broke them before, and on which signs of masking are looked for; 0 leaves both
-        out.
+        another one broke them before, on which signs of masking are looked for, and which the
+        table of a sampler's attackers and defenders uses; 0 leaves all of it out.
       num_curve: Images (drawn by key) whose smallest radius is looked for; 0 leaves it out.
       min_ess: Effective sample size of the draws, where the sampler knows it.
       settings: Batch and chunk sizes.
@@ -144,19 +168,27 @@ def evaluate(
       checkpoints: Where to save progress and to continue from it.
 
     Raises:
+      TypeError: ``posterior`` is neither; the message says how to make one of it.
       ValueError: Posterior, inputs or labels do not fit, see ``validation.check_problem``; an
-        unknown suite.
+        unknown suite; a number below one.
       VerificationError: Something found could not be confirmed; nothing is reported then.
     """
     started = time.monotonic()
     protocol = get_protocol(suite) if isinstance(suite, str) else suite
+    check_model(posterior, num_samples, num_predictions)
+    settings, sampler = settings or Settings(), None
+    if isinstance(posterior, Sampler):
+        sampler = posterior
+        frozen = frozen_draws(rng_key, sampler, num_samples)
+        posterior = shard_posterior(frozen, settings.mesh)
     num_classes = check_problem(posterior, x, y, threat)
     x, y = np.asarray(x), np.asarray(y, np.int32)
-    settings = settings or Settings()
     subject = Subject(posterior, x, y, threat)
     means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
     draws_hash = hash_draws(posterior)
     identity = _identify(means, protocol, subject, draws_hash)
+    if sampler is not None:
+        identity += f", {num_predictions} predictions of {num_samples} new draws"
     with (checkpoints or NoCheckpoints()).session(identity):
         clean = predict(posterior, x, settings)
         found = run_cascade(protocol.entries, protocol.restarts, subject, clean, means)
@@ -171,6 +203,16 @@ def evaluate(
         probe = _choose(rng_key, "probe", len(x), num_probe)
         curve_rows = _choose(rng_key, "curve", len(x), num_curve)
         table = _describe_attacks(protocol, subject, clean, found, probe, means)
+        fresh = None
+        if sampler is not None:
+            fresh = run_fresh_suite(
+                protocol.entries,
+                FreshSubject(sampler, x, y, threat, num_samples, num_predictions),
+                means,
+                frozen=found.worst,
+                probe=probe,
+            )
+            arrays |= _confirm_fresh(fresh, arrays, posterior)
         record = {
             "schema_version": SCHEMA_VERSION,
             "experiment": "attack",
@@ -187,6 +229,7 @@ def evaluate(
             **_share("adversarial_accuracy", found.standing),
             "softmax_robustness": metrics.softmax_robustness(clean, found.log_probs),
             "per_attack": table,
+            "fresh": None if fresh is None else fresh.to_dict(),
             "num_probe": len(probe),
             "checks": _look_for_masking(protocol, subject, found, probe, means, min_ess),
             "curve": _trace_curve(subject, clean, found, curve_rows, means),
@@ -324,6 +367,15 @@ def _arrays(
         "upper": np.array(threat.upper),
         "draws_hash": np.array(draws_hash),
     }
+
+
+def _confirm_fresh(
+    fresh: FreshSuite, arrays: dict[str, np.ndarray], posterior: Posterior
+) -> dict[str, np.ndarray]:
+    """Return what is saved of a fresh predictor's images, all confirmed to lie in ball and box."""
+    nothing = np.zeros(len(fresh.x_adv), bool)
+    verify_arrays({**arrays, "x_adv": fresh.x_adv, "broken": nothing}, posterior).check()
+    return {"x_adv_fresh": fresh.x_adv, "success_rate_fresh": fresh.success_rate}
 
 
 def _identify(means: Means, protocol: Protocol, subject: Subject, draws_hash: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,9 +10,67 @@ import numpy as np
 
 from bnn_adv.disk import DiskDraws, flatten_names
 from bnn_adv.posterior import Posterior
+from bnn_adv.sampler import Sampler, check_num_samples
 
 _NUM_INPUTS, _NUM_DRAWS = 32, 3
 """How much is really computed to look at the values of logits."""
+
+
+def check_model(model: Any, num_samples: int, num_predictions: int) -> None:
+    """Check that something is a posterior or a sampler, and say how to make one of what it is.
+
+    Args:
+      model: What is to be evaluated.
+      num_samples: Draws of a sampler's prediction.
+      num_predictions: Predictions of a sampler.
+
+    Raises:
+      TypeError: It is neither, or one of its functions is no function.
+      ValueError: A sampler's numbers are below one.
+    """
+    if not isinstance(model, Posterior | Sampler):
+        raise TypeError(
+            "Need a bnn_adv.Posterior (draws) or a bnn_adv.Sampler (which makes new ones), got "
+            f"{_describe_stranger(model)}"
+        )
+    functions: dict[str, Any] = {"apply_fn": model.apply_fn}
+    if isinstance(model, Sampler):
+        functions["draw"] = model.draw
+        check_num_samples("num_samples", num_samples)
+        if num_predictions < 1:
+            raise ValueError(f"num_predictions must be at least 1, got {num_predictions}.")
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(
+                f"{name} of a {type(model).__name__} must be a function, got "
+                f"{type(function).__name__}. The order is Posterior(apply_fn, samples) and "
+                "Sampler(apply_fn, draw)."
+            )
+
+
+def _describe_stranger(model: Any) -> str:
+    """Return what something is that is neither posterior nor sampler, and what to do."""
+    if isinstance(model, list | tuple):
+        return (
+            f"a {type(model).__name__}. If it holds parameter trees, one a draw, stack them: "
+            "bnn_adv.Posterior.stack(apply_fn, trees)."
+        )
+    if isinstance(model, Mapping):
+        return (
+            f"a {type(model).__name__}. If it holds parameters with a leading axis of draws, add "
+            "the function that uses them: bnn_adv.Posterior(apply_fn, samples)."
+        )
+    if callable(model):
+        name = getattr(model, "__name__", type(model).__name__)
+        return (
+            f"the function {name}. If it draws parameters, wrap it: "
+            "bnn_adv.Sampler(apply_fn, draw) with draw(rng_key) -> params. If it is apply_fn, add "
+            "the draws: bnn_adv.Posterior(apply_fn, samples)."
+        )
+    return (
+        f"{type(model).__name__}. Make one by bnn_adv.Posterior(apply_fn, samples) or "
+        "bnn_adv.Sampler(apply_fn, draw)."
+    )
 
 
 def check_problem(posterior: Posterior, x: Any, y: Any, threat: Any) -> int:

@@ -56,7 +56,7 @@ def config_from_flags(
       ValueError: The preset is unknown, or names a setting that does not exist.
     """
     values = flags.FLAGS
-    name = values[flag].value if presets is not None else ""
+    name = str(values[flag].value) if presets is not None else ""
     presets = presets or {}
     if name and name not in presets:
         raise ValueError(f"Unknown {flag} {name!r}. Known: {', '.join(presets)}.")

@@ -61,7 +61,7 @@ def test_evaluations_are_the_committed_ones(path):
     results = json.loads(path.read_text("utf-8"))
     assert format_evaluation(results).strip() in README
     assert results["command"] in README
-    assert (path.parent / "figures" / "curve.png").exists()
+    assert (path.parent / "figures" / "curve.png").exists() == (results["curve"] is not None)
 
 
 @pytest.mark.parametrize("path", of_experiment("benchmark"), ids=lambda path: path.parent.name)

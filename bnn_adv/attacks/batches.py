@@ -186,10 +186,10 @@ def pad(rows: np.ndarray, batch_size: int, parts: int) -> np.ndarray:
 
     Args:
       rows: At least one, at most ``batch_size``.
-      batch_size: The largest size; each smaller one is a quarter of the one before.
+      batch_size: The largest size; each smaller one is half of the one before.
       parts: A size must be a multiple of it.
     """
     size = batch_size
-    while size // 4 >= max(len(rows), _SMALLEST) and (size // 4) % parts == 0:
-        size //= 4
+    while size // 2 >= max(len(rows), _SMALLEST) and (size // 2) % parts == 0:
+        size //= 2
     return np.pad(rows, (0, size - len(rows)), mode="edge")

@@ -36,6 +36,9 @@ from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior
 from bnn_adv.streaming import map_samples
 
+# With rate 1: its updates are linear in the rate, by which every member multiplies its own.
+_OPTIMISER = optax.adam(1.0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -44,14 +47,14 @@ class Config:
     Args:
       num_members: Networks trained side by side; 1 is a deterministic network.
       num_epochs: Passes over the data.
-      learning_rate: Adam's step size.
+      learning_rate: Adam's step size; a tuple gives every member its own.
       minibatch_size: Examples a gradient step sees.
       member_chunk: Members that are vmapped at once; None chooses, see ``blocks.choose_chunk``.
     """
 
     num_members: int = 1
     num_epochs: int = 5
-    learning_rate: float = 0.001
+    learning_rate: float | tuple[float, ...] = 0.001
     minibatch_size: int = 128
     member_chunk: int | None = None
 
@@ -75,7 +78,7 @@ def init(rng_key: jax.Array, network: nn.Module, data: Data, config: Config) -> 
 
     def one_member(index: jax.Array) -> State:
         params = init_params(jax.random.fold_in(rng_key, index), network, data.x.shape[1:])
-        return State(params, _optimiser(config).init(params), jnp.zeros(()))
+        return State(params, _OPTIMISER.init(params), jnp.zeros(()))
 
     return jax.vmap(one_member)(jnp.arange(config.num_members))
 
@@ -129,7 +132,6 @@ def step(
       config: Settings.
       mesh: Devices, see ``run``.
     """
-    optimiser = _optimiser(config)
     apply_fn = get_apply_fn(network)
     chunk = config.member_chunk
     if chunk is None:
@@ -138,8 +140,8 @@ def step(
             apply_fn, one, data.x[: config.minibatch_size], config.num_members
         )
 
-    def one_member(member: tuple[State, jax.Array]) -> State:
-        before, indices = member
+    def one_member(member: tuple[State, jax.Array, jax.Array]) -> State:
+        before, indices, rate = member
 
         x, labels = parallel.constrain_examples((data.x[indices], data.y[indices]), mesh)
 
@@ -147,13 +149,16 @@ def step(
             return -log_likelihood(params, Data(x, labels), apply_fn) / len(labels)
 
         loss, gradient = jax.value_and_grad(loss_fn)(before.params)
-        updates, opt_state = optimiser.update(gradient, before.opt_state, before.params)
+        updates, opt_state = _OPTIMISER.update(gradient, before.opt_state, before.params)
+        updates = jax.tree.map(lambda update: rate * update, updates)
         return State(optax.apply_updates(before.params, updates), opt_state, before.loss + loss)
+
+    rates = jnp.broadcast_to(jnp.asarray(config.learning_rate), config.num_members)
 
     def one_batch(index: jax.Array, members: State) -> State:
         return map_samples(
             one_member,
-            (members, batches[index]),
+            (members, batches[index], rates),
             chunk=chunk,
             shards=parallel.shards(mesh, config.num_members, "draws"),
         )
@@ -213,13 +218,15 @@ def run(
     return InferenceResult(posterior, diagnostics, None)
 
 
-def _optimiser(config: Config) -> optax.GradientTransformation:
-    return optax.adam(config.learning_rate)
-
-
 def _check(config: Config) -> None:
     check_positive(config, "num_members", "num_epochs", "minibatch_size")
     if config.member_chunk is not None:
         check_positive(config, "member_chunk")
-    if not config.learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive, got {config.learning_rate}.")
+    rates = config.learning_rate
+    if isinstance(rates, tuple) and len(rates) != config.num_members:
+        raise ValueError(
+            f"Give one learning_rate, or one a member: got {len(rates)} for {config.num_members} "
+            "members."
+        )
+    if not all(rate > 0 for rate in (rates if isinstance(rates, tuple) else (rates,))):
+        raise ValueError(f"learning_rate must be positive, got {rates}.")

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_adv.report import fields, wording
+from bnn_adv.report import fields, fresh, wording
 from bnn_adv.report.fields import Results
 from bnn_adv.report.wording import Measured, to_dict, to_dicts, to_interval, to_number
 
@@ -26,7 +26,11 @@ def format_evaluation(record: Results) -> str:
     """
     fields.check_schema(record)
     lines = [describe_problem(record, ascii_only=True), ""]
-    lines += [f"{name:<22}{number}" for name, number in list_numbers(record)]
+    numbers = [*list_numbers(record), *fresh.list_numbers(record)]
+    width = max(22, *(len(name) + 2 for name, _ in numbers))
+    lines += [f"{name:<{width}}{number}" for name, number in numbers]
+    if models := fresh.list_threat_models(record):
+        lines += ["", *(f"threat model {text}" for text in models)]
     lines += ["", *_wrap(judge(record))]
     lines += [
         f"  - {line}" if i == 0 else f"    {line}"
@@ -35,6 +39,12 @@ def format_evaluation(record: Results) -> str:
     ]
     lines += ["", *_align(ATTACK_HEADER, attack_rows(record))]
     lines += ["", *_wrap(describe_columns(record))]
+    if rows := fresh.attack_rows(record):
+        lines += ["", *_wrap(fresh.describe(record))]
+        lines += ["", *_align(("attack, fresh", "accuracy %", "chosen %"), rows)]
+    header, pairs = fresh.pair_rows(record)
+    if pairs:
+        lines += ["", *_align(header, pairs)]
     if checks := to_dicts(record.get("checks")):
         names = ", ".join(wording.one_line(check["name"]) for check in checks)
         count = len(raised(record))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from bnn_adv.report import elements, evaluation, fields, style, wording
+from bnn_adv.report import elements, evaluation, fields, fresh, style, wording
 from bnn_adv.report.diagnostics import describe_settings
 from bnn_adv.report.elements import Cell
 from bnn_adv.report.fields import Results
@@ -35,11 +35,11 @@ def render_evaluation(record: Results) -> str:
         title,
         (
             _verdict(record),
-            elements.section("Accuracy", elements.pairs(evaluation.list_numbers(record))),
+            elements.section("Accuracy", _accuracy(record)),
             elements.section("What each attack did", _attacks(record)),
             elements.section("Signs of masking", _checks(record)),
             elements.section("Robustness against the radius", drawn, *notes),
-            elements.section("Random predictors", _pairs(record.get("fresh"))),
+            elements.section("Random predictors", *fresh.render(record)),
             elements.section("Uncertainty under attack", *_uncertainty(record)),
             elements.section("Settings", _pairs(record.get("config"))),
             elements.section("Provenance", _pairs(_provenance(record))),
@@ -58,6 +58,11 @@ def _verdict(record: Results) -> str:
         f'<aside class="warnings"><h2>{escape(evaluation.judge(record))}</h2>'
         f"<ul>{items}</ul></aside>"
     )
+
+
+def _accuracy(record: Results) -> str:
+    models = [("threat model", text) for text in fresh.list_threat_models(record)[:1]]
+    return elements.pairs([*evaluation.list_numbers(record), *models])
 
 
 def _attacks(record: Results) -> str:

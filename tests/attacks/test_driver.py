@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import fgsm, pgd, run_attack
+from bnn_adv.attacks import batches, fgsm, pgd, run_attack
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.threat import THREATS, LInf
@@ -33,13 +33,16 @@ def test_one_compilation_a_shape(posterior):
     counted = Posterior(counting, posterior.samples)
     x = rng.uniform(size=(37, 6)).astype(np.float32)
     y = np.zeros(37, np.int32)
-    run_attack(KEY, pgd.build(), MARGIN, counted, x[:16], y[:16], threat=LInf(0.1), batch_size=16)
-    per_shape = len(traces)
+    for rows in (slice(16), slice(5)):
+        run_attack(
+            KEY, pgd.build(), MARGIN, counted, x[rows], y[rows], threat=LInf(0.1), batch_size=16
+        )
+    both_shapes = len(traces)
     for epsilon in (0.1, 0.2):
         run_attack(KEY, pgd.build(), MARGIN, counted, x, y, threat=LInf(epsilon), batch_size=16)
-    assert len(traces) == per_shape
+    assert len(traces) == both_shapes
     # Traced with one and two images only to learn how large intermediate values are.
-    assert {shape[0] for shape in traces} == {1, 2, 16}
+    assert {shape[0] for shape in traces} == {1, 2, 8, 16}
 
 
 def test_host_loop_does_not_retrace(posterior, batch):
@@ -127,3 +130,26 @@ def test_errors_come_before_work(change, message, posterior, batch):
     x, y = arguments.pop("x"), arguments.pop("y")
     with pytest.raises(ValueError, match=message):
         run_attack(KEY, fgsm.build(), MARGIN, posterior, x, y, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "parts", "size"),
+    [
+        (128, 128, 1, 128),
+        (65, 128, 1, 128),
+        (64, 128, 1, 64),
+        (33, 128, 1, 64),
+        (3, 128, 1, 8),
+        (1, 5, 1, 5),
+        (10, 96, 1, 12),
+        (10, 96, 8, 24),
+    ],
+)
+def test_batches_are_filled_up_to_the_largest_halved_again_and_again(
+    count, batch_size, parts, size
+):
+    rows = np.arange(count) + 7
+    padded = batches.pad(rows, batch_size, parts)
+    assert len(padded) == size
+    np.testing.assert_array_equal(padded[:count], rows)
+    assert (padded[count:] == rows[-1]).all()

@@ -1,0 +1,116 @@
+"""What an evaluation says of a predictor that draws anew, and under which threat models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bnn_adv.report import elements, wording
+from bnn_adv.report.elements import Cell
+from bnn_adv.report.fields import Results
+from bnn_adv.report.wording import Measured, to_dict, to_dicts, to_interval, to_number
+
+FROZEN = "frozen: the attacker knows the very draws that predict"
+FRESH = "fresh: the attacker knows how parameters are drawn, not which draws will predict"
+
+_NUMBERS = (
+    ("accuracy, fresh", "clean", "clean_interval"),
+    ("adversarial accuracy, fresh", "accuracy", "interval"),
+)
+
+
+def list_threat_models(record: Results) -> list[str]:
+    """Return the threat models of an evaluation; none for records that did not say."""
+    if "fresh" not in record:
+        return []
+    return [FROZEN, FRESH] if to_dict(record["fresh"]) else [FROZEN]
+
+
+def list_numbers(record: Results) -> list[tuple[str, str]]:
+    """Return a fresh predictor's headline numbers as (name, per cent with interval)."""
+    found = to_dict(record.get("fresh"))
+    if not found:
+        return []
+    return [(name, f"{_measured(found, value, ends)} %") for name, value, ends in _NUMBERS]
+
+
+def describe(record: Results) -> str:
+    """Return how a fresh predictor was attacked and judged, in a few sentences."""
+    found = to_dict(record.get("fresh"))
+    if not found:
+        return ""
+    mostly = wording.format_percent(found.get("mostly_fooled"))
+    return (
+        f"Fresh: {mostly} % of the inputs fool more than half of {found['num_predictions']:,} new "
+        f"predictions, each the mean of {found['defender_samples']:,} new draws. Gradients are of "
+        f"{found['attacker_samples']:,} new draws a step; {found['held_out_samples']:,} held-out "
+        "draws choose the best iterate, other predictions the worst attack of every input "
+        "(chosen; of equals the first)."
+    )
+
+
+def attack_rows(record: Results) -> list[tuple[str, ...]]:
+    """Return the attacks on a fresh predictor: name, expected accuracy, share of inputs chosen."""
+    return [
+        (
+            wording.format_attack(row["name"]),
+            str(_measured(row, "accuracy", "interval")),
+            wording.format_percent(row.get("chosen")),
+        )
+        for row in to_dicts(to_dict(record.get("fresh")).get("per_entry"))
+    ]
+
+
+def pair_rows(record: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return header and lines of the table of attackers and defenders; no lines where none."""
+    table = to_dict(to_dict(record.get("fresh")).get("table"))
+    if not table:
+        return (), []
+    header = ("attacker", *(f"defender S = {size}" for size in table["defender_samples"]))
+    names = ["clean", *(f"S = {size}" for size in table["attacker_samples"])]
+    shares = [table["clean"], *table["accuracies"]]
+    ends = [table["clean_intervals"], *table["intervals"]]
+    lines = [
+        (name, *(str(Measured(to_number(s), to_interval(e))) for s, e in zip(*part, strict=True)))
+        for name, *part in zip(names, shares, ends, strict=True)
+    ]
+    return header, lines
+
+
+def render(record: Results) -> tuple[str, ...]:
+    """Return the parts of the section of an HTML page; none without a fresh predictor."""
+    found = to_dict(record.get("fresh"))
+    if not found:
+        return ()
+    header, pairs = pair_rows(record)
+    table = to_dict(found.get("table"))
+    note = (
+        f"Expected accuracy in per cent with 95 % intervals, on {table['num_images']:,} inputs "
+        "drawn by seed, by the draws that make the attacker's gradient (lines) and the defender's "
+        "prediction (columns); the suite's first gradient attack."
+        if pairs
+        else ""
+    )
+    attacks = _table(("attack", "accuracy %", "chosen %"), attack_rows(record))
+    return (
+        elements.paragraph(f"{FRESH}."),
+        elements.pairs(list_numbers(record)),
+        elements.paragraph(describe(record)),
+        attacks,
+        elements.paragraph(
+            "Expected accuracy under each attack alone, and the share of inputs for which it was "
+            "chosen as the worst, of equals the first.",
+            style="quiet",
+        ),
+        _table(header, pairs),
+        elements.paragraph(note, style="quiet"),
+    )
+
+
+def _table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+    cells = [[Cell(name, "name", is_heading=True), *map(Cell, rest)] for name, *rest in lines]
+    return elements.table(header, cells)
+
+
+def _measured(numbers: Mapping[str, Any], value: str, ends: str) -> Measured:
+    return Measured(to_number(numbers.get(value)), to_interval(numbers.get(ends)))
