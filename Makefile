@@ -1,6 +1,7 @@
 # make demo             train four models on the embedded digits, attack them, write a report
 # make test             install what tests need and run them
 # make bench            measure gradients, attacks and training here (minutes, on an idle machine)
+# make reproduce        every experiment of the paper at a size for two cores (hours; DATA=folder)
 # make lint             ruff and mypy
 # make lock             resolve the dependencies anew (needs uv)
 # Another interpreter:  make test PYTHON=python3.12 (its own virtual environment)
@@ -12,7 +13,7 @@ VENV ?= $(if $(filter $(TAG),$(DEFAULT_TAG)),.venv,.venv-py$(TAG))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo bench test lint lock install clean
+.PHONY: demo bench reproduce test lint lock install clean
 
 # The lock holds exact versions and hashes: every fresh install is the same.
 $(STAMP): requirements.lock pyproject.toml
@@ -28,6 +29,10 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m experiments.benchmark --workdir=runs/benchmark
+
+DATA ?=
+reproduce: $(STAMP)
+	$(BIN)/python -m experiments.reproduce --scale=cpu --data_dir=$(DATA) --workdir=runs/reproduce
 
 test: $(STAMP)
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
