@@ -379,8 +379,9 @@ _FIELD = (
 _MEANS = (
     "Norm of the mean normal gradient over S draws, relative to the mean norm of a draw's: top "
     "the gradient of the log-odds, bottom of the loss. Dashed: S^(-1/2), which gradients without "
-    "a common direction follow. Grey: networks drawn from the prior, which saw no data. A curve that "
-    "leaves the dashed line and turns flat has a mean that does not vanish. Bands: all repetitions."
+    "a common direction follow. Grey: networks drawn from the prior, which saw no data. A curve "
+    "that leaves the dashed line and turns flat has a mean that does not vanish. Bands: all "
+    "repetitions."
 )
 _SWEEP = (
     "Share of the normal gradient of the log-odds that is left in the mean, embedded half moons, "

@@ -52,7 +52,7 @@ def make_data():
             "dim": 2,
             "loss": loss,
             "has_full_dimension": is_full,
-            "fall": [0.01, 0.02] if is_full else [0.4, 0.5],
+            "fall": [0.01, 0.02] if is_full else [0.4, 0.41],
             "broken": [0.0, 0.0],
             **_trace(0.5, 0.5 if is_full else 0.0),
         }
