@@ -65,6 +65,8 @@ def main(argv: list[str]) -> None:
     try:
         config = config_from_flags(Config)
         runtime.start(config_from_flags(RuntimeConfig))
+        if config.scale == "smoke":
+            runtime.compile_quickly()
         reproduce(config, flags.FLAGS.workdir)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)

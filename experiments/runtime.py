@@ -64,6 +64,11 @@ def start(config: RuntimeConfig) -> Mesh | None:
     return parallel.make_mesh(config.mesh)
 
 
+def compile_quickly() -> None:
+    """Compile programs without most of XLA's optimisations, where each is run a few times only."""
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 def _cache_programs(folder: str) -> None:
     # A folder that the user gave JAX itself (JAX_COMPILATION_CACHE_DIR) wins over the default.
     given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]

@@ -85,6 +85,8 @@ def launch(
         try:
             config = config_from_flags(config_class, scales, flag="scale")
             runtime.start(config_from_flags(RuntimeConfig))
+            if flags.FLAGS.scale == "smoke":
+                runtime.compile_quickly()
             run(config, flags.FLAGS.workdir, scale=flags.FLAGS.scale)
         except (ValueError, OSError, FloatingPointError) as error:
             print(f"error: {error}", file=sys.stderr)

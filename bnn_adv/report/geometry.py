@@ -161,6 +161,7 @@ def mirror_figure(rows: Rows) -> Figure:
             if limit:
                 ax.axvline(limit, color=style.INK, linewidth=0.8, linestyle="--")
             ax.set_xscale("log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set_xlabel(label)
             ax.grid(axis="x", color=style.GRID, linewidth=0.5)
         axes[0].set_yticks(range(len(names)), names)

@@ -195,7 +195,7 @@ def truth_figure(networks: Sequence[Network], norm: str) -> Figure:
     kept = _kept(networks)
     widths = sorted({network.hidden for network in kept})
     with style.paper_style():
-        figure = Figure(figsize=(max(1.75 * len(widths) + 0.4, 3.4), 2.5), layout="constrained")
+        figure = Figure(figsize=(max(1.75 * len(widths) + 0.4, 4.6), 2.5), layout="constrained")
         axes = figure.subplots(1, len(widths), squeeze=False, sharey=True)[0]
         for ax, width in zip(axes, widths, strict=True):
             own = [n for n in kept if n.hidden == width]

@@ -23,7 +23,7 @@ RADII = {"linf": 0.18, "l2": 0.4, "l1": 0.6}
 
 def robust(posterior, x, y, threat):
     """Return which inputs the suite leaves standing."""
-    settings = Settings(batch_size=len(x))  # two shapes of batches, not three, to compile
+    settings = Settings(batch_size=len(x))  # few shapes of batches to compile
     suite = get_protocol("strong")
     result = run_protocol(KEY, suite, posterior, x, y, threat=threat, settings=settings)
     adversarial = jnp.asarray(result.adversarial["worst"])

@@ -126,6 +126,13 @@ def test_a_common_part_beyond_chance_refutes_a_zero_expectation(record, common, 
     assert "up to 0.0283 may be chance" in verdict.measured
 
 
+def test_few_draws_never_show_a_zero_expectation(record):
+    """Of eight independent gradients chance alone may make a third common: no evidence for zero."""
+    ours = record["conditions"][gradient_study.POSTERIOR]
+    ours["counts"], ours["common"] = [1, 8], [0.1, 0.05, 0.2]
+    assert gradient_study.verdicts([record])[1].holds is None
+
+
 def test_tables_and_claims_hold_the_numbers(record):
     other = copy.deepcopy(record) | {"title": "MNIST, HMC", "falling_share": 0.6}
     norms = gradient_study.norms_table([record, other])
