@@ -76,7 +76,7 @@ def test_every_radius_is_attacked(tmp_path, attacked):
     assert [epsilon for _, epsilon, _ in attacked] == [0.1] * 3 + [0.3] * 3
     assert [size["epsilon"] for size in results["data"]["sizes"]] == [0.1, 0.3]
     # Another network than the paper's is said to be one.
-    assert "the paper: ConvNet on MNIST" in results["claims"][0]["note"]
+    assert "The paper's ConvNet on MNIST" in results["claims"][0]["note"]
 
 
 def test_paper_scale_is_table_2():
