@@ -102,4 +102,7 @@ def _draw_panel(ax: Axes, sweeps: Sequence[_Sweep], colours: Mapping[str, str]) 
     ax.set_title(style.wrap(f"{fixed}", 40))
     ax.set_xlabel(sweeps[0].variable)
     ax.grid(color=style.GRID, linewidth=0.5)
+    # The legend's two lines lie above all points.
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** 0.25)
     ax.legend(frameon=False, loc="upper left")
