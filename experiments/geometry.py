@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 from bnn_adv.report.geometry_study import build_study
-
 from bnn_adv.report.study import Study
 from experiments.geometry_config import SCALES, Config, normalise
 from experiments.geometry_posteriors import measure_posteriors
