@@ -50,7 +50,7 @@ def measure_logits(posterior: Posterior, x: Any, *, batch_size: int = 128) -> Lo
     return LogitScale(
         float(np.abs(logits).mean(dtype=np.float64)),
         float(np.median(top[..., 1] - top[..., 0])),
-        float(np.mean(_is_one_hot(logits))),
+        float(np.mean(is_one_hot(logits))),
     )
 
 
@@ -65,6 +65,7 @@ def _logits(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
         )
 
 
-def _is_one_hot(logits: np.ndarray) -> np.ndarray:
-    probs = np.asarray(jax.nn.softmax(jnp.asarray(logits)))
+def is_one_hot(logits: Any) -> jax.Array:
+    """Return whether the softmax of logits [..., C] is exactly 0 or 1 in every class, [...]."""
+    probs = jax.nn.softmax(jnp.asarray(logits))
     return ((probs == 0) | (probs == 1)).all(axis=-1)

@@ -15,6 +15,7 @@ from bnn_adv.masking.base import Arithmetic, Case, Check, Evidence, Precision, f
 from bnn_adv.networks import Params
 from bnn_adv.objectives import Objective, get_objective
 from bnn_adv.posterior import Posterior, check_sample_chunk, one_draw
+from bnn_adv.saturation import is_one_hot
 from bnn_adv.streaming import map_samples
 
 _LARGEST_SHARE = 0.05
@@ -140,8 +141,7 @@ def check_non_deterministic(evidence: Evidence) -> Check:
 @functools.partial(jax.jit, static_argnames=("chunk",))
 def _share_saturated(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
     def one(params: Params) -> jax.Array:
-        probs = jax.nn.softmax(posterior.apply_fn(params, x))
-        return jnp.all((probs == 0) | (probs == 1), axis=-1)
+        return is_one_hot(posterior.apply_fn(params, x))
 
     with jax.default_matmul_precision(posterior.precision):
         return map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards).mean()
