@@ -26,7 +26,7 @@ from experiments import config as config_flags
 from experiments import runtime
 from experiments.config import config_from_flags, define_flags, setting
 from experiments.run_directory import describe_command, describe_environment
-from experiments.runtime import RuntimeConfig
+from experiments.runtime import CacheConfig
 from experiments.study import SCALES, read_figures
 
 ITEMS = (
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     try:
         config = config_from_flags(Config)
-        runtime.start(config_from_flags(RuntimeConfig))
+        runtime.cache_programs(config_from_flags(CacheConfig))
         if config.scale == "smoke":
             runtime.compile_quickly()
         reproduce(config, flags.FLAGS.workdir)
@@ -188,7 +188,7 @@ def _own_command(name: str, results: dict[str, Any]) -> str:
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", "runs/reproduce", "Folder; made, resumed or reprinted.")
     define_flags(Config)
-    define_flags(RuntimeConfig)
+    define_flags(CacheConfig)
     # --help shows the flags of the main module; these were defined on its behalf.
     flags.adopt_module_key_flags(config_flags)
     with exit_on_signals("Interrupted; the same command continues this run."):

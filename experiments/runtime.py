@@ -14,8 +14,19 @@ from experiments.config import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class RuntimeConfig:
-    """Hold the flags that every experiment shares."""
+class CacheConfig:
+    """Hold the flag that every experiment shares."""
+
+    compilation_cache: str = setting(
+        "auto",
+        "Folder for compiled programs, so that a second start compiles nothing anew; auto: in the "
+        "user's cache folder, unless JAX was given one; off: as JAX is set.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeConfig(CacheConfig):
+    """Hold the flags of experiments that run on several devices."""
 
     mesh: str = setting(
         "",
@@ -29,11 +40,6 @@ class RuntimeConfig:
     coordinator_address: str = setting("", "host:port of process 0, where nothing is detected.")
     num_processes: int = setting(0, "Processes in all, where nothing is detected.")
     process_id: int = setting(-1, "This process, from 0, where nothing is detected.")
-    compilation_cache: str = setting(
-        "auto",
-        "Folder for compiled programs, so that a second start compiles nothing anew; auto: in the "
-        "user's cache folder, unless JAX was given one; off: as JAX is set.",
-    )
 
 
 def start(config: RuntimeConfig) -> Mesh | None:
@@ -47,8 +53,7 @@ def start(config: RuntimeConfig) -> Mesh | None:
         processes.
     """
     parallel.parse_mesh(config.mesh)
-    if config.compilation_cache != "off":
-        _cache_programs(config.compilation_cache)
+    cache_programs(config)
     if config.distributed:
         parallel.initialize(
             coordinator_address=config.coordinator_address,
@@ -69,7 +74,11 @@ def compile_quickly() -> None:
     jax.config.update("jax_disable_most_optimizations", True)
 
 
-def _cache_programs(folder: str) -> None:
+def cache_programs(config: CacheConfig) -> None:
+    """Keep compiled programs for the next start; call it before anything is computed."""
+    folder = config.compilation_cache
+    if folder == "off":
+        return
     # A folder that the user gave JAX itself (JAX_COMPILATION_CACHE_DIR) wins over the default.
     given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     chosen = given or str(user_folder() / "programs")

@@ -19,7 +19,7 @@ from experiments import config as config_flags
 from experiments import runtime, stages
 from experiments.config import config_from_flags, define_flags, to_json
 from experiments.run_directory import RunDirectory, describe_command
-from experiments.runtime import RuntimeConfig
+from experiments.runtime import CacheConfig
 
 SCALES = ("smoke", "cpu", "paper")
 """Sizes of an experiment: seconds; minutes to an hour on two cores; the paper's."""
@@ -84,7 +84,7 @@ def launch(
             raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
         try:
             config = config_from_flags(config_class, scales, flag="scale")
-            runtime.start(config_from_flags(RuntimeConfig))
+            runtime.cache_programs(config_from_flags(CacheConfig))
             if flags.FLAGS.scale == "smoke":
                 runtime.compile_quickly()
             run(config, flags.FLAGS.workdir, scale=flags.FLAGS.scale)
@@ -97,7 +97,7 @@ def launch(
     flags.DEFINE_string("workdir", f"runs/{name}", "Run directory; made, resumed or reprinted.")
     flags.DEFINE_string("scale", "", f"Named settings: {', '.join(scales)}; empty: defaults.")
     define_flags(config_class)
-    define_flags(RuntimeConfig)
+    define_flags(CacheConfig)
     values = flags.FLAGS
     for module in (__name__, config_flags.__name__):
         for flag in values.get_flags_for_module(module):

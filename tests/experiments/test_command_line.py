@@ -8,9 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def call(*arguments):
+def call(*arguments, experiment="evaluate"):
     return subprocess.run(
-        [sys.executable, "-m", "experiments.evaluate", *arguments],
+        [sys.executable, "-m", f"experiments.{experiment}", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -36,3 +36,14 @@ def test_a_wrong_flag_ends_with_a_message_and_no_traceback(tmp_path):
     assert result.returncode == 1
     assert "Known: digits, table2_mnist, table3_mnist" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_studies_share_one_command_line(tmp_path):
+    text = call("--help", experiment="table2").stdout
+    assert text.strip().startswith("Table 2 of the paper")
+    for flag in ("--scale", "--workdir", "--preset", "--compilation_cache"):
+        assert flag in text
+    wrong = call("--scale=huge", f"--workdir={tmp_path}/run", experiment="table2")
+    assert wrong.returncode == 1
+    assert wrong.stderr.splitlines()[-1] == "error: Unknown scale 'huge'. Known: smoke, cpu, paper."
+    assert not (tmp_path / "run").exists()
