@@ -77,8 +77,7 @@ class Posterior:
         if isinstance(self.samples, DiskDraws):
             taken = jax.tree.map(jnp.asarray, self.samples.take(indices))
         else:
-            indices = jnp.asarray(indices)
-            taken = jax.tree.map(lambda w: w[indices], self.samples)
+            taken = _take(self.samples, jnp.asarray(indices))
         return dataclasses.replace(self, samples=taken, shards=1)
 
 
@@ -220,6 +219,11 @@ def _sizes(
 
 def _first(samples: Params) -> Params:
     return jax.tree.map(lambda w: w[0], samples)
+
+
+@jax.jit
+def _take(samples: Params, indices: jax.Array) -> Params:
+    return jax.tree.map(lambda w: w[indices], samples)
 
 
 def _in_batches(

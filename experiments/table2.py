@@ -46,9 +46,9 @@ SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "preset": "digits",
         "settings": (
-            *("models=deterministic+vi", "num_train=200", "num_test=20", "hidden=8"),
-            *("sgd_epochs=3", "vi_epochs=5", "vi_num_samples=1", "protocol=published+corrected"),
-            "fresh=false",
+            *("models=deterministic+vi", "num_train=200", "num_test=12", "batch_size=12"),
+            *("hidden=16", "activation=relu", "sgd_epochs=3", "vi_epochs=5", "vi_num_samples=1"),
+            *("protocol=published+corrected", "fresh=false"),
         ),
     },
     "cpu": {

@@ -29,7 +29,7 @@ def problem():
 
 def evaluate(problem, **options):
     options = {"threat": bnn_adv.LInf(0.08), "suite": "fast", "num_probe": 12, **options}
-    settings = Settings(batch_size=24)
+    settings = Settings(batch_size=12)  # one shape of batches: one compilation
     return bnn_adv.evaluate(*problem, rng_key=KEY, settings=settings, **options)
 
 

@@ -15,6 +15,7 @@ from bnn_adv.attacks.batches import bind
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.threat import L1, L2, THREATS, LInf
+from tests.conftest import random_posterior
 
 NAMES = pytest.mark.parametrize("name", ATTACKS)
 
@@ -165,16 +166,17 @@ def test_stays_in_ball_and_box(name, norm, objective, posterior, batch):
 )
 def test_any_epsilon(epsilon, pair, seed):
     name, norm = pair
-    posterior, _, _ = binary_linear(3)
-    x = np.random.default_rng(seed).uniform(size=(4, 5)).astype(np.float32)
+    x = np.random.default_rng(seed).uniform(size=(3, 6)).astype(np.float32)
+    # The programs are those of the test above.
     adversarial = run_attack(
         jax.random.key(seed),
         ATTACKS[name].build(),
-        OBJECTIVES["expected_loss"],
-        posterior,
+        OBJECTIVES["loss_of_mean"],
+        random_posterior(7),
         x,
-        np.zeros(4, np.int32),
+        np.zeros(3, np.int32),
         threat=THREATS[norm](epsilon),
+        batch_size=3,
     )
     assert adversarial.dtype == x.dtype
     assert adversarial.min() >= 0
@@ -186,34 +188,26 @@ def test_any_epsilon(epsilon, pair, seed):
 
 
 @NAMES
-def test_results_do_not_depend_on_batches_or_chunks(name, posterior, batch):
-    x, y = batch
-    run = lambda **options: run_attack(  # noqa: E731
-        jax.random.key(3),
-        build_short(name),
-        OBJECTIVES["mean_logit_margin"],
-        posterior,
-        x,
-        y,
-        threat=L2(0.3),
-        **options,
-    )
-    whole = run(batch_size=64)
-    np.testing.assert_allclose(run(batch_size=3, sample_chunk=3), whole, atol=1e-5)
-    again = run(batch_size=64)
-    np.testing.assert_array_equal(again, whole)
+def test_results_depend_on_neither_batches_nor_chunks_nor_the_other_images(name, posterior, batch):
+    def run(rows, **options):
+        return run_attack(
+            jax.random.key(3),
+            build_short(name),
+            OBJECTIVES["expected_loss"],
+            posterior,
+            batch[0][rows],
+            batch[1][rows],
+            threat=L2(0.3),
+            indices=rows,
+            **options,
+        )
 
-
-@NAMES
-def test_a_subset_of_images_gives_the_same_images(name, posterior, batch):
-    x, y = batch
-    arguments = (build_short(name), OBJECTIVES["expected_loss"], posterior)
-    whole = run_attack(jax.random.key(3), *arguments, x, y, threat=LInf(0.1))
-    rows = np.array([2, 5])
-    part = run_attack(
-        jax.random.key(3), *arguments, x[rows], y[rows], threat=LInf(0.1), indices=rows
-    )
-    np.testing.assert_allclose(part, whole[rows], atol=1e-6)
+    rows = np.arange(len(batch[0]))
+    whole = run(rows)
+    np.testing.assert_array_equal(run(rows), whole)
+    np.testing.assert_allclose(run(rows, batch_size=3, sample_chunk=3), whole, atol=1e-5)
+    some = np.array([2, 5])
+    np.testing.assert_allclose(run(some, batch_size=3, sample_chunk=3), whole[some], atol=1e-5)
 
 
 @NAMES

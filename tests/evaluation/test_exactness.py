@@ -23,7 +23,8 @@ RADII = {"linf": 0.18, "l2": 0.4, "l1": 0.6}
 
 def robust(posterior, x, y, threat):
     """Return which inputs the suite leaves standing."""
-    settings = Settings(batch_size=len(x))  # few shapes of batches to compile
+    # Smaller batches would be padded to 8: batches of 15 have one shape, and compile once.
+    settings = Settings(batch_size=15)
     suite = get_protocol("strong")
     result = run_protocol(KEY, suite, posterior, x, y, threat=threat, settings=settings)
     adversarial = jnp.asarray(result.adversarial["worst"])
@@ -35,7 +36,7 @@ def linear_problem(num_classes, dim=8):
     rng = np.random.default_rng(num_classes)
     weights = rng.normal(size=(dim, num_classes)).astype(np.float32)
     biases = rng.normal(size=num_classes).astype(np.float32) - 0.5 * weights.sum(0)
-    x = np.clip(rng.uniform(-0.4, 1.4, (40, dim)), 0, 1).astype(np.float32)
+    x = np.clip(rng.uniform(-0.4, 1.4, (30, dim)), 0, 1).astype(np.float32)
     return weights, biases, x, np.argmax(x @ weights + biases, axis=1)
 
 
@@ -48,7 +49,7 @@ def test_linear_models(norm, num_classes):
     posterior = Posterior(linear_apply, {"w": weights[None], "b": biases[None]})
     # Inputs on the edge to within float32 may go either way.
     clear = np.abs(margin) > 1e-5
-    assert 5 < (margin > 0).sum() < 35
+    assert 5 < (margin > 0).sum() < 25
     np.testing.assert_array_equal(robust(posterior, x, y, threat)[clear], (margin > 0)[clear])
 
 
@@ -74,14 +75,14 @@ def test_frozen_ensembles_of_linear_models(norm):
     scales = np.array([1.0, 4.0, 15.0, 40.0, 100.0])[:, None, None]
     weights = (scales * rng.normal(size=(5, 2, 3))).astype(np.float32)
     biases = (-0.5 * weights.sum(1) + 0.2 * scales[:, 0] * rng.normal(size=(5, 3))).astype("f4")
-    x = rng.uniform(size=(40, 2)).astype(np.float32)
+    x = rng.uniform(size=(30, 2)).astype(np.float32)
     against_grid(Posterior(linear_apply, {"w": weights, "b": biases}), x, norm)
 
 
 @pytest.fixture(scope="module")
 def moons():
     """An ensemble of three small networks on half moons, and test points."""
-    data = load_dataset("half_moons", num_train=1500, num_test=40, seed=0)
+    data = load_dataset("half_moons", num_train=1500, num_test=30, seed=0)
     config = sgd.Config(num_members=3, num_epochs=12, learning_rate=0.02, minibatch_size=50)
     trained = sgd.run(
         jax.random.key(1),

@@ -19,7 +19,7 @@ TINY = {
     "dataset": "digits",
     "num_train": 200,
     "num_test": 12,
-    "hidden": 8,
+    "hidden": 16,
     "sgd_epochs": 3,
     "sgd_learning_rate": 0.01,
     "ensemble_size": 3,

@@ -1,16 +1,10 @@
-"""``experiments.geometry`` from its settings to its page."""
+"""Settings of ``experiments.geometry``; its run is that of ``make reproduce``."""
 
 import dataclasses
 
 import pytest
 
-from experiments import geometry
 from experiments.geometry_config import SCALES, Config, normalise
-
-TINY = dataclasses.replace(
-    Config(),
-    **SCALES["smoke"] | {"steps": (2, 6), "mirror_steps": 4, "ensemble_epochs": 2},
-)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -44,27 +38,3 @@ def test_lists_from_the_command_line_become_numbers():
 def test_settings_are_checked_before_work(changes, message):
     with pytest.raises(ValueError, match=message):
         normalise(dataclasses.replace(Config(), **changes))
-
-
-def test_an_interrupted_run_ends_with_the_same_numbers(tmp_path, capsys, monkeypatch):
-    folder, seen = tmp_path / "run", []
-
-    def interrupt(data):
-        seen.append(data)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(geometry, "build_study", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            geometry.run(TINY, str(folder), scale="smoke")
-    # Finished stages are read back; a lost one is computed anew.
-    next((folder / "partial").glob("posterior-*-ensemble-*.json")).unlink()
-    results = geometry.run(TINY, str(folder), scale="smoke")
-    assert results["data"] == seen[0]
-    assert {row["method"] for row in results["data"]["posteriors"]} == {"ensemble", "prior"}
-    assert {f["file"] for f in results["figures"]} >= {"figures/means.png", "figures/mirror.png"}
-    assert len(results["verdicts"]) >= 8
-    assert (folder / "report.html").exists()
-    capsys.readouterr()
-    geometry.run(TINY, str(folder), scale="smoke")
-    assert "The theory of the supplement" in capsys.readouterr().out

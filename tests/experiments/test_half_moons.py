@@ -1,4 +1,4 @@
-"""``experiments.half_moons`` at tiny sizes: results, resuming, failures, errors."""
+"""``experiments.half_moons``: failures, settings, errors; its run is that of ``make reproduce``."""
 
 import dataclasses
 
@@ -31,45 +31,6 @@ TINY = HalfMoonsConfig(
 def _two_protocols(monkeypatch):
     """The strong suite compiles for seconds; it runs in the smoke scale."""
     monkeypatch.setattr(half_moons, "PROTOCOLS", ("published", "corrected"))
-
-
-class _Stop(Exception):
-    pass
-
-
-def _never(*_, **__):
-    raise AssertionError("computed again")
-
-
-def test_a_run_that_is_stopped_continues_without_computing_again(tmp_path, monkeypatch, capsys):
-    build = half_moons.build_study
-
-    def stop(*_, **__):
-        raise _Stop
-
-    monkeypatch.setattr(half_moons, "build_study", stop)
-    with pytest.raises(_Stop):
-        half_moons.run(TINY, str(tmp_path / "run"))
-    monkeypatch.setattr(half_moons, "build_study", build)
-    for name in ("expected_loss_gradients", "classify_plane", "run_protocol"):
-        monkeypatch.setattr(half_moons, name, _never)
-    monkeypatch.setattr(hmc, "run", _never)
-    results = half_moons.run(TINY, str(tmp_path / "run"), scale="")
-    assert "Networks of the grid" in capsys.readouterr().out
-    (network,) = results["data"]["networks"]
-    assert (network["hidden"], network["num_train"], network["num_warmup"]) == (3, 60, 20)
-    assert len(network["distances"]["linf"]) == 6
-    assert network["gradients"]["counts"] == [1, 3, 8]
-    for row in network["attacked"]:
-        counts = row["comparison"]
-        # What an attack leaves and what the grid leaves differ by exactly what is counted.
-        broken = counts["missed"] - counts["between"] - counts["unexplained"]
-        assert 6 * counts["accuracy"] == pytest.approx(6 * counts["truth"] + broken)
-    assert {f"figures/{n}.png" for n in ("components", "decay", "truth_linf")} == {
-        figure["file"] for figure in results["figures"]
-    }
-    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
-    assert half_moons.run(TINY, str(tmp_path / "run")) == results
 
 
 def test_networks_that_fail_are_rows(tmp_path, monkeypatch):

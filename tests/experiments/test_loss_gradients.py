@@ -1,11 +1,9 @@
-"""The experiment on expected loss gradients, end to end on a few digits, and its settings."""
+"""Settings of ``experiments.loss_gradients``; its run is that of ``make reproduce``."""
 
 import dataclasses
 
-import numpy as np
 import pytest
 
-from bnn_adv import files
 from bnn_adv.inference import hmc, svi
 from experiments import loss_gradients
 from experiments.config import to_json
@@ -14,35 +12,6 @@ from experiments.loss_gradients_config import SCALES, Config, build_item, valida
 
 def scaled(name, **changes):
     return Config(**SCALES[name] | changes)
-
-
-def test_a_run_has_every_condition_and_resumes_bit_equal(tmp_path, monkeypatch):
-    config = dataclasses.replace(
-        scaled("smoke"), items=("digits-vi",), vi_epochs=("1",), num_orders=2
-    )
-    results = loss_gradients.run(config, tmp_path, scale="smoke")
-    (item,) = results["data"]["items"]
-    assert list(item["conditions"]) == list(loss_gradients.CONDITIONS)
-    assert item["conditions"]["posterior"]["counts"] == [1, 4, 8]
-    assert len(item["images"]) == 2
-    assert np.shape(item["image_norms"]) == (2, 3)
-    assert [figure["file"] for figure in results["figures"]] == [
-        "figures/pixels_digits_vi.png",
-        "figures/strips.png",
-        "figures/norms.png",
-    ]
-    assert len(results["claims"]) == len(results["verdicts"]) == 3
-    assert files.read_json(tmp_path / "results.json") == results
-
-    def never(*args, **kwargs):
-        raise AssertionError("trained again")
-
-    # Gradients are taken again, from the draws that were kept.
-    (tmp_path / "results.json").unlink()
-    monkeypatch.setitem(loss_gradients.METHODS, "svi", never)
-    again = loss_gradients.run(config, tmp_path, scale="smoke")
-    for name in ("data", "tables", "claims", "verdicts"):
-        assert again[name] == results[name]
 
 
 def test_paper_scale_is_tables_3_and_4():

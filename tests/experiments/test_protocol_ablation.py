@@ -77,7 +77,7 @@ def test_hmc_rows_say_what_was_sampled(finished):
         for training in ("hmc-full", "hmc-minibatch")
         for attack in ("corrected", "published")
     ]
-    assert [r["diagnostics"]["num_train"] for r in rows] == [300, 300, 150, 150]
+    assert [r["diagnostics"]["num_train"] for r in rows] == [200, 200, 100, 100]
 
 
 def test_shares_add_up_to_the_difference(finished):

@@ -1,19 +1,60 @@
 """Every experiment at its smallest scale, in one folder with one page."""
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 
 from bnn_adv import files
-from experiments import reproduce, table2
+from bnn_adv.report.study import to_record
+from experiments import loss_gradients, reproduce, study, table2
 from experiments.evaluate_config import EvaluateConfig
+
+SMOKE = reproduce.Config(scale="smoke")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reproduce") / "smoke"
-    results = reproduce.reproduce(reproduce.Config(scale="smoke"), str(folder))
-    return folder, results
+def stopped(tmp_path_factory):
+    """Every item, stopped before its results are written, and what they would have been."""
+    folder, seen = tmp_path_factory.mktemp("reproduce") / "smoke", {}
+
+    def stop(run, name, config, scale, study):
+        seen[name] = json.loads(json.dumps(to_record(study)))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "_write", stop)
+        for name in reproduce.ITEMS:
+            with pytest.raises(KeyboardInterrupt):
+                reproduce.reproduce(dataclasses.replace(SMOKE, only=(name,)), str(folder))
+            assert not (folder / name / "results.json").exists()
+    # A posterior that is lost is trained again.
+    next((folder / "geometry" / "partial").glob("posterior-*-ensemble-*.json")).unlink()
+    return folder, seen
+
+
+def _never(*_, **__):
+    raise AssertionError("trained again")
+
+
+@pytest.fixture(scope="module")
+def finished(stopped):
+    folder, _ = stopped
+    with pytest.MonkeyPatch.context() as patch:
+        # Its gradients are taken again, from the draws that were kept.
+        patch.setitem(loss_gradients.METHODS, "hmc", _never)
+        patch.setitem(loss_gradients.METHODS, "svi", _never)
+        return folder, reproduce.reproduce(SMOKE, str(folder))
+
+
+def test_a_run_that_is_stopped_ends_with_the_same_numbers(stopped, finished):
+    _, seen = stopped
+    _, results = finished
+    assert list(seen) == list(reproduce.ITEMS)
+    for found in results:
+        for part in ("data", "tables", "claims", "verdicts"):
+            assert found[part] == seen[found["experiment"]][part]
 
 
 def test_every_experiment_leaves_its_results(finished):
@@ -51,6 +92,48 @@ def test_a_finished_item_is_read_back(finished):
     before = (folder / "table2" / "results.json").stat().st_mtime_ns
     assert reproduce.reproduce(config, str(folder)) == results
     assert (folder / "table2" / "results.json").stat().st_mtime_ns == before
+
+
+def of(finished, name):
+    folder, results = finished
+    (found,) = (each for each in results if each["experiment"] == name)
+    return folder / name, found, {figure["file"] for figure in found["figures"]}
+
+
+def test_geometry_has_its_posteriors_and_pictures(finished):
+    _, results, pictures = of(finished, "geometry")
+    assert {row["method"] for row in results["data"]["posteriors"]} == {"ensemble", "prior"}
+    assert pictures >= {"figures/means.png", "figures/mirror.png"}
+    assert len(results["verdicts"]) >= 8
+
+
+def test_loss_gradients_have_every_condition(finished):
+    _, results, pictures = of(finished, "loss_gradients")
+    for item in results["data"]["items"]:
+        assert list(item["conditions"]) == list(loss_gradients.CONDITIONS)
+        assert item["conditions"]["posterior"]["counts"] == [1, 4, 8]
+        assert len(item["images"]) == 2
+        assert np.shape(item["image_norms"]) == (2, 3)
+    assert pictures == {
+        f"figures/{name}.png"
+        for name in ("pixels_digits_hmc", "pixels_digits_vi", "strips", "norms")
+    }
+    assert len(results["claims"]) == len(results["verdicts"]) == 6
+
+
+def test_half_moons_count_what_attacks_miss(finished):
+    _, results, pictures = of(finished, "half_moons")
+    (network,) = results["data"]["networks"]
+    assert (network["hidden"], network["num_train"], network["num_warmup"]) == (8, 200, 60)
+    assert len(network["distances"]["linf"]) == 10
+    assert network["gradients"]["counts"] == [1, 3, 10, 20]
+    assert {row["protocol"] for row in network["attacked"]} == {"published", "corrected", "strong"}
+    for row in network["attacked"]:
+        counts = row["comparison"]
+        # What an attack leaves and what the grid leaves differ by exactly what is counted.
+        broken = counts["missed"] - counts["between"] - counts["unexplained"]
+        assert 10 * counts["accuracy"] == pytest.approx(10 * counts["truth"] + broken)
+    assert pictures == {f"figures/{n}.png" for n in ("components", "decay", "truth_linf")}
 
 
 @pytest.mark.parametrize(

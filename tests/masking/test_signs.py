@@ -125,7 +125,7 @@ def gather(scenario, **options):
                 scenario.x,
                 scenario.y,
                 threat=LInf(scenario.radius),
-                batch_size=IMAGES,
+                batch_size=14,  # one shape of batches: one compilation
             )
             for name in scenario.objectives
         ]
