@@ -132,8 +132,7 @@ def init(
 
 
 # NumPyro's objects are compared by identity: runs of the same settings share them, and with them
-# the compiled programs. NumPyro sets a guide up one small program at a time and asks the model for
-# nothing but its weights, so that it is shown the prior alone.
+# the compiled programs. A guide asks the model for nothing but its weights: it is shown the prior.
 @functools.lru_cache(maxsize=64)
 def _problem(
     network: nn.Module, config: Config, names: tuple[str, ...], input_shape: tuple[int, ...]
@@ -147,13 +146,32 @@ def _problem(
     if config.guide == "mean_field":
         guide: Any = autoguide.AutoNormal(weights, **options)
         loss: Any = TraceMeanField_ELBO()
+        _set_up(guide)
     else:
         guide = autoguide.AutoLowRankMultivariateNormal(weights, rank=config.rank, **options)
         loss = Trace_ELBO()
-    handlers.seed(guide, 0)()
+        # Within a program NumPyro would lay the weights out in another order than ours.
+        handlers.seed(guide, 0)()
     model = functools.partial(_model, network=network, template=template, config=config)
     svi = SVI(model, guide, optax.adam(config.learning_rate), loss)
     return Problem(svi, guide, template)
+
+
+def _set_up(guide: autoguide.AutoNormal) -> None:
+    """Show a guide its model in one program; left alone, it compiles each operation by itself.
+
+    What it keeps of that program are values whose shapes it asks for later, when they must not be
+    the program's: they are replaced by those that it returns, in the order that they had.
+    """
+
+    def look() -> tuple[dict[str, Any], dict[str, Any]]:
+        handlers.seed(guide, 0)()
+        return guide._init_locs, {k: site["value"] for k, site in guide.prototype_trace.items()}
+
+    locs, values = jax.jit(look)()
+    guide._init_locs = {name: locs[name] for name in guide.prototype_trace}
+    for name, value in values.items():
+        guide.prototype_trace[name]["value"] = value
 
 
 @functools.partial(jax.jit, static_argnames="svi")
