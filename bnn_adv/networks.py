@@ -233,6 +233,11 @@ def init_params(rng_key: jax.Array, network: nn.Module, input_shape: tuple[int, 
       network: The network.
       input_shape: Shape of one input, without the batch axis.
     """
+    return _init_params(rng_key, network, tuple(input_shape))
+
+
+@functools.partial(jax.jit, static_argnames=("network", "input_shape"))
+def _init_params(rng_key: jax.Array, network: nn.Module, input_shape: tuple[int, ...]) -> Params:
     return network.init(rng_key, jnp.zeros((1, *input_shape)))["params"]
 
 
