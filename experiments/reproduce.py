@@ -148,7 +148,7 @@ def write_page(folder: Path, scale: str) -> None:
             (name, results["seconds"], results["seed"], _own_command(name, results))
             for name, results in finished
         ),
-        "Each command repeats one experiment by itself.",
+        "Each command repeats one experiment by itself; --data_dir names the folder of the data.",
     )
     tables = [claims_table(claims), verdicts_table(verdicts), times]
     summary = (
@@ -182,7 +182,7 @@ def _finished(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _own_command(name: str, results: dict[str, Any]) -> str:
-    return f"python -m experiments.{name} --scale={results['scale']}"
+    return f"python -m experiments.{name} --scale={results['scale']} --seed={results['seed']}"
 
 
 if __name__ == "__main__":

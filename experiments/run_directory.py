@@ -168,8 +168,15 @@ def describe_environment() -> dict[str, Any]:
 
 
 def describe_command(module: str) -> str:
-    """Return the command line as a user would type it."""
-    return " ".join(["python", "-m", module, *sys.argv[1:]])
+    """Return the command line as a user would type it.
+
+    Args:
+      module: What is run where no module of the experiments was started, as from a test.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    # One experiment may run another, as experiments.reproduce does.
+    started = spec.name if spec is not None and spec.name.startswith("experiments.") else module
+    return " ".join(["python", "-m", started, *sys.argv[1:]])
 
 
 def _cpu_name() -> str:

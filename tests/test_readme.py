@@ -12,7 +12,9 @@ import pytest
 from bnn_adv.attacks import run_attack
 from bnn_adv.report import markdown_table
 from bnn_adv.report.evaluation import format_evaluation
+from bnn_adv.report.study import markdown, verdicts_table
 from bnn_adv.validation import check_problem
+from experiments import reproduce
 from experiments.benchmarks.table import format_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +72,19 @@ def test_speeds_are_those_of_the_committed_benchmark(path):
     assert format_markdown(results["rows"]) in README
     assert results["command"] in README
     assert (path.parent / "figures" / "cost.png").exists()
+
+
+STUDIES = [path for name in reproduce.ITEMS for path in of_experiment(name)]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
+def test_studies_are_the_committed_ones(path):
+    results = json.loads(path.read_text("utf-8"))
+    assert results["summary"] in README
+    assert results["command"] in README
+    assert markdown(verdicts_table(results["verdicts"])) in README
+    for figure in results["figures"]:
+        assert (path.parent / figure["file"]).exists()
 
 
 def test_every_picture_and_file_that_it_links_exists():

@@ -206,7 +206,8 @@ def _claims(sizes: Sequence[Size], setting: str, is_paper_network: bool) -> list
             rows.append((f"accuracy under {_NAMES[attack]}", value, published, corrected, worst))
         for quantity, value, published, corrected, strong in rows:
             printed = round(100 * value, 2)
-            note = f"ours: {size.num_members} members, {len(size.clean)} images"
+            members = "1 member" if size.num_members == 1 else f"{size.num_members} members"
+            note = f"ours: {members}, {len(size.clean)} images"
             if not is_same:
                 # Beside another network's number the paper's would mislead.
                 note += (

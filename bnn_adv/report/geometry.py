@@ -83,7 +83,7 @@ def dimension_figure(rows: Rows) -> Figure:
                 if not column:
                     ax.set_ylabel(label)
             full = "full dimension" if row["has_full_dimension"] else "lower dimension"
-            title = style.wrap(f"{row['support'].replace('-', ' ')}, d = {row['dim']}", 18)
+            title = style.wrap(f"{row['support'].replace('-', ' ')}, d={row['dim']}", 18)
             axes[0, column].set_title(f"{title}\n{full}", fontsize=7.5)
         axes[0, 0].legend(frameon=False, handlelength=1.5)
         figure.supxlabel("held-out loss $L$ (falls to the left as training goes on)", fontsize=8.0)
