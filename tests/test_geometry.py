@@ -16,6 +16,10 @@ from bnn_adv.posterior import Posterior
 NETWORK = networks.MLP((12,), 2, "tanh")
 APPLY = networks.get_apply_fn(NETWORK)
 
+# One program each, in place of one for every operation.
+input_gradient = jax.jit(parts.input_gradient, static_argnums=(0, 1))
+split_gradient = jax.jit(parts.split_gradient)
+
 
 def make_params(dim, seed=0, network=NETWORK):
     return networks.init_params(jax.random.key(seed), network, (dim,))
@@ -30,7 +34,7 @@ def moons():
 def test_parts_add_up_and_are_orthogonal(name):
     points = sample_manifold(Description(name, 4), 20)
     gradient = np.random.default_rng(0).standard_normal((3, 20, 4)).astype(np.float32)
-    found = parts.split_gradient(jnp.asarray(gradient), points.tangent, points.normal)
+    found = split_gradient(jnp.asarray(gradient), points.tangent, points.normal)
     np.testing.assert_allclose(found.tangent + found.normal, gradient, atol=1e-5)
     np.testing.assert_allclose(np.sum(found.tangent * found.normal, axis=-1), 0, atol=1e-5)
     np.testing.assert_allclose(
@@ -41,14 +45,14 @@ def test_parts_add_up_and_are_orthogonal(name):
 def test_full_dimension_leaves_nothing_across():
     points = sample_manifold(Description("square", 2), 5)
     gradient = jnp.ones((5, 2))
-    found = parts.split_gradient(gradient, points.tangent, points.normal)
+    found = split_gradient(gradient, points.tangent, points.normal)
     np.testing.assert_allclose(found.tangent, gradient, atol=1e-6)
     assert not found.normal_norm.any()
 
 
 def test_bases_must_fit(moons):
     with pytest.raises(ValueError, match=r"need bases \[N, d, k\]"):
-        parts.split_gradient(jnp.ones((9, 3)), moons.tangent, moons.normal)
+        split_gradient(jnp.ones((9, 3)), moons.tangent, moons.normal)
 
 
 def test_tangent_part_is_the_slope_of_moves_on_the_manifold():
@@ -62,8 +66,8 @@ def test_tangent_part_is_the_slope_of_moves_on_the_manifold():
     tangent = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)[..., None]
     normal = np.stack([np.cos(angle), np.sin(angle)], axis=-1)[..., None]
     params, y = make_params(2), jnp.zeros(7, jnp.int32)
-    gradient = parts.input_gradient(parts.log_odds, APPLY, params, near[1], y)
-    found = parts.split_gradient(gradient, tangent, normal)
+    gradient = input_gradient(parts.log_odds, APPLY, params, near[1], y)
+    found = split_gradient(gradient, tangent, normal)
     slopes = parts.log_odds(APPLY(params, near[2]), y) - parts.log_odds(APPLY(params, near[0]), y)
     np.testing.assert_allclose(
         np.sum(found.tangent * tangent[..., 0], axis=-1), slopes / (2 * step), atol=2e-3
@@ -74,8 +78,7 @@ def test_loss_gradient_is_the_score_s_times_the_error(moons):
     """Grad L = -(1 - p_y) grad m: the loss has no direction of its own."""
     params, x, y = make_params(4), jnp.asarray(moons.x), jnp.asarray(moons.y)
     loss, score = (
-        parts.input_gradient(scalar, APPLY, params, x, y)
-        for scalar in parts.LOSSES["cross_entropy"]
+        input_gradient(scalar, APPLY, params, x, y) for scalar in parts.LOSSES["cross_entropy"]
     )
     p = jnp.take_along_axis(jax.nn.softmax(APPLY(params, x)), y[:, None], axis=-1)
     np.testing.assert_allclose(loss, -(1 - p) * score, atol=1e-6)
@@ -94,9 +97,9 @@ def test_zero_loss_has_no_gradient_in_any_direction(moons):
 
     loss, score = parts.LOSSES["squared"]
     slopes = jnp.arange(4.0)
-    assert not parts.input_gradient(loss, perfect, slopes, x, y).any()
+    assert not input_gradient(loss, perfect, slopes, x, y).any()
     np.testing.assert_allclose(
-        parts.input_gradient(score, perfect, slopes, x, y), jnp.tile(slopes, (9, 1)), atol=1e-6
+        input_gradient(score, perfect, slopes, x, y), jnp.tile(slopes, (9, 1)), atol=1e-6
     )
 
 
@@ -106,7 +109,7 @@ def test_draw_gradients_are_each_draw_s_own(moons):
     x, y = jnp.asarray(moons.x), jnp.asarray(moons.y)
     found = parts.draw_gradients(parts.cross_entropy, posterior, x, y, sample_chunk=2)
     for index, params in enumerate(draws):
-        own = parts.input_gradient(parts.cross_entropy, APPLY, params, x, y)
+        own = input_gradient(parts.cross_entropy, APPLY, params, x, y)
         np.testing.assert_allclose(found[index], own, atol=1e-6)
 
 
@@ -134,8 +137,8 @@ def test_training_learns_from_the_examples_in_use(trained, moons):
     # What the trace says of the last step is true of the weights that are returned.
     one = jax.tree.map(lambda w: w[1], params)
     x, y = jnp.asarray(moons.x), jnp.asarray(moons.y)
-    gradient = parts.input_gradient(parts.log_odds, APPLY, one, x, y)
-    own = parts.split_gradient(gradient, moons.tangent, moons.normal)
+    gradient = input_gradient(parts.log_odds, APPLY, one, x, y)
+    own = split_gradient(gradient, moons.tangent, moons.normal)
     np.testing.assert_allclose(trace.score_normal[1, 1], own.normal_norm, rtol=1e-4)
     np.testing.assert_allclose(trace.score_tangent[1, 1], own.tangent_norm, rtol=1e-3, atol=1e-4)
     assert not np.allclose(params["logits"]["kernel"][0], params["logits"]["kernel"][1])
@@ -160,8 +163,7 @@ def test_reflection_is_the_exact_construction_across_a_subspace():
     x, y = jnp.asarray(points.x), jnp.asarray(points.y)
     np.testing.assert_allclose(APPLY(params, x), APPLY(other, x), atol=1e-5)
     old, new = (
-        np.asarray(parts.input_gradient(parts.cross_entropy, APPLY, p, x, y))
-        for p in (params, other)
+        np.asarray(input_gradient(parts.cross_entropy, APPLY, p, x, y)) for p in (params, other)
     )
     inside = np.asarray(frame) @ np.asarray(frame).T
     np.testing.assert_allclose(new @ inside, old @ inside, atol=1e-5)
@@ -205,8 +207,8 @@ def test_lemma_4_on_a_circle():
     assert float(jnp.abs(change[1] - change[0]).max()) == pytest.approx(
         float(found.max_difference), rel=1e-3
     )
-    gradient = parts.input_gradient(parts.cross_entropy, apply_fn, found.params, x[None], y[None])
-    own = parts.split_gradient(gradient, points.tangent[:1], points.normal[:1])
+    gradient = input_gradient(parts.cross_entropy, apply_fn, found.params, x[None], y[None])
+    own = split_gradient(gradient, points.tangent[:1], points.normal[:1])
     np.testing.assert_allclose(own.normal[0], found.after, atol=1e-5)
     norms = [sum(float(jnp.sum(w**2)) for w in jax.tree.leaves(p)) for p in (params, found.params)]
     assert float(found.log_prior_change) == pytest.approx((norms[0] - norms[1]) / 2, rel=1e-2)

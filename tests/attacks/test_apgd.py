@@ -13,7 +13,7 @@ KEYS = jax.random.split(jax.random.key(0), 1)
 
 
 def walk(loss_fn, threat, x, attack):
-    state = attack.init(KEYS, loss_fn, x, threat, attack.config)
+    state = jax.jit(lambda: attack.init(KEYS, loss_fn, x, threat, attack.config))()
     states = [state]
     take = jax.jit(lambda now: attack.step(KEYS, now, loss_fn, x, threat, attack.config))
     for _ in range(attack.num_steps):

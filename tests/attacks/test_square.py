@@ -114,7 +114,7 @@ def test_no_gradient_is_computed(posterior, batch):
     loss_fn = bind(OBJECTIVES["expected_loss"], posterior, y, jnp.ones((7, 64)), 7)
 
     def flops(attack):
-        state = attack.init(keys, loss_fn, x, LInf(0.1), attack.config)
+        state = jax.eval_shape(lambda: attack.init(keys, loss_fn, x, LInf(0.1), attack.config))
         step = jax.jit(lambda now: attack.step(keys, now, loss_fn, x, LInf(0.1), attack.config))
         text = step.lower(state).compile().as_text()
         return text.count(" dot(")
