@@ -13,6 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 Params = Any
 """A pytree of weight arrays, as Flax makes it."""
@@ -226,19 +227,37 @@ def get_apply_fn(network: nn.Module) -> ApplyFn:
 
 
 def init_params(rng_key: jax.Array, network: nn.Module, input_shape: tuple[int, ...]) -> Params:
-    """Draw parameters from the network's own initialiser.
+    """Draw parameters from the network's own initialiser, in the network's own order.
 
     Args:
       rng_key: A typed key.
       network: The network.
       input_shape: Shape of one input, without the batch axis.
     """
-    return _init_params(rng_key, network, tuple(input_shape))
+    shape = tuple(input_shape)
+    flat = flatten_dict(_init(rng_key, network, shape))
+    return unflatten_dict({name: flat[name] for name in _names(network, shape)})
 
 
 @functools.partial(jax.jit, static_argnames=("network", "input_shape"))
-def _init_params(rng_key: jax.Array, network: nn.Module, input_shape: tuple[int, ...]) -> Params:
+def _init(rng_key: jax.Array, network: nn.Module, input_shape: tuple[int, ...]) -> Params:
     return network.init(rng_key, jnp.zeros((1, *input_shape)))["params"]
+
+
+@functools.lru_cache(maxsize=64)
+def _names(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+    """Return the names of parameters as the network makes them; JAX sorts what a program returns.
+
+    The order says what noise variational inference gives to each.
+    """
+    names: list[tuple[str, ...]] = []
+
+    def look(rng_key: jax.Array) -> None:
+        params = network.init(rng_key, jnp.zeros((1, *input_shape)))["params"]
+        names.extend(flatten_dict(params))
+
+    jax.eval_shape(look, jax.random.key(0))
+    return tuple(names)
 
 
 def count_params(params: Params) -> int:

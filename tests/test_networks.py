@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from bnn_adv import networks
 
@@ -133,3 +134,14 @@ def test_unknown_names_list_the_known(options, message):
 
     with pytest.raises(ValueError, match=message):
         build_and_init()
+
+
+@pytest.mark.parametrize("architecture", ["fc", "conv"])
+def test_parameters_come_in_the_networks_own_order(architecture):
+    """Variational inference gives noise to weights in this order; JAX would sort them by name."""
+    network, params = make(architecture, hidden=2)
+    found = flatten_dict(params)
+    own = flatten_dict(network.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))["params"])
+    assert list(found) == list(own) != sorted(own)
+    for name, value in own.items():
+        np.testing.assert_array_equal(found[name], value)
