@@ -240,7 +240,7 @@ def _standing(
     """Return which points every attack of a protocol leaves standing, by the attack's name."""
     result = run_protocol(
         context.key(cell, 6),
-        get_protocol(protocol),
+        get_protocol(context.config.suite if protocol == "strong" else protocol),
         posterior,
         context.x,
         context.y,

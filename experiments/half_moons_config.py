@@ -39,6 +39,7 @@ class HalfMoonsConfig:
     )
     norms: tuple[str, ...] = setting(("linf", "l2", "l1"), "Norms that are searched and attacked.")
     epsilons: tuple[float, ...] = setting((0.05, 0.1), "Radii, in units of inputs in [0, 1].")
+    suite: str = setting("strong", "The strong attack.", choices=("strong", "fast", "full"))
     num_attacked: int = setting(
         0, "Draws, chosen by seed, whose predictive is searched and attacked; 0: all."
     )
@@ -89,6 +90,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "num_attacked": 4,
         "num_ticks": 41,
         "norms": ("linf",),
+        "suite": "fast",
         "epsilons": (0.1,),
         "checkpoint_every": 0.0,
     },

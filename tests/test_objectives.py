@@ -92,19 +92,17 @@ def test_float64_agrees_with_float32(name, posterior, batch):
     with jax.enable_x64(True):
         samples = jax.tree.map(lambda w: jnp.asarray(np.asarray(w), jnp.float64), posterior.samples)
         x64 = jnp.asarray(np.asarray(x), jnp.float64)
-        double = evaluate(
-            OBJECTIVES[name], Posterior(posterior.apply_fn, samples), x64, y, sample_chunk=2
-        )
-        assert double.gradient.dtype == jnp.float64
-        gradient = np.asarray(double.gradient)
         step = 1e-6 * np.random.default_rng(0).normal(size=x.shape)
         wide = Posterior(posterior.apply_fn, samples)
         scales = objectives.compute_scales(OBJECTIVES[name], wide, x64)
-        ahead, behind = (
-            evaluate(OBJECTIVES[name], wide, x64 + s, y, scales=scales).value for s in (step, -step)
+        double, ahead, behind = (
+            evaluate(OBJECTIVES[name], wide, x64 + s, y, scales=scales, sample_chunk=2)
+            for s in (0 * step, step, -step)
         )
+        assert double.gradient.dtype == jnp.float64
+        gradient = np.asarray(double.gradient)
         slope = np.sum(gradient * step, axis=-1)
-        change = np.asarray(ahead - behind) / 2
+        change = np.asarray(ahead.value - behind.value) / 2
     np.testing.assert_allclose(single.gradient, gradient, rtol=1e-3, atol=1e-5)
     if not OBJECTIVES[name].normalise:  # the vote follows a direction that is no gradient
         np.testing.assert_allclose(change, slope, rtol=1e-4, atol=1e-12)
