@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bnn_adv import parallel
-from bnn_adv.attacks import run_attack
+from bnn_adv.attacks import batches, run_attack
 from bnn_adv.attacks.transfer import make_surrogate
 from bnn_adv.checkpoint import Checkpoints
 from bnn_adv.objectives import get_objective
@@ -100,14 +100,22 @@ class Cascade(NamedTuple):
 
 
 def predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
-    """Return the log of the posterior predictive at images on the host, [N, C]."""
+    """Return the log of the posterior predictive at images on the host, [N, C].
+
+    The last batch is padded as those of attacks are: the images that stand differ in number after
+    every attack, and each number would compile anew.
+    """
+    rows, size = np.arange(len(x)), settings.batch_size
+    full = len(x) // size * size
+    if full < len(x):
+        rows = np.concatenate([rows[:full], batches.pad(rows[full:], size, 1)])
     log_probs = predict_log_probs(
         posterior,
-        parallel.replicate(x, settings.mesh),
+        parallel.replicate(x[rows], settings.mesh),
         sample_chunk=settings.sample_chunk,
         batch_size=settings.batch_size,
     )
-    return parallel.to_host(log_probs)
+    return parallel.to_host(log_probs)[: len(x)]
 
 
 def run_entry(

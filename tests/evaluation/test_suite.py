@@ -7,6 +7,7 @@ import pytest
 
 from bnn_adv import evaluation, masking, metrics
 from bnn_adv.attacks import ATTACKS
+from bnn_adv.evaluation.cascade import predict
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import predict_log_probs
 from bnn_adv.protocols import MINIMAL, PROTOCOLS, get_protocol
@@ -154,3 +155,15 @@ def test_every_suite_runs_what_exists():
     assert set(get_protocol("strong").objectives) < set(full.objectives)
     assert {entry.surrogate for entry in full.entries} == {"posterior", "one_draw", "mean_weights"}
     assert sum(not entry.attack.uses_gradient for entry in full.entries) >= 4
+
+
+def test_predictions_of_any_number_of_images_share_a_program(posterior):
+    """Images that stand differ in number after every attack."""
+    x = np.random.default_rng(0).uniform(size=(30, 6)).astype(np.float32)
+    expected = np.asarray(predict_log_probs(posterior, x))
+    for counts, programs in (((8, 9, 11), 1), ((12, 20, 22), 1), ((23, 30), 1)):
+        before = predict_log_probs._cache_size()
+        for count in counts:
+            found = predict(posterior, x[:count], evaluation.Settings(batch_size=11))
+            np.testing.assert_allclose(found, expected[:count], rtol=1e-5, atol=1e-6)
+        assert predict_log_probs._cache_size() == before + programs
