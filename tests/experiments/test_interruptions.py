@@ -27,7 +27,7 @@ FLAGS = {
     "hmc_num_samples": 12,
     "hmc_num_warmup": 200,
     "hmc_num_chains": 1,
-    "hmc_thinning": 60,
+    "hmc_thinning": 40,
     "hmc_num_integration_steps": 20,
     "epsilon": 0.1,
     "checkpoint_every": 0.2,
