@@ -197,7 +197,8 @@ def markdown(table: Table) -> str:
         ["---" if text else "---:" for text in is_text],
         *(tuple(map(format_value, row)) for row in table.rows),
     ]
-    return "".join(f"| {' | '.join(c.replace('|', '/') for c in line)} |\n" for line in lines)
+    escaped = str.maketrans({"|": r"\|"})
+    return "".join(f"| {' | '.join(c.translate(escaped) for c in line)} |\n" for line in lines)
 
 
 def format_study(record: dict[str, Any]) -> str:

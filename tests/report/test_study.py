@@ -74,7 +74,9 @@ def test_values_as_text(value, text):
 def test_markdown_keeps_its_columns():
     lines = markdown(TABLE).splitlines()
     assert lines[1] == "| --- | ---: |"
-    assert {line.count("|") for line in lines} == {3}
+    # A bar within a cell is written as one that ends no cell.
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {3}
+    assert any(r"\|" in line for line in lines)
     assert lines[3] == "| none | n/a |"
 
 
