@@ -204,3 +204,13 @@ def get_protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ValueError(f"Unknown protocol {name!r}. Known: {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]
+
+
+def list_compared(suite: str) -> dict[str, Protocol]:
+    """Return what studies set side by side: the two of the paper, and a suite as the strong one.
+
+    Raises:
+      ValueError: There is no such suite.
+    """
+    names = {"published": "published", "corrected": "corrected", "strong": suite}
+    return {role: get_protocol(name) for role, name in names.items()}

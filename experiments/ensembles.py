@@ -24,7 +24,7 @@ from bnn_adv.evaluation.cascade import predict
 from bnn_adv.inference import InferenceResult, sgd
 from bnn_adv.networks import ACTIVATIONS, build_network
 from bnn_adv.posterior import Posterior
-from bnn_adv.protocols import get_protocol
+from bnn_adv.protocols import Protocol, list_compared
 from bnn_adv.report.ensembles import Size, build_study
 from bnn_adv.report.study import Study
 from bnn_adv.threat import LInf
@@ -202,23 +202,24 @@ def _attack(
     """Attack the ensemble of the first ``count`` members."""
     posterior = members.take(np.arange(count))
     x, y, settings = dataset.x_test, dataset.y_test, Settings(config.batch_size)
-    protocols = {"published": "published", "corrected": "corrected", "strong": config.suite}
 
     def is_correct(images: np.ndarray) -> np.ndarray:
         return predict(posterior, images, settings).argmax(axis=-1) == y
 
     stored = {}
-    for key, protocol in protocols.items():
+    for key, protocol in list_compared(config.suite).items():
         name = f"attack-{count}-{config.epsilons.index(epsilon)}-{key}"
         checkpoints = run.checkpoints(name, config.checkpoint_every)
 
         def compute(
-            key: str = key, protocol: str = protocol, checkpoints: Checkpoints | None = checkpoints
+            key: str = key,
+            protocol: Protocol = protocol,
+            checkpoints: Checkpoints | None = checkpoints,
         ) -> dict[str, np.ndarray]:
             with progress(f"{count} members: {key}", "image-steps") as report:
                 found = run_protocol(
                     _key(config, _ATTACK),
-                    get_protocol(protocol),
+                    protocol,
                     posterior,
                     x,
                     y,

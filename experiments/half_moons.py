@@ -25,7 +25,7 @@ from bnn_adv.gradients import expected_loss_gradients, prior_control, shuffle_dr
 from bnn_adv.inference import InferenceResult, hmc
 from bnn_adv.networks import build_network
 from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.protocols import get_protocol
+from bnn_adv.protocols import Protocol, list_compared
 from bnn_adv.report.half_moons import Attacked, Gradients, Network
 from bnn_adv.report.half_moons_study import build_study
 from bnn_adv.report.study import Study
@@ -46,7 +46,6 @@ from experiments.run_directory import RunDirectory
 from experiments.study import launch, run_study
 
 Config = HalfMoonsConfig
-PROTOCOLS = ("published", "corrected", "strong")
 _NUM_ORDERS = 5
 
 
@@ -215,8 +214,8 @@ def _attack(
     rows = []
     for norm in context.config.norms:
         for index, epsilon in enumerate(context.config.epsilons):
-            for protocol in PROTOCOLS:
-                name = f"attack-{cell.name}-{norm}-{index}-{protocol}"
+            for role, protocol in list_compared(context.config.suite).items():
+                name = f"attack-{cell.name}-{norm}-{index}-{role}"
                 threat = THREATS[norm](epsilon)
                 compute = functools.partial(
                     _standing, context, cell, posterior, threat, protocol, name, report
@@ -224,7 +223,7 @@ def _attack(
                 stored = stages.cached_arrays(context.run, name, compute)
                 for attack, standing in stored.items():
                     comparison = compare(found[norm], standing, epsilon)
-                    rows.append(Attacked(norm, epsilon, protocol, attack, comparison))
+                    rows.append(Attacked(norm, epsilon, role, attack, comparison))
     return tuple(rows)
 
 
@@ -233,14 +232,14 @@ def _standing(
     cell: Cell,
     posterior: Posterior,
     threat: Any,
-    protocol: str,
+    protocol: Protocol,
     name: str,
     report: Report,
 ) -> dict[str, np.ndarray]:
     """Return which points every attack of a protocol leaves standing, by the attack's name."""
     result = run_protocol(
         context.key(cell, 6),
-        get_protocol(context.config.suite if protocol == "strong" else protocol),
+        protocol,
         posterior,
         context.x,
         context.y,

@@ -20,7 +20,7 @@ from bnn_adv.grids import GridNetwork
 from bnn_adv.inference import METHODS, InferenceResult
 from bnn_adv.networks import build_network
 from bnn_adv.posterior import Posterior, one_draw
-from bnn_adv.protocols import get_protocol
+from bnn_adv.protocols import list_compared
 from bnn_adv.threat import LInf
 from experiments import stages
 from experiments.progress import progress
@@ -194,11 +194,11 @@ def _attack(
             "corrected_metric": metrics.softmax_robustness(clean, log_probs),
         }
 
-    for key, protocol in _protocols(config).items():
+    for key, protocol in list_compared(config.suite).items():
         with progress(f"{stage}: {key}", "image-steps") as report:
             found = run_protocol(
                 _key(config, stage, 1),
-                get_protocol(protocol),
+                protocol,
                 posterior,
                 x,
                 y,
@@ -226,10 +226,6 @@ def _attack(
         "protocols": protocols,
         "diagnostics": {key: diagnostics[key] for key in _KEPT if key in diagnostics},
     }
-
-
-def _protocols(config: Config) -> dict[str, str]:
-    return {"published": "published", "corrected": "corrected", "strong": config.suite}
 
 
 def _labelled(report: Any) -> Callable[[str, int, int], None]:

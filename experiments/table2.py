@@ -18,7 +18,7 @@ from bnn_adv.report.study import Claim, Plot, Study, Table
 from bnn_adv.report.summary import summarise
 from bnn_adv.report.tables import table_groups
 from bnn_adv.report.wording import format_attack
-from experiments import evaluate
+from experiments import evaluate, stages
 from experiments.config import setting
 from experiments.evaluate_config import EvaluateConfig
 from experiments.presets import PRESETS
@@ -110,8 +110,9 @@ def _work(config: Config, run: RunDirectory, *, chosen: EvaluateConfig) -> Study
     results = evaluate.evaluate(
         chosen, str(run.path / "evaluate"), preset=config.preset, quiet=True
     )
-    # Its seconds are those of all its starts.
-    run.log(stage="evaluate", stage_seconds=results["seconds"])
+    # Its seconds are those of all its starts; another start of this run must not count them again.
+    if not stages.spent(run):
+        run.log(stage="evaluate", stage_seconds=results["seconds"])
     header, groups = table_groups(results)
     rows = tuple(
         (*(group.head if number == 0 else ("", "", "")), *cells)

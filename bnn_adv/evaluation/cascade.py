@@ -105,17 +105,17 @@ def predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarr
     The last batch is padded as those of attacks are: the images that stand differ in number after
     every attack, and each number would compile anew.
     """
-    rows, size = np.arange(len(x)), settings.batch_size
-    full = len(x) // size * size
-    if full < len(x):
-        rows = np.concatenate([rows[:full], batches.pad(rows[full:], size, 1)])
+    count, size = len(x), settings.batch_size
+    if count % size:
+        full = count - count % size
+        x = np.concatenate([x[:full], x[batches.pad(np.arange(full, count), size, 1)]])
     log_probs = predict_log_probs(
         posterior,
-        parallel.replicate(x[rows], settings.mesh),
+        parallel.replicate(x, settings.mesh),
         sample_chunk=settings.sample_chunk,
         batch_size=settings.batch_size,
     )
-    return parallel.to_host(log_probs)[: len(x)]
+    return parallel.to_host(log_probs)[:count]
 
 
 def run_entry(

@@ -10,7 +10,7 @@ from bnn_adv.attacks import ATTACKS
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import predict_log_probs
-from bnn_adv.protocols import MINIMAL, PROTOCOLS, get_protocol
+from bnn_adv.protocols import MINIMAL, PROTOCOLS, get_protocol, list_compared
 from bnn_adv.threat import LInf
 
 KEY = jax.random.key(0)
@@ -139,6 +139,16 @@ def test_the_protocols_are_those_of_the_paper():
     assert all(entry.attack.num_steps == 100 for entry in strong.entries)
     with pytest.raises(ValueError, match=r"'weak'.*published, corrected, fast, strong, full"):
         get_protocol("weak")
+
+
+def test_a_study_compares_the_papers_protocols_with_a_suite():
+    assert list_compared("fast") == {
+        "published": get_protocol("published"),
+        "corrected": get_protocol("corrected"),
+        "strong": get_protocol("fast"),
+    }
+    with pytest.raises(ValueError, match="Unknown protocol 'weak'"):
+        list_compared("weak")
 
 
 def test_every_suite_runs_what_exists():

@@ -27,12 +27,6 @@ TINY = HalfMoonsConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def _two_protocols(monkeypatch):
-    """The strong suite compiles for seconds; it runs in the smoke scale."""
-    monkeypatch.setattr(half_moons, "PROTOCOLS", ("published", "corrected"))
-
-
 def test_networks_that_fail_are_rows(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise FloatingPointError("The energy is not finite at transition 3.")

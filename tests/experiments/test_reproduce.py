@@ -57,6 +57,17 @@ def test_a_run_that_is_stopped_ends_with_the_same_numbers(stopped, finished):
             assert found[part] == seen[found["experiment"]][part]
 
 
+def test_no_stage_is_computed_twice_but_the_one_that_was_lost(finished):
+    folder, _ = finished
+    again = {}
+    for name in reproduce.ITEMS:
+        lines = (folder / name / "metrics.jsonl").read_text("utf-8").splitlines()
+        stages = [record["stage"] for record in map(json.loads, lines) if "stage" in record]
+        assert stages
+        again[name] = len(stages) - len(set(stages))
+    assert again == {**dict.fromkeys(reproduce.ITEMS, 0), "geometry": 1}
+
+
 def test_every_experiment_leaves_its_results(finished):
     folder, results = finished
     assert [r["experiment"] for r in results] == list(reproduce.ITEMS)
