@@ -12,7 +12,7 @@ import pytest
 from bnn_adv.attacks import run_attack
 from bnn_adv.report import markdown_table
 from bnn_adv.report.evaluation import format_evaluation
-from bnn_adv.report.study import markdown, verdicts_table
+from bnn_adv.report.study import list_tables, markdown, verdicts_table
 from bnn_adv.validation import check_problem
 from experiments import reproduce
 from experiments.benchmarks.table import format_markdown
@@ -85,6 +85,14 @@ def test_studies_are_the_committed_ones(path):
     assert markdown(verdicts_table(results["verdicts"])) in README
     for figure in results["figures"]:
         assert (path.parent / figure["file"]).exists()
+
+
+@pytest.mark.parametrize("path", of_experiment("protocol_ablation"), ids=lambda p: p.parent.name)
+def test_the_effect_of_each_departure_is_quoted_whole(path):
+    tables = list_tables(json.loads(path.read_text("utf-8")))
+    assert len(tables) >= 3
+    for table in tables:
+        assert markdown(table) in README, table.title
 
 
 def test_every_picture_and_file_that_it_links_exists():

@@ -171,8 +171,12 @@ def _claims(data: Data) -> tuple[Claim, ...]:
     if data["dataset"] != "mnist":
         return ()
     base, everything = words.find(data, "base"), words.find(data, "all")
+    known = words.find(data, "all_but", "seeds")
+    fgsm, pgd = (format_percent(known[kind]) for kind in ("fgsm", "pgd"))
     note = (
-        f"network {data['network']}; published: training, attack and score as published; "
+        f"network {data['network']}; published: training, attack and score as published, the "
+        f"attacker knows {everything['attacker_draws']} of the draws (with all "
+        f"{known['attacker_draws']} that predict FGSM and PGD leave {fgsm} and {pgd} %); "
         "corrected: none of it; strong: on the posterior with the published training"
     )
     # Carbone et al. 2020, supplement, section 11, table 2, last line.

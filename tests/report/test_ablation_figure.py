@@ -89,6 +89,14 @@ def test_the_answer_names_the_cause(data):
     assert "What is as published" in format_study(record)
 
 
+def test_the_published_number_says_how_many_draws_its_attacker_knew(data):
+    data["rows"][-1].update(attacker_draws=10, fgsm=0.915, pgd=0.895)
+    assert data["rows"][-1]["switch"] == "seeds"
+    for claim in build_study(data).claims:
+        assert "knows 1 of the draws (with all 10 that predict" in claim.note
+        assert "leave 91.5 and 89.5 %" in claim.note
+
+
 def test_without_masking_nothing_is_called_hidden(data):
     plain = copy.deepcopy(data)
     for row in plain["rows"]:
