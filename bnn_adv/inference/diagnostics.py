@@ -8,6 +8,7 @@ its predictions are.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,20 @@ def summarise_chains(
         summary |= _mixing(posterior, num_chains, held_out)
     summary["warnings"] = _warnings(summary, posterior.num_samples)
     return summary
+
+
+def has_mixed(diagnostics: Mapping[str, Any]) -> bool | None:
+    """Return whether chains have mixed by the R-hat of predictions and of the log density.
+
+    Args:
+      diagnostics: Of a posterior, with ``median_rhat`` and ``log_density_rhat``.
+
+    Returns:
+      None where one of them is not known, as of methods that have no chains.
+    """
+    found = [diagnostics.get(name) for name in ("median_rhat", "log_density_rhat")]
+    known = [value for value in found if value is not None]
+    return None if len(known) < 2 else bool(max(known) <= RHAT_LIMIT)
 
 
 def count_distinct(posterior: Posterior) -> int:

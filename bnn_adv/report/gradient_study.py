@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnn_adv.gradient_decay import MONTE_CARLO
+from bnn_adv.inference.diagnostics import RHAT_LIMIT, has_mixed
 from bnn_adv.report.study import Claim, Table, Verdict
 
 POSTERIOR, PRIOR, SHUFFLED = "posterior", "prior", "shuffled labels"
@@ -18,10 +19,11 @@ _SLACK = 0.1
 """An interval that reaches further than this below a bound, and above it, decides nothing."""
 
 _NEARLY_ZERO = 0.05
-"""A common part of the mean square above which an expectation is not called zero."""
+"""A common part, of the largest that there can be, above which nothing is called zero."""
 
 Record = dict[str, Any]
-"""An item: ``title``, ``note``, ``falling_share`` and ``conditions``, each a ``summarise``."""
+"""An item: ``title``, ``note``, ``diagnostics``, ``falling_share`` and ``conditions``, each of
+these a ``summarise``."""
 
 
 def summary(records: Sequence[Record]) -> str:
@@ -30,8 +32,9 @@ def summary(records: Sequence[Record]) -> str:
     for record in records:
         ours = record["conditions"][POSTERIOR]
         first, last = ours["median_linf"][0], ours["median_linf"][-1]
+        chains = " (chains that have not mixed)" if _mixing(record) else ""
         sentences.append(
-            f"{record['title']}: the median l_inf norm of the expected gradient goes from "
+            f"{record['title']}{chains}: the median l_inf norm of the expected gradient goes from "
             f"{_number(first)} at S = {ours['counts'][0]} to {_number(last)} at "
             f"S = {ours['counts'][-1]} (exponent "
             f"{_interval(ours['exponent_linf']) or 'undefined'}; untrained prior "
@@ -66,8 +69,8 @@ def norms_table(records: Sequence[Record]) -> Table:
         f"a = {MONTE_CARLO}, trained or not. rms l_2: the same for the root mean square of the l_2 "
         "norm, for which that law is exact. prior: networks with weights from N(0, 1) that saw no "
         "data. shuffled labels: the posterior, each image with another's label. published loss: "
-        "the cross-entropy that applies softmax a second time. A dash: the norm is zero at too "
-        "many S.",
+        "the cross-entropy that applies softmax a second time. n/a: the norm is zero at too many "
+        "S.",
     )
 
 
@@ -158,9 +161,10 @@ def _faster(record: Record) -> Verdict:
     measured = (
         f"{record['title']}: median l_inf norm ~ S^a with a = {_interval(ours) or 'undefined'}; "
         f"untrained prior {_interval(prior) or 'undefined'}; mean of independent gradients "
-        f"{MONTE_CARLO}. {100 * zero:.1f} % of single gradients are exactly zero."
+        f"{MONTE_CARLO}. {100 * zero:.1f} % of single gradients are exactly zero." + _mixing(record)
     )
-    defined = all(math.isfinite(value) for value in (*ours, *prior))
+    # Draws of chains that have not mixed resemble each other more than the posterior's do.
+    defined = all(math.isfinite(value) for value in (*ours, *prior)) and not _mixing(record)
     holds = _is_below(ours, min(MONTE_CARLO, prior[1])) if defined else None
     return Verdict(
         "Expected loss gradients vanish as S grows (Figs 2, 3): faster than a Monte-Carlo mean of "
@@ -178,22 +182,40 @@ def _is_below(estimate: Sequence[float], bound: float) -> bool | None:
 
 
 def _cancels(record: Record) -> Verdict:
-    found = record["conditions"][POSTERIOR]
+    found, prior = (record["conditions"][name] for name in (POSTERIOR, PRIOR))
     # Of S independent gradients of zero mean the common part has a standard deviation of
     # sqrt(2) / S at most, also where all images move together: two of them.
-    bound = 2 * math.sqrt(2) / found["counts"][-1]
+    num_draws = found["counts"][-1]
+    bound = 2 * math.sqrt(2) / num_draws
+    # What gradients of these norms share if all of them point the same way. Where few draws have
+    # a gradient at all it is small, and a small common part says nothing.
+    most = 1 / (num_draws * found["chance"][0] ** 2)
     low, high = found["common"][1:]
     # With few draws chance explains a large common part as well: that shows nothing.
-    says_zero = high <= bound <= _NEARLY_ZERO
+    says_zero = high <= bound <= _NEARLY_ZERO * most
     holds = False if low > bound else True if says_zero else None
     return Verdict(
         "The expectation of the loss gradient over the posterior is zero (the paper's theorem, in "
         "its limit)",
         f"{record['title']}: the draws share {_interval(found['common']) or 'an undefined part'} "
-        f"of the mean square of a gradient (up to {_number(bound)} may be chance); cancellation "
+        f"of the mean square of a gradient (up to {_number(bound)} may be chance; "
+        f"{_number(most)} if all pointed the same way; untrained prior "
+        f"{_interval(prior['common']) or 'undefined'}); cancellation "
         f"ratio {_interval(found['ratio']) or 'undefined'}, by chance "
-        f"{_number(found['chance'][0])}.",
-        holds,
+        f"{_number(found['chance'][0])}." + _mixing(record),
+        None if _mixing(record) else holds,
+    )
+
+
+def _mixing(record: Record) -> str:
+    """Return what unmixed chains cannot say, empty where they have mixed or there are none."""
+    if has_mixed(record["diagnostics"]) is not False:
+        return ""
+    rhats = (record["diagnostics"][name] for name in ("median_rhat", "log_density_rhat"))
+    predictions, density = map(_number, rhats)
+    return (
+        f" The chains have not mixed (R-hat {predictions} of predictions, {density} of the log "
+        f"density, limit {RHAT_LIMIT}): this holds for these draws, and is open for the posterior."
     )
 
 

@@ -6,18 +6,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from bnn_adv.inference.diagnostics import RHAT_LIMIT
+from bnn_adv.inference.diagnostics import RHAT_LIMIT, has_mixed
 from bnn_adv.report.half_moons import Attacked, Network
 from bnn_adv.report.study import Table
 
 
 def is_mixed(network: Network) -> bool | None:
     """Return whether a chain has mixed by both R-hat; None where they are not known."""
-    get = network.diagnostics.get
-    predictions, density = get("median_rhat"), get("log_density_rhat")
-    if predictions is None or density is None:
-        return None
-    return bool(max(predictions, density) <= RHAT_LIMIT)
+    return has_mixed(network.diagnostics)
 
 
 def _percent(value: float | None) -> float | None:

@@ -88,7 +88,13 @@ def summary(exponent, common=(0.0, -0.01, 0.01)):
 def record():
     conditions = {name: summary((-0.5, -0.52, -0.48)) for name in gradient_study.CONDITIONS}
     conditions[gradient_study.PUBLISHED_LOSS]["median_linf"] = [0.4, 0.1, 0.0]
-    return {"title": "MNIST, VI", "note": "a note", "falling_share": 0.3, "conditions": conditions}
+    return {
+        "title": "MNIST, VI",
+        "note": "a note",
+        "diagnostics": {},
+        "falling_share": 0.3,
+        "conditions": conditions,
+    }
 
 
 @pytest.mark.parametrize(
@@ -129,8 +135,32 @@ def test_a_common_part_beyond_chance_refutes_a_zero_expectation(record, common, 
 def test_few_draws_never_show_a_zero_expectation(record):
     """Of eight independent gradients chance alone may make a third common: no evidence for zero."""
     ours = record["conditions"][gradient_study.POSTERIOR]
-    ours["counts"], ours["common"] = [1, 8], [0.1, 0.05, 0.2]
+    ours["counts"], ours["common"], ours["chance"] = [1, 8], [0.1, 0.05, 0.2], [8**-0.5] * 3
     assert gradient_study.verdicts([record])[1].holds is None
+
+
+def test_few_gradients_that_are_not_zero_never_show_a_zero_expectation(record):
+    """Where one gradient in ten is not zero, those may agree and share a tenth at most."""
+    ours = record["conditions"][gradient_study.POSTERIOR]
+    ours["common"] = [0.016, 0.013, 0.019]
+    assert gradient_study.verdicts([record])[1].holds is True
+    ours["chance"] = [10**-0.5] * 3
+    verdict = gradient_study.verdicts([record])[1]
+    assert verdict.holds is None
+    assert "0.1 if all pointed the same way; untrained prior 0 [-0.01, 0.01]" in verdict.measured
+
+
+@pytest.mark.parametrize("exponent", [(-0.9, -1.0, -0.8), (-0.1, -0.2, 0.0)])
+def test_chains_that_have_not_mixed_decide_nothing_about_the_posterior(record, exponent):
+    ours = record["conditions"][gradient_study.POSTERIOR]
+    ours["exponent_linf"], ours["common"] = list(exponent), [0.5, 0.4, 0.6]
+    record["diagnostics"] = {"median_rhat": 1.02, "log_density_rhat": 1.1}
+    assert [v.holds for v in gradient_study.verdicts([record])[:2]] == [exponent[0] < -0.5, False]
+    record["diagnostics"]["log_density_rhat"] = 2.4
+    vanishing, zero, _ = gradient_study.verdicts([record])
+    assert vanishing.holds is zero.holds is None
+    for verdict in (vanishing, zero):
+        assert "not mixed (R-hat 1.02 of predictions, 2.4 of the log density" in verdict.measured
 
 
 def test_tables_and_claims_hold_the_numbers(record):
