@@ -10,7 +10,7 @@ import pytest
 from bnn_adv import networks
 from bnn_adv.densities import Data
 from bnn_adv.inference import hmc
-from bnn_adv.inference.diagnostics import count_distinct, summarise_chains
+from bnn_adv.inference.diagnostics import count_distinct, has_mixed, summarise_chains
 from bnn_adv.posterior import Posterior
 
 RNG = np.random.default_rng(0)
@@ -99,3 +99,12 @@ def test_energy_error_vanishes_with_the_step():
         for step in (0.2, 0.05)
     ]
     assert 16 / 2 < errors[0] / errors[1] < 64 * 2
+
+
+@pytest.mark.parametrize(
+    ("predictions", "density", "mixed"),
+    [(1.1, 1.0, True), (1.11, 1.0, False), (1.0, 2.4, False), (None, 1.0, None), (1.0, None, None)],
+)
+def test_chains_have_mixed_by_both_measures(predictions, density, mixed):
+    given = {"median_rhat": predictions, "log_density_rhat": density}
+    assert has_mixed({name: value for name, value in given.items() if value}) is mixed
