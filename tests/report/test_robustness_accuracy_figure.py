@@ -93,6 +93,19 @@ def test_the_published_metric_can_call_the_wrong_networks_robust():
     # Robustness by the published metric follows accuracy, strong accuracy falls with it.
     study = build_study(ROWS[6:12], epsilon=0.1, suite="fast", least_accuracy=0.0, seed=0)
     assert study.verdicts[-1].holds is False
+    top = "the quarter with the highest metric (n = 1, 0.990 and more) keeps 15.0 to 15.0 %"
+    assert study.verdicts[-1].measured.endswith(top)
+
+
+def test_chains_that_have_not_mixed_are_counted(record):
+    assert "chains have mixed" not in record["summary"]
+    rows = copy.deepcopy(ROWS)
+    for each, density in zip(rows[:6], (1.0, 1.1, 1.2, 2.0, 3.0, 3.1), strict=True):
+        each["diagnostics"] |= {"median_rhat": 1.05, "log_density_rhat": density}
+    study = build_study(rows, epsilon=0.1, suite="fast", least_accuracy=0.8, seed=0)
+    assert study.summary.endswith(" 2 of 6 chains have mixed (both R-hat at most 1.1).")
+    networks = next(table for table in study.tables if table.title == "Networks")
+    assert networks.rows[5][-3:] == (1.05, 3.1, 1.5)
 
 
 def test_starred_networks_are_claims(record):
