@@ -30,7 +30,7 @@ th, td { padding: 0.3rem 0.6rem; text-align: right; vertical-align: top; white-s
 thead th { border-bottom: 1px solid var(--ink); font-weight: 600; vertical-align: bottom;
   white-space: normal; }
 .name, .accuracy, .prose { text-align: left; }
-.prose { white-space: normal; min-width: 16rem; }
+.prose { white-space: normal; min-width: 11rem; }
 .value { display: inline-block; min-width: 2.6em; text-align: right; }
 tbody tr.first > * { border-top: 1px solid var(--line); }
 thead .accuracy { padding-left: 1.1rem; }
