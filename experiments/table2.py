@@ -137,6 +137,7 @@ def _claims(results: dict[str, Any]) -> tuple[Claim, ...]:
     claims = []
     corrected = {row["model"]: row["protocols"].get("corrected", {}) for row in results["rows"]}
     for row in paper_rows(results):
+        draws = "1 draw" if row.num_samples == 1 else f"{row.num_samples} draws"
         for name, (paper, ours) in row.pairs.items():
             is_attack = name != "accuracy"
             claims.append(
@@ -147,7 +148,7 @@ def _claims(results: dict[str, Any]) -> tuple[Claim, ...]:
                     _percent(ours.value),
                     _percent(corrected[row.model].get(name)) if is_attack else None,
                     _percent(row.strong.value) if is_attack else None,
-                    note=f"ours: {row.num_samples} draws, {results['num_test']} images",
+                    note=f"ours: {draws}, {results['num_test']} images",
                 )
             )
     return tuple(claims)

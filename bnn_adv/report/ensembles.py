@@ -216,7 +216,7 @@ def _claims(sizes: Sequence[Size], setting: str, is_paper_network: bool) -> list
                 )
             claims.append(
                 Claim(
-                    f"Table 2, {paper.name}",
+                    f"Table 2 by ensemble size, {paper.name}",
                     quantity,
                     printed if is_same else None,
                     published,

@@ -15,6 +15,8 @@ from bnn_adv.report.fields import Line, Results
 from bnn_adv.report.wording import Measured
 
 _PANELS_PER_ROW = 4
+_CHARACTERS_PER_INCH = 14
+"""Of the label below the panels, which a figure of few panels breaks into lines."""
 
 
 class _Row(NamedTuple):
@@ -58,9 +60,14 @@ def accuracy_figure(results: Results) -> Figure | None:
             ax.tick_params(axis="x", labelbottom=number + num_columns >= len(models))
         for ax in axes.flat[len(models) :]:
             ax.set_visible(False)
-        below = "   (filled: the draws that the attacker knows; hollow: fresh draws)"
+        below = " (filled: the draws that the attacker knows; hollow: fresh draws)"
         figure.supxlabel(
-            f"accuracy (%), 95 % interval{below if fresh else ''}", fontsize=8.0, color=style.INK
+            style.wrap(
+                f"accuracy (%), 95 % interval{below if fresh else ''}",
+                int(_CHARACTERS_PER_INCH * figure.get_figwidth()),
+            ),
+            fontsize=8.0,
+            color=style.INK,
         )
     return figure
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnn_adv.inference.diagnostics import RHAT_LIMIT
+from bnn_adv.inference.diagnostics import RHAT_LIMIT, has_mixed
 from bnn_adv.metrics import wilson_interval
 from bnn_adv.report.half_moons import (
     NORMS,
@@ -21,7 +21,6 @@ from bnn_adv.report.half_moons import (
 from bnn_adv.report.half_moons_tables import (
     gradients_table,
     group_attacks,
-    is_mixed,
     mean_percent,
     networks_table,
     truth_table,
@@ -76,7 +75,7 @@ def build_study(networks: Sequence[Network], *, seed: int, least_accuracy: float
       least_accuracy: Held-out accuracy in [0, 1] from which a network is kept.
     """
     kept = [network for network in networks if network.gradients is not None]
-    mixed = sum(is_mixed(network) is True for network in kept)
+    mixed = sum(has_mixed(network.diagnostics) is True for network in kept)
     summary = (
         f"{len(kept)} of {len(networks)} networks reach {100 * least_accuracy:g} % and are kept; "
         f"{mixed} of their chains have mixed (both R-hat at most {RHAT_LIMIT})."
@@ -197,7 +196,7 @@ def _accuracy_claims(kept: Sequence[Network]) -> list[Claim]:
 
 
 def _mixing_verdict(kept: Sequence[Network], mixed: int) -> Verdict:
-    known = [n for n in kept if is_mixed(n) is not None]
+    known = [n for n in kept if has_mixed(n.diagnostics) is not None]
     return Verdict(
         "The draws of the published chain lengths are a sample of the posterior",
         f"{mixed} of {len(known)} kept chains have R-hat of at most {RHAT_LIMIT} for predictions "

@@ -11,11 +11,6 @@ from bnn_adv.report.half_moons import Attacked, Network
 from bnn_adv.report.study import Table
 
 
-def is_mixed(network: Network) -> bool | None:
-    """Return whether a chain has mixed by both R-hat; None where they are not known."""
-    return has_mixed(network.diagnostics)
-
-
 def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
@@ -29,7 +24,7 @@ def networks_table(networks: Sequence[Network]) -> Table:
     rows = []
     for network in networks:
         get = network.diagnostics.get
-        mixed = {True: "yes", False: "no", None: None}[is_mixed(network)]
+        mixed = {True: "yes", False: "no", None: None}[has_mixed(network.diagnostics)]
         rows.append(
             (
                 *_cell(network),

@@ -51,17 +51,19 @@ def test_curves_show_every_size_and_the_deterministic_band():
 def test_claims_stand_beside_table_2():
     record = study([size(1, 4, epsilon=0.1), size(1, 4), size(100, 8)])
     claims = {(c["item"], c["quantity"]): c for c in record["claims"]}
-    fgsm = claims["Table 2, Ensemble NN (100)", "accuracy under FGSM"]
+    fgsm = claims["Table 2 by ensemble size, Ensemble NN (100)", "accuracy under FGSM"]
     assert [fgsm[name] for name in ("paper", "published", "corrected", "strong")] == [
         20.6,
         20,
         20,
         20,
     ]
-    assert claims["Table 2, Deterministic NN", "accuracy under PGD"]["paper"] == 1.45
+    assert (
+        claims["Table 2 by ensemble size, Deterministic NN", "accuracy under PGD"]["paper"] == 1.45
+    )
     assert fgsm["note"] == "ours: 100 members, 40 images"
     other = study([size(1, 4, epsilon=0.1)], is_paper_network=False)["claims"]
-    assert {c["item"] for c in other} == {"Table 2, Deterministic NN"}
+    assert {c["item"] for c in other} == {"Table 2 by ensemble size, Deterministic NN"}
     assert {c["paper"] for c in other} == {None}
     assert "radius 0.1. The paper's ConvNet on MNIST, radius 0.3: 97.69 %" in other[0]["note"]
 

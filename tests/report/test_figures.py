@@ -98,6 +98,15 @@ def test_labels_do_not_overlap(draw: Any, make_results: Any) -> None:
     assert clashes(draw(make_results())) == []
 
 
+@pytest.mark.parametrize("models", [slice(2, 3), slice(1, 3)])
+def test_a_figure_of_few_models_holds_its_label(models: slice, make_results: Any) -> None:
+    results = make_results()
+    results["rows"] = results["rows"][models]
+    figure = accuracy_figure(results)
+    assert "hollow: fresh draws" in " ".join(" ".join(texts(figure)).split())
+    assert clashes(figure) == []
+
+
 def test_overlaps_would_be_found() -> None:
     figure = Figure()
     figure.text(0.5, 0.5, "here")
