@@ -1,8 +1,9 @@
 r"""Turn each departure of the published code on or off by itself, and say what the row then shows.
 
 A *switch* is one departure from the mathematics. A row of the ablation is the set of switches that
-are on: the empty set is the corrected protocol with corrected training, the full set is what was
-published. Rows differ in nothing else: data, network, keys and images are the same.
+are on: the empty set is the corrected protocol with corrected training. What was published differs
+by version of the code: in September 2020 (commit 72c23b2) all switches but ``draws``, today (commit
+5f96ec9) all of them. Rows differ in nothing else: data, network, keys and images are the same.
 
 Objectives follow two switches. Write ``p_s = softmax f(x, w_s)`` and
 ``CE(v, y) = -log softmax(v)_y``:
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -26,9 +27,11 @@ from bnn_adv import masking, metrics
 from bnn_adv.attacks import run_attack
 from bnn_adv.attacks.base import Attack
 from bnn_adv.evaluation.cascade import Settings
+from bnn_adv.evaluation.fresh import accuracy_interval
 from bnn_adv.objectives import Aim, Objective, get_objective
 from bnn_adv.posterior import Posterior
 from bnn_adv.protocols import get_protocol
+from bnn_adv.sampler import FreshDraws, Sampler
 from bnn_adv.threat import Threat
 
 Departures = frozenset[str]
@@ -90,21 +93,24 @@ _ALL = (
         "robustness score computed on probabilities",
     ),
     Switch(
-        "seeds",
+        "draws",
         "attack",
-        "the attacker knows one draw, and other draws predict the attacked images",
+        "every forward pass draws anew: each step of an attack and each prediction",
         "the draws that are attacked are those that predict",
     ),
 )
 
 SWITCHES = {switch.name: switch for switch in _ALL}
-ALL: Departures = frozenset(SWITCHES)
 NONE: Departures = frozenset()
+TODAY: Departures = frozenset(SWITCHES)
+"""As the published code does it today."""
+IN_2020: Departures = TODAY - {"draws"}
+"""As the published code of September 2020: its draws come from fixed seeds."""
 TRAINING: Departures = frozenset(switch.name for switch in _ALL if switch.part == "training")
 
 _SHAPES_IMAGES = {
-    "fgsm": TRAINING | {"double_softmax", "attack_objective", "seeds"},
-    "pgd": TRAINING | {"double_softmax", "attack_objective", "seeds", "pgd_step"},
+    "fgsm": TRAINING | {"double_softmax", "attack_objective", "draws"},
+    "pgd": TRAINING | {"double_softmax", "attack_objective", "draws", "pgd_step"},
 }
 
 
@@ -129,7 +135,7 @@ def check_departures(on: Iterable[str]) -> Departures:
     Raises:
       ValueError: A name is unknown; the message lists the known.
     """
-    unknown = set(on) - ALL
+    unknown = set(on) - TODAY
     if unknown:
         raise ValueError(
             f"Unknown switches {', '.join(sorted(unknown))}. Known: {', '.join(SWITCHES)}."
@@ -162,11 +168,6 @@ def attack_of(kind: Kind, on: Departures) -> Attack:
     return next(entry.attack for entry in protocol.entries if entry.name == kind)
 
 
-def attacker_of(on: Departures, known: Posterior) -> Posterior:
-    """Return the draws that the attacker differentiates: with ``seeds`` the first one alone."""
-    return known.take([0]) if "seeds" in on else known
-
-
 def attack(
     rng_key: jax.Array,
     kind: Kind,
@@ -176,12 +177,13 @@ def attack(
     y: Any,
     *,
     threat: Threat,
+    sampler: Sampler | None = None,
     settings: Settings = Settings(),
 ) -> np.ndarray:
     """Return the adversarial images of a row, [N, ...].
 
-    With the attack switches at either end these are the images of ``run_protocol`` with the
-    published or corrected protocol and the same key, to the last bit.
+    With ``draws`` off and the other attack switches at either end these are the images of
+    ``run_protocol`` with the published or corrected protocol and the same key, to the last bit.
 
     Args:
       rng_key: Typed key, the same for all rows.
@@ -191,75 +193,165 @@ def attack(
       x: Clean images, [N, ...].
       y: Labels, [N].
       threat: Norm, radius and box.
+      sampler: Where as many draws come from, anew at every step, with ``draws`` on. Where the best
+        iterate is kept, the known draws say which it is.
       settings: Batch and chunk sizes.
 
     Raises:
-      ValueError: An unknown switch, or see ``run_attack``.
+      ValueError: An unknown switch, no sampler with ``draws`` on, or see ``run_attack``.
     """
     on = check_departures(on)
-    attacker = attacker_of(on, known)
-    chunk = settings.sample_chunk
-    return run_attack(
-        # As ``evaluation.cascade.run_entry`` derives it.
-        jax.random.fold_in(rng_key, zlib.crc32(f"{kind}/0".encode())),
+    attacked: Posterior | FreshDraws = known
+    if "draws" in on:
+        if sampler is None:
+            raise ValueError("With the switch draws on, give the sampler that draws anew.")
+        attacked = FreshDraws(sampler, known.num_samples, known)
+    return run_published(
+        rng_key,
+        kind,
         attack_of(kind, on),
         objective_of(on),
-        attacker,
+        attacked,
         x,
         y,
         threat=threat,
+        settings=settings,
+    )
+
+
+def run_published(
+    rng_key: jax.Array,
+    kind: Kind,
+    chosen: Attack,
+    objective: Objective,
+    attacked: Posterior | FreshDraws,
+    x: Any,
+    y: Any,
+    *,
+    threat: Threat,
+    settings: Settings = Settings(),
+) -> np.ndarray:
+    """Return an attack's images, [N, ...], keyed by its kind as ``run_protocol`` keys it.
+
+    PGD that starts at the image, on known draws, does not move where the gradient is exactly zero:
+    such images are not attacked step by step, and are returned as they are.
+
+    Args:
+      chosen: The attack.
+      objective: What it maximises.
+      attacked: Known draws, or a sampler that draws anew.
+      rng_key, kind, x, y, threat, settings: As for ``attack``.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    found, rows = np.array(x), np.arange(len(x))
+    draws = attacked if isinstance(attacked, Posterior) else attacked.held_out
+    chunk = settings.sample_chunk
+    if isinstance(attacked, Posterior) and kind == "pgd" and not chosen.config.random_start:
+        rows = np.flatnonzero(~find_zero_gradients(objective, attacked, x, y, settings=settings))
+    if len(rows):
+        found[rows] = run_attack(
+            # As ``evaluation.cascade.run_entry`` derives it.
+            jax.random.fold_in(rng_key, zlib.crc32(f"{kind}/0".encode())),
+            chosen,
+            objective,
+            attacked,
+            x[rows],
+            y[rows],
+            threat=threat,
+            indices=rows,
+            batch_size=settings.batch_size,
+            sample_chunk=None if chunk is None else min(chunk, draws.num_samples),
+            mesh=settings.mesh,
+        )
+    return found
+
+
+def find_zero_gradients(
+    objective: Objective,
+    posterior: Posterior,
+    x: Any,
+    y: Any,
+    *,
+    settings: Settings = Settings(),
+) -> np.ndarray:
+    """Return for which clean images an objective's gradient is exactly zero, booleans [N]."""
+    return masking.zero_gradients(
+        objective,
+        posterior,
+        x,
+        y,
         batch_size=settings.batch_size,
-        sample_chunk=None if chunk is None else min(chunk, attacker.num_samples),
-        mesh=settings.mesh,
+        sample_chunk=settings.sample_chunk,
     )
 
 
 def zero_gradient_share(
     on: Departures, known: Posterior, x: Any, y: Any, *, settings: Settings = Settings()
 ) -> float:
-    """Return the share of clean images at which the attacker's gradient is exactly zero."""
-    zero = masking.zero_gradients(
-        objective_of(on), attacker_of(on, known), x, y, batch_size=settings.batch_size
-    )
-    return float(zero.mean())
+    """Return the share of clean images at which the known draws' gradient is exactly zero."""
+    return float(find_zero_gradients(objective_of(on), known, x, y, settings=settings).mean())
 
 
-def summarise(
+def judge(
     on: Departures, y: np.ndarray, clean: np.ndarray, fgsm: np.ndarray, pgd: np.ndarray
-) -> dict[str, Any]:
-    """Return a row's accuracies with 95 % Wilson intervals, and its softmax robustness.
+) -> dict[str, np.ndarray]:
+    """Return what a row's numbers are means of, one of each for every image.
 
     Args:
       on: Switches that are on.
       y: Labels, [N].
-      clean: Log of the posterior predictive at the clean images, [N, C].
-      fgsm: The same at the FGSM images, by the draws that predict there.
+      clean: Log of P predictions at the clean images, [P, N, C]; P is one where draws are fixed.
+      fgsm: The same at the FGSM images.
       pgd: The same at the PGD images; softmax robustness is that of these.
+
+    Returns:
+      ``"accuracy"``, ``"fgsm"``, ``"pgd"``: whether predictions are right, [P, N];
+      ``"softmax_difference"``: see ``metrics.softmax_differences``, [P, N].
     """
-    shares = {
-        name: metrics.accuracy(log_probs, y)
+    right = {
+        name: np.argmax(log_probs, axis=-1) == y
         for name, log_probs in (("accuracy", clean), ("fgsm", fgsm), ("pgd", pgd))
     }
-    metric = (
-        metrics.published_softmax_robustness
+    differences = (
+        metrics.published_softmax_differences
         if "metric_softmax" in on
-        else metrics.softmax_robustness
+        else metrics.softmax_differences
     )
+    return {**right, "softmax_difference": differences(clean, pgd)}
+
+
+def summarise(judged: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return a row's accuracies with 95 % intervals, and its softmax robustness.
+
+    Args:
+      judged: From ``judge``.
+    """
+    shares = {name: judged[name] for name in ("accuracy", "fgsm", "pgd")}
     return {
-        **shares,
-        "softmax_robustness": metric(clean, pgd),
-        "intervals": {
-            name: list(metrics.wilson_interval(share, len(y))) for name, share in shares.items()
-        },
+        **{name: float(right.mean()) for name, right in shares.items()},
+        "softmax_robustness": 1.0 - float(judged["softmax_difference"].mean()),
+        "intervals": {name: list(interval(right)) for name, right in shares.items()},
     }
+
+
+def interval(right: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy over images, and over predictions if several.
+
+    Args:
+      right: Whether prediction p of image i is right, [P, N].
+    """
+    if len(right) == 1:
+        return metrics.wilson_interval(float(right.mean()), right.shape[1])
+    return accuracy_interval(~right)
 
 
 class Row(NamedTuple):
     """Name a row of the table.
 
     group: ``"base"`` (none on), ``"alone"``, ``"half"`` (training, or all but training),
-      ``"all"``, or ``"all_but"``.
-    switch: The switch that a row is about; empty where it is about several.
+      ``"version"`` (all that a version of the published code has), or ``"all_but"`` (all of 2020
+      but one).
+    switch: The switch, half or version that a row is about.
     on: Switches that are on.
     """
 
@@ -269,16 +361,18 @@ class Row(NamedTuple):
 
 
 def list_rows() -> list[Row]:
-    """Return the table's rows: none, each alone, both halves, all, all but each.
+    """Return the table's rows: none, each alone, both halves, both versions, all but each.
 
     Effects interact. What a switch does alone says what it adds to a sound protocol; all but one
-    says what is left of the published result where only this one is put right.
+    says what is left of the published result where only this one is put right. Halves and all but
+    one are those of 2020; today's version differs from it in ``draws`` alone.
     """
     return [
         Row("base", "", NONE),
         *(Row("alone", name, frozenset({name})) for name in SWITCHES),
         Row("half", "training", TRAINING),
-        Row("half", "attack", ALL - TRAINING),
-        Row("all", "", ALL),
-        *(Row("all_but", name, ALL - {name}) for name in SWITCHES),
+        Row("half", "attack", IN_2020 - TRAINING),
+        Row("version", "2020", IN_2020),
+        Row("version", "today", TODAY),
+        *(Row("all_but", name, IN_2020 - {name}) for name in SWITCHES if name in IN_2020),
     ]

@@ -225,6 +225,7 @@ def evaluate(
             "num_samples": posterior.num_samples,
             "num_classes": num_classes,
             "precision": posterior.precision,
+            "decision_rule": posterior.decision_rule,
             **_share("accuracy", np.argmax(clean, axis=-1) == y),
             **_share("adversarial_accuracy", found.standing),
             "softmax_robustness": metrics.softmax_robustness(clean, found.log_probs),
@@ -366,6 +367,7 @@ def _arrays(
         "lower": np.array(threat.lower),
         "upper": np.array(threat.upper),
         "draws_hash": np.array(draws_hash),
+        "decision_rule": np.array(subject.posterior.decision_rule),
     }
 
 
@@ -384,5 +386,6 @@ def _identify(means: Means, protocol: Protocol, subject: Subject, draws_hash: st
     inputs = zlib.crc32(subject.x.tobytes())
     return (
         f"evaluate {protocol.name}, {subject.threat}, key {key}, draws {draws_hash}, "
-        f"{len(subject.x)} inputs {inputs}, batch_size {means.settings.batch_size}"
+        f"{len(subject.x)} inputs {inputs}, batch_size {means.settings.batch_size}, "
+        f"{subject.posterior.decision_rule}"
     )

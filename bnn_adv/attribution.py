@@ -15,17 +15,12 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Return how much larger the second of two shares is, on the same N images, with its interval.
 
-    The images are the same, so that only those count on which the two disagree. The interval is
-    Agresti's and Min's (2005, Statistics in Medicine 24, section 3): half an image is added to each
-    of the four cells of the table of agreement, which keeps it open where nothing disagrees.
-
-        d = (b - c) / N,   d' = (b - c) / (N + 2),   var = ((b + c + 1) / (N + 2) - d'^2) / (N + 2)
-
-    with b the images that only the second has, and c those that only the first has.
+    The images are the same, so that only those count on which the two disagree, see
+    ``mean_change``.
 
     Args:
-      first: Booleans, [N].
-      second: Booleans, [N].
+      first: Whether an image counts, booleans [N]; or how often it does, in [0, 1].
+      second: The same of the other row.
       confidence: Coverage, in (0, 1).
 
     Returns:
@@ -34,21 +29,42 @@ def paired_difference(
     Raises:
       ValueError: Lengths differ, or there is no image.
     """
-    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape or first.ndim != 1 or not first.size:
         raise ValueError(
-            "Need two rows of booleans over the same images, one image at least, got shapes "
+            "Need two rows over the same images, one image at least, got shapes "
             f"{first.shape} and {second.shape}."
         )
-    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
-    count = first.size + 2
-    centre = (gained - lost) / count
-    variance = ((gained + lost + 1) / count - centre**2) / count
+    return mean_change(second - first, confidence=confidence)
+
+
+def mean_change(changes: Any, *, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean of N changes in [-1, 1], one an image, with its interval.
+
+    Agresti's and Min's interval of paired shares (2005, Statistics in Medicine 24, section 3):
+    half an image is added to each of the four cells of the table of agreement, which keeps it open
+    where nothing changes. With changes of -1, 0 and 1 it is theirs, ``sum d_i^2`` being the number
+    of images that change:
+
+        d = sum d_i / N,   d' = sum d_i / (N + 2)
+        var = ((sum d_i^2 + 1) / (N + 2) - d'^2) / (N + 2)
+
+    Args:
+      changes: d_i, [N], N at least 1.
+      confidence: Coverage, in (0, 1).
+
+    Returns:
+      The mean, and the ends of its interval, in [-1, 1].
+    """
+    changes = np.asarray(changes, np.float64)
+    total, squares, count = math.fsum(changes), math.fsum(changes**2), changes.size + 2
+    centre = total / count
+    variance = ((squares + 1) / count - centre**2) / count
     half = float(ndtri(0.5 + confidence / 2)) * math.sqrt(variance)
-    return (gained - lost) / first.size, max(-1.0, centre - half), min(1.0, centre + half)
+    return total / changes.size, max(-1.0, centre - half), min(1.0, centre + half)
 
 
-def shapley_values(value: Mapping[frozenset[str], float], names: Iterable[str]) -> dict[str, float]:
+def shapley_values(value: Mapping[frozenset[str], Any], names: Iterable[str]) -> dict[str, Any]:
     r"""Share ``value(all) - value(none)`` out among causes whose effects interact.
 
     Each cause gets what it adds, averaged over all orders in which the causes could be turned on
@@ -60,11 +76,12 @@ def shapley_values(value: Mapping[frozenset[str], float], names: Iterable[str]) 
     gets zero.
 
     Args:
-      value: The number of every subset of the causes.
+      value: The number of every subset of the causes; or an array, of which each entry is shared
+        out by itself: of one number an image, shares come with an interval by ``mean_change``.
       names: The causes, n.
 
     Returns:
-      phi by name, in units of ``value``.
+      phi by name, in units of ``value`` and of its shape.
 
     Raises:
       ValueError: A subset has no value; the message names it.
@@ -85,10 +102,13 @@ def shapley_values(value: Mapping[frozenset[str], float], names: Iterable[str]) 
         math.factorial(k) * math.factorial(size - k - 1) / math.factorial(size) for k in range(size)
     ]
     return {
-        name: math.fsum(
-            weights[len(without)] * (value[without | {name}] - value[without])
-            for without in subsets
-            if name not in without
+        name: np.sum(
+            [
+                weights[len(without)] * (np.asarray(value[without | {name}]) - value[without])
+                for without in subsets
+                if name not in without
+            ],
+            axis=0,
         )
         for name in names
     }

@@ -5,6 +5,9 @@ Every objective has the form ``head( reduce_s( statistic(f(x, w_s)) ), y )``. Wr
 predictive), ``z_s = f(x, w_s)`` and ``margin(z) = max_{k != y} z_k - z_y``. No single objective is
 right for every posterior: on saturated ones the gradient of most of them is exactly zero.
 
+Objectives of the prediction itself follow the posterior's decision rule: where predictions are made
+of mean logits, ``lbar = log softmax (1/S) sum_s z_s``.
+
 Every objective can also aim at a class t: margins become ``z_t - z_y``, losses of the label
 become minus the loss of the target.
 """
@@ -21,6 +24,7 @@ import jax.numpy as jnp
 
 from bnn_adv import blocks
 from bnn_adv import threat as threats
+from bnn_adv.decision import DecisionRule, contribution, folding, log_predictive
 from bnn_adv.networks import Params
 from bnn_adv.posterior import Posterior, check_sample_chunk, one_draw
 from bnn_adv.streaming import fold_samples, map_samples
@@ -47,8 +51,11 @@ class Objective:
 
     Args:
       name: Key in ``OBJECTIVES``.
-      statistic: ``(logits [B, C], aim) -> [B, K]``, of one draw.
-      reduce: ``"mean"`` or ``"log_mean_exp"`` over the draws.
+      statistic: ``(logits [B, C], aim) -> [B, K]``, of one draw; None where the decision rule says
+        what it is.
+      reduce: ``"mean"`` or ``"log_mean_exp"`` over the draws. Or what the posterior's decision rule
+        makes of them, [B, C]: ``"log_predictive"``, the log of the prediction; ``"output"``, what
+        the published code calls a network's output: mean probabilities or mean logits.
       head: ``(reduced [B, K], aim) -> [B]``.
       linear_head: True where ``head`` is linear and ``reduce`` the mean. Then the gradient is the
         mean of the draws' gradients and one pass over the draws is enough.
@@ -59,8 +66,8 @@ class Objective:
     """
 
     name: str
-    statistic: Statistic
-    reduce: Literal["mean", "log_mean_exp"]
+    statistic: Statistic | None
+    reduce: Literal["mean", "log_mean_exp", "log_predictive", "output"]
     head: Head
     linear_head: bool = False
     scale: Callable[[jax.Array], jax.Array] | None = None
@@ -73,7 +80,7 @@ class Evaluation(NamedTuple):
     value: The objective, [B].
     gradient: The direction to follow, [B, ...]: the gradient of ``value`` with respect to the
       input, or for the normalised vote the mean of the draws' unit gradients.
-    log_probs: Log of the posterior predictive, [B, C].
+    log_probs: Log of the posterior's prediction by its decision rule, [B, C].
     """
 
     value: jax.Array
@@ -143,7 +150,7 @@ def _only(reduced: jax.Array, aim: Aim) -> jax.Array:
     return reduced[:, 0]
 
 
-def _second_softmax(reduced: jax.Array, aim: Aim) -> jax.Array:
+def _cross_entropy_of_output(reduced: jax.Array, aim: Aim) -> jax.Array:
     return _cross_entropy(reduced, aim)[:, 0]
 
 
@@ -157,7 +164,7 @@ _ALL = (
     # -(1/S) sum_s l_{s,y}: the theorem's E_w L (Carbone et al. 2020, eq. 2).
     Objective("expected_loss", _cross_entropy, "mean", _only, linear_head=True),
     # -lbar_y: weighs draws by responsibility, and so ignores those that are already fooled.
-    Objective("loss_of_mean", _log_softmax, "log_mean_exp", _loss),
+    Objective("loss_of_mean", None, "log_predictive", _loss),
     # margin((1/S) sum_s z_s): never saturates.
     Objective("mean_logit_margin", _logits, "mean", margin),
     # (1/S) sum_s margin(z_s) / spread_s: immune to draws of different scales.
@@ -166,13 +173,14 @@ _ALL = (
     Objective(
         "normalised_vote", _margin_statistic, "mean", _only, linear_head=True, normalise=True
     ),
-    # margin(lbar): the decision function of the posterior predictive itself.
-    Objective("log_predictive_margin", _log_softmax, "log_mean_exp", margin),
-    # DLR with lbar as logits, which is valid since softmax(lbar) is the predictive.
-    Objective("dlr", _log_softmax, "log_mean_exp", dlr),
-    # As published: the mean probabilities enter a cross-entropy that applies softmax again. With
-    # ten classes the value lies in [1.461, 2.461] and its gradient dies with saturation.
-    Objective("published", _softmax, "mean", _second_softmax),
+    # margin(lbar): the decision function of the prediction itself.
+    Objective("log_predictive_margin", None, "log_predictive", margin),
+    # DLR with lbar as logits, which is valid since softmax(lbar) is the prediction.
+    Objective("dlr", None, "log_predictive", dlr),
+    # As published: cross-entropy of the network's output, which applies one softmax. A Bayesian
+    # network's output are mean probabilities: with ten classes the value lies in [1.461, 2.461] and
+    # its gradient dies with saturation. A deterministic network's and an ensemble's are logits.
+    Objective("published", None, "output", _cross_entropy_of_output),
 )
 
 OBJECTIVES = {objective.name: objective for objective in _ALL}
@@ -187,6 +195,33 @@ def get_objective(name: str) -> Objective:
     if name not in OBJECTIVES:
         raise ValueError(f"Unknown objective {name!r}. Known: {', '.join(OBJECTIVES)}.")
     return OBJECTIVES[name]
+
+
+def follow_rule(objective: Objective, rule: DecisionRule) -> Objective:
+    """Return an objective with the statistic and the reduction that a decision rule gives it.
+
+    Raises:
+      ValueError: The objective has no statistic although its reduction needs one.
+    """
+    if objective.reduce not in ("log_predictive", "output"):
+        if objective.statistic is None:
+            raise ValueError(
+                f"Objective {objective.name!r} reduces by {objective.reduce!r} and needs a "
+                "statistic of a draw's logits; only log_predictive and output bring their own."
+            )
+        return objective
+    if rule == "mean_probabilities":
+        if objective.reduce == "output":
+            return dataclasses.replace(objective, statistic=_softmax, reduce="mean")
+        return dataclasses.replace(objective, statistic=_log_softmax, reduce="log_mean_exp")
+    head = objective.head
+    if objective.reduce == "log_predictive":
+
+        def head_of_log_probs(reduced: jax.Array, aim: Aim) -> jax.Array:
+            return objective.head(jax.nn.log_softmax(reduced), aim)
+
+        head = head_of_log_probs
+    return dataclasses.replace(objective, statistic=_logits, reduce="mean", head=head)
 
 
 def compute_scales(
@@ -233,6 +268,7 @@ def value_and_gradient(
     Returns:
       Value, gradient and log posterior predictive.
     """
+    objective = follow_rule(objective, posterior.decision_rule)
     chunk = check_sample_chunk(posterior, sample_chunk, x)
     each = blocks.bytes_per_input(posterior.apply_fn, one_draw(posterior), x)
     with jax.default_matmul_precision(posterior.precision):
@@ -250,9 +286,14 @@ def value_and_gradient(
 def _scaled_statistic(
     objective: Objective, posterior: Posterior, params: Params, scale: jax.Array, aim: Aim
 ) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """Return a function of inputs: the scaled statistic, and what the draw adds to predictions."""
+    of_logits = objective.statistic
+    assert of_logits is not None  # Since ``follow_rule``.
+
     def statistic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = posterior.apply_fn(params, x)
-        return objective.statistic(logits, aim) / scale[:, None], jax.nn.log_softmax(logits)
+        values = of_logits(logits, aim) / scale[:, None]
+        return values, contribution(posterior.decision_rule, logits)
 
     return statistic
 
@@ -269,20 +310,21 @@ def _one_pass(
         statistic = _scaled_statistic(objective, posterior, *draw, aim)
 
         def total(inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values, log_probs = statistic(inputs)
+            values, own = statistic(inputs)
             values = objective.head(values, aim)
-            return values.sum(), (values, log_probs)
+            return values.sum(), (values, own)
 
-        gradient, (value, log_probs) = jax.grad(total, has_aux=True)(x)
-        return Evaluation(
-            value, threats.unit(gradient) if objective.normalise else gradient, log_probs
-        )
+        gradient, (value, own) = jax.grad(total, has_aux=True)(x)
+        return Evaluation(value, threats.unit(gradient) if objective.normalise else gradient, own)
 
-    how = Evaluation("sum", "sum", "log_sum_exp")  # type: ignore[arg-type]
+    rule = posterior.decision_rule
+    how = Evaluation("sum", "sum", folding(rule))  # type: ignore[arg-type]
     draws = posterior.samples, scales
     total = fold_samples(one_draw, draws, how, chunk=chunk, shards=posterior.shards)
     size = posterior.num_samples
-    return Evaluation(total.value / size, total.gradient / size, total.log_probs - jnp.log(size))
+    return Evaluation(
+        total.value / size, total.gradient / size, log_predictive(rule, total.log_probs, size)
+    )
 
 
 def _two_passes(
@@ -300,8 +342,9 @@ def _two_passes(
     def forward(draw: tuple[Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return _scaled_statistic(objective, posterior, *draw, aim)(x)
 
-    how = ("sum" if is_mean else "log_sum_exp", "log_sum_exp")
-    reduced, log_probs = fold(forward, draws, how)
+    rule = posterior.decision_rule
+    how = ("sum" if is_mean else "log_sum_exp", folding(rule))
+    reduced, contributions = fold(forward, draws, how)
     reduced = reduced / size if is_mean else reduced - jnp.log(size)
     value, head_vjp = jax.vjp(lambda r: objective.head(r, aim), reduced)
     (cotangent,) = head_vjp(jnp.ones_like(value))
@@ -314,4 +357,4 @@ def _two_passes(
         return vjp(cotangent * weight / size)[0]
 
     gradient = fold(backward, draws, "sum")
-    return Evaluation(value, gradient, log_probs - jnp.log(size))
+    return Evaluation(value, gradient, log_predictive(rule, contributions, size))

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bnn_adv import blocks, files, parallel
+from bnn_adv.decision import DecisionRule, check_rule, contribution, folding, log_predictive
 from bnn_adv.disk import DiskDraws, as_arrays, check_draws, flatten_names
 from bnn_adv.networks import ApplyFn, Params
 from bnn_adv.streaming import count_draws, fold_samples, map_samples
@@ -26,7 +27,7 @@ from bnn_adv.streaming import count_draws, fold_samples, map_samples
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["samples"],
-    meta_fields=["apply_fn", "shards", "precision"],
+    meta_fields=["apply_fn", "shards", "precision", "decision_rule"],
 )
 @dataclasses.dataclass(frozen=True)
 class Posterior:
@@ -41,12 +42,22 @@ class Posterior:
       precision: Of the matrix products in predictions and attack gradients: ``"highest"``
         (float32), or ``"tensorfloat32"`` or ``"bfloat16"`` where a device has it. The lower ones
         are faster on accelerators and wrong in the third digit.
+      decision_rule: How the draws make one prediction: ``"mean_probabilities"``, the posterior
+        predictive, or ``"mean_logits"``, see ``decision``. Predictions, attacks, uncertainty and
+        the referee follow it.
+
+    Raises:
+      ValueError: An unknown decision rule.
     """
 
     apply_fn: ApplyFn
     samples: Params
     shards: int = 1
     precision: str = "highest"
+    decision_rule: DecisionRule = "mean_probabilities"
+
+    def __post_init__(self) -> None:
+        check_rule(self.decision_rule)
 
     @classmethod
     def stack(cls, apply_fn: ApplyFn, draws: Sequence[Params], **options: Any) -> Posterior:
@@ -174,9 +185,11 @@ def predict_log_probs(
     sample_chunk: int | None = None,
     batch_size: int = 256,
 ) -> jax.Array:
-    """Return the log of the posterior predictive, ``log (1/S) sum_s softmax(f(x, w_s))``.
+    """Return the log of the prediction of all draws by the posterior's decision rule.
 
-    Computed in log space: finite in float32 where every draw's softmax is saturated.
+    ``log (1/S) sum_s softmax(f(x, w_s))``, the posterior predictive, or with ``mean_logits``
+    ``log softmax((1/S) sum_s f(x, w_s))``. Computed in log space: finite in float32 where every
+    draw's softmax is saturated.
 
     Args:
       posterior: S draws.
@@ -187,17 +200,33 @@ def predict_log_probs(
     Returns:
       [N, classes]; rows sum to one after exponentiation.
     """
-    chunk, size = _sizes(posterior, sample_chunk, x, batch_size)
+    total = fold_contributions(posterior, x, sample_chunk=sample_chunk, batch_size=batch_size)
+    return log_predictive(posterior.decision_rule, total, posterior.num_samples)
 
-    def one_batch(rows: jax.Array) -> jax.Array:
-        total = fold_samples(
-            lambda params: jax.nn.log_softmax(posterior.apply_fn(params, rows)),
+
+def fold_contributions(
+    posterior: Posterior,
+    x: jax.Array,
+    *,
+    sample_chunk: int | None = None,
+    batch_size: int = 256,
+) -> jax.Array:
+    """Return what ``decision.log_predictive`` makes a prediction of, [N, classes].
+
+    Arguments as for ``predict_log_probs``, whose sum over the draws this is: predictions of more
+    draws than are in memory fold it further.
+    """
+    chunk, size = _sizes(posterior, sample_chunk, x, batch_size)
+    rule = posterior.decision_rule
+
+    def one_batch(rows: jax.Array) -> Any:
+        return fold_samples(
+            lambda params: contribution(rule, posterior.apply_fn(params, rows)),
             posterior.samples,
-            "log_sum_exp",
+            folding(rule),
             chunk=chunk,
             shards=posterior.shards,
         )
-        return total - jnp.log(posterior.num_samples)
 
     return _in_batches(one_batch, x, size, posterior.precision)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import jax
 from jax.tree_util import Partial
 
+from bnn_adv.decision import DecisionRule, check_rule
 from bnn_adv.networks import ApplyFn, Params
 from bnn_adv.posterior import Posterior
 
@@ -20,7 +21,7 @@ from bnn_adv.posterior import Posterior
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["draw"],
-    meta_fields=["apply_fn", "precision"],
+    meta_fields=["apply_fn", "precision", "decision_rule"],
 )
 @dataclasses.dataclass(frozen=True)
 class Sampler:
@@ -44,13 +45,19 @@ class Sampler:
         data: an argument of compiled programs, which then serve other values too. What any other
         function closes over is a constant of the programs.
       precision: See ``Posterior``.
+      decision_rule: See ``Posterior``.
+
+    Raises:
+      ValueError: An unknown decision rule.
     """
 
     apply_fn: ApplyFn
     draw: Callable[[jax.Array], Params]
     precision: str = "highest"
+    decision_rule: DecisionRule = "mean_probabilities"
 
     def __post_init__(self) -> None:
+        check_rule(self.decision_rule)
         # JAX rebuilds samplers around placeholders that are no functions.
         if callable(self.draw) and not isinstance(self.draw, Partial):
             object.__setattr__(self, "draw", Partial(self.draw))
@@ -66,8 +73,14 @@ class Sampler:
           ValueError: ``num_samples`` is below one.
         """
         check_num_samples("num_samples", num_samples)
-        draws = jax.vmap(self.draw)(jax.random.split(rng_key, num_samples))
-        return Posterior(self.apply_fn, draws, precision=self.precision)
+        return self.sample_each(jax.random.split(rng_key, num_samples))
+
+    def sample_each(self, rng_keys: jax.Array) -> Posterior:
+        """Return a posterior of one draw a key, [S]."""
+        draws = jax.vmap(self.draw)(rng_keys)
+        return Posterior(
+            self.apply_fn, draws, precision=self.precision, decision_rule=self.decision_rule
+        )
 
     __call__ = sample
 

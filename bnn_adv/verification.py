@@ -6,7 +6,8 @@ does elsewhere, unless the caller brings a function of its own. An image is conf
 
     |x_adv - x|_p <= epsilon,   lower <= x_adv <= upper,   max_{k != y} lbar_k > lbar_y
 
-with ``lbar = log (1/S) sum_s softmax(f(x_adv, w_s))``. A tie confirms nothing.
+with ``lbar = log (1/S) sum_s softmax(f(x_adv, w_s))``, or ``log softmax (1/S) sum_s f(x_adv, w_s)``
+where that is the posterior's decision rule. A tie confirms nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from bnn_adv import files
-from bnn_adv.disk import as_arrays
-from bnn_adv.posterior import Posterior, hash_draws, one_draw
+from bnn_adv.posterior import Posterior, hash_draws
+from bnn_adv.verification_predictions import compile_network, find_margin, predict
 
 SCHEMA_VERSION = 1
 
@@ -50,6 +50,10 @@ _SHAPES = {
     "draws_hash": ("U", None),
 }
 """By name: allowed kinds of dtype, and what the shape must be."""
+
+
+_DEFAULT_RULE = "mean_probabilities"
+"""Decision rule of files that name none: they are older than the choice."""
 
 
 class VerificationError(ValueError):
@@ -211,7 +215,8 @@ def verify_arrays(
     Args:
       arrays: ``schema_version`` (1), ``x`` and ``x_adv`` [N, ...], ``y``, ``indices``, ``broken``
         (claimed to be misclassified) and ``clean_correct`` [N], ``norm`` (linf, l2, l1),
-        ``epsilon`` (one, or [N]), ``lower``, ``upper``, ``draws_hash``.
+        ``epsilon`` (one, or [N]), ``lower``, ``upper``, ``draws_hash``; ``decision_rule`` where it
+        is not the mean of probabilities.
       posterior: The draws that predict, in memory or on disk.
       apply_fn: Replaces the posterior's function by an independent one: called with one draw as
         NumPy arrays and a batch [B, ...], returns logits [B, C]. None: the posterior's, compiled,
@@ -224,22 +229,23 @@ def verify_arrays(
       The findings; call ``check`` on them to refuse false claims.
 
     Raises:
-      VerificationError: An array is missing or malformed, the version is unknown, the draws are
-        not those of the file, or the data set has no row of such a number.
+      VerificationError: An array is missing or malformed, the version is unknown, draws or
+        decision rule are not those of the file, or the data set has no row of such a number.
       ValueError: ``batch_size`` is below one.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     stored = _check_arrays(arrays)
     _check_draws(stored, posterior)
-    call = _compile(posterior) if apply_fn is None else apply_fn
-    log_probs, largest = _predict(call, posterior, stored["x_adv"], batch_size)
-    clean, largest_clean = _predict(call, posterior, stored["x"], batch_size)
+    _check_rule(arrays, posterior)
+    call = compile_network(posterior) if apply_fn is None else apply_fn
+    log_probs, largest = predict(call, posterior, stored["x_adv"], batch_size)
+    clean, largest_clean = predict(call, posterior, stored["x"], batch_size)
     labels, rows = stored["y"].astype(np.int64), np.arange(len(stored["y"]))
     valid = (labels >= 0) & (labels < log_probs.shape[1])
     labels = np.where(valid, labels, 0)
     margin, clean_margin = (
-        np.where(valid, _margin(scores, labels, rows), np.nan) for scores in (log_probs, clean)
+        np.where(valid, find_margin(scores, labels, rows), np.nan) for scores in (log_probs, clean)
     )
     # The claim was made in float32, whose logits are off by some units of their last place.
     close = np.abs(clean_margin) <= 64 * _ROUNDING * np.maximum(1.0, largest_clean)
@@ -309,6 +315,16 @@ def _check_draws(stored: dict[str, np.ndarray], posterior: Posterior) -> None:
         )
 
 
+def _check_rule(arrays: Mapping[str, Any], posterior: Posterior) -> None:
+    claimed = str(np.asarray(arrays.get("decision_rule", _DEFAULT_RULE)))
+    # Of one draw all rules make the same prediction.
+    if claimed != posterior.decision_rule and posterior.num_samples > 1:
+        raise VerificationError(
+            f"The images were computed against predictions by the rule {claimed}; the posterior's "
+            f"is {posterior.decision_rule}. Give the posterior decision_rule={claimed!r}."
+        )
+
+
 def _distances(stored: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the norm of every change, [N], and the largest that is allowed, [N]."""
     norm = _NORMS[str(stored["norm"])]
@@ -336,51 +352,6 @@ def _match(stored: dict[str, np.ndarray], x: Any, y: Any) -> np.ndarray:
         theirs = theirs.reshape(len(indices), -1)
         same &= (own == theirs).all(axis=1) if own.shape == theirs.shape else False
     return same
-
-
-def _compile(posterior: Posterior) -> Callable[[Any, np.ndarray], Any]:
-    compiled = jax.jit(posterior.apply_fn)
-
-    def call(params: Any, batch: np.ndarray) -> Any:
-        with jax.default_matmul_precision(posterior.precision):
-            return compiled(params, batch)
-
-    return call
-
-
-def _predict(
-    call: Callable[[Any, np.ndarray], Any], posterior: Posterior, x: np.ndarray, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``lbar``, [N, C], and every image's largest absolute logit, [N], in float64."""
-    size = min(batch_size, len(x))
-    # The last batch overlaps the one before it, so that only one shape compiles.
-    starts = [min(start, len(x) - size) for start in range(0, len(x), size)]
-    structure = jax.tree.structure(one_draw(posterior))
-    leaves = as_arrays(posterior.samples)
-    total, largest = np.empty(0), np.zeros(len(x))
-    for draw in range(posterior.num_samples):
-        params = jax.tree.unflatten(structure, [np.asarray(leaf[draw]) for leaf in leaves])
-        logits = np.empty(0)
-        for start in starts:
-            found = np.asarray(call(params, x[start : start + size]), np.float64)
-            if not logits.size:
-                logits = np.empty((len(x), found.shape[1]))
-            logits[start : start + size] = found
-        largest = np.maximum(largest, np.abs(logits).max(axis=1))
-        # Infinities and NaN stay what they are: such an image is never confirmed.
-        with np.errstate(invalid="ignore"):
-            shifted = logits - logits.max(axis=1, keepdims=True)
-            own = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            total = own if draw == 0 else np.logaddexp(total, own)
-    return total - np.log(posterior.num_samples), largest
-
-
-def _margin(log_probs: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return by how much the best other class beats the label, [N]."""
-    others = np.array(log_probs)
-    others[rows, labels] = -np.inf
-    with np.errstate(invalid="ignore"):
-        return others.max(axis=1) - log_probs[rows, labels]
 
 
 def _list_first(indices: np.ndarray, most: int = 5) -> str:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from bnn_adv import files
 from bnn_adv.data import DATASETS, Dataset
+from bnn_adv.decision import DECISION_RULES
 from bnn_adv.disk import DiskDraws
 from bnn_adv.networks import ACTIVATIONS, build_network, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior, load_posterior, shard_posterior
@@ -38,6 +39,11 @@ class AttackConfig:
     architecture: str = setting("", "Network: fc, fc2 .. fc5 or conv; empty: the run's.")
     hidden: int = setting(0, "Units a hidden layer, or channels; 0: the run's.")
     activation: str = setting("", f"Activation: {', '.join(ACTIVATIONS)}; empty: the run's.")
+    decision_rule: str = setting(
+        "",
+        f"How the draws make a prediction: {', '.join(DECISION_RULES)}; empty: as the run says, "
+        "mean_probabilities where it says nothing.",
+    )
     suite: str = setting("strong", f"Attacks to run: {', '.join(PROTOCOLS)}.")
     norm: str = setting("", f"Norm of the attack: {', '.join(THREATS)}; empty: the run's.")
     epsilon: float = setting(-1.0, "Radius, in units of inputs in [0, 1]; negative: the run's.")
@@ -73,6 +79,7 @@ def validate(config: AttackConfig) -> None:
         ("dataset", config.dataset, DATASETS),
         ("norm", config.norm, THREATS),
         ("activation", config.activation, ACTIVATIONS),
+        ("decision_rule", config.decision_rule, DECISION_RULES),
     ):
         if value and value not in known:
             raise ValueError(f"Unknown --{flag}: {value}. Known: {', '.join(known)}.")
@@ -135,11 +142,16 @@ def read_posterior(
         diagnostics = files.read_json(folder / f"{config.model}.json")
         if (folder / config.model).is_dir():
             draws = DiskDraws(folder / config.model, expected)
-            return Posterior(apply_fn, draws, precision=config.precision), diagnostics
+            return Posterior(apply_fn, draws, **_options(config, diagnostics)), diagnostics
         path = folder / f"{config.model}.npz"
     posterior = load_posterior(path, apply_fn, expected)
-    posterior = dataclasses.replace(posterior, precision=config.precision)
+    posterior = dataclasses.replace(posterior, **_options(config, diagnostics))
     return shard_posterior(posterior, mesh), diagnostics
+
+
+def _options(config: AttackConfig, diagnostics: dict[str, Any]) -> dict[str, Any]:
+    recorded = diagnostics.get("decision_rule", DECISION_RULES[0])
+    return {"precision": config.precision, "decision_rule": config.decision_rule or recorded}
 
 
 def _read_run(path: Path, model: str) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def attack_model(
         "network": describe_network(config, model),
         "num_parameters": count_params(posterior.take([0]).samples),
         "num_samples": posterior.num_samples,
+        "decision_rule": posterior.decision_rule,
         **_clean_accuracy(posterior, x, y, settings),
         "protocols": {},
         "fresh": None,

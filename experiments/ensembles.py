@@ -156,7 +156,6 @@ def _work(config: Config, run: RunDirectory) -> Study:
         sizes,
         setting=f"{config.dataset}, {config.architecture} of {config.hidden}",
         is_paper_network=all(getattr(config, name) == value for name, value in _TABLE2.items()),
-        seed=config.seed,
     )
 
 
@@ -187,7 +186,15 @@ def _train(config: Config, run: RunDirectory, dataset: Dataset) -> Posterior:
                 checkpoints=run.checkpoints("members", config.checkpoint_every),
             )
 
-    posterior, _ = stages.cached_posterior(run, "members", network, dataset.input_shape, train)
+    posterior, _ = stages.cached_posterior(
+        run,
+        "members",
+        network,
+        dataset.input_shape,
+        train,
+        # As the published code's ensembles.
+        decision_rule="mean_logits",
+    )
     return posterior
 
 

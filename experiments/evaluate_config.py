@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from bnn_adv.data import DATASETS
+from bnn_adv.decision import DECISION_RULES, DecisionRule, check_rule
 from bnn_adv.networks import ACTIVATIONS, build_network
 from bnn_adv.protocols import PROTOCOLS, get_protocol
 from bnn_adv.threat import THREATS
@@ -45,6 +46,12 @@ class EvaluateConfig:
     sgd_learning_rate: float = setting(0.005, "Adam's step size of SGD networks.")
     sgd_minibatch_size: int = setting(64, "Examples a gradient step of SGD networks.")
     ensemble_size: int = setting(10, "Members of the deep ensemble.")
+    ensemble_decision_rule: str = setting(
+        "mean_logits",
+        "How the ensemble predicts, and what attacks on it differentiate: by the mean of its "
+        "members' logits, as the published code, or of their probabilities.",
+        choices=DECISION_RULES,
+    )
     member_chunk: int = setting(0, "Members trained at once; 0 chooses from the backend.")
     vi_epochs: int = setting(200, "Epochs of variational inference.")
     vi_learning_rate: float = setting(0.01, "Adam's step size of variational inference.")
@@ -150,6 +157,7 @@ def validate(config: EvaluateConfig) -> None:
         ),
     ):
         build_network(architecture, hidden=1, num_classes=2, activation=activation)
+    check_rule(config.ensemble_decision_rule)
     draws = {name: num_draws(config, name) for name in config.models}
     if config.sample_chunk > max(draws.values()):
         raise ValueError(
@@ -166,6 +174,13 @@ def num_draws(config: EvaluateConfig, model: str) -> int:
         "vi": config.vi_num_samples,
         "hmc": config.hmc_num_samples * config.hmc_num_chains,
     }[model]
+
+
+def decision_rule(config: EvaluateConfig, model: str) -> DecisionRule:
+    """Return how a row's draws make a prediction; a deterministic network's output are logits."""
+    if model == "ensemble":
+        return config.ensemble_decision_rule  # type: ignore[return-value]
+    return "mean_logits" if model == "deterministic" else "mean_probabilities"
 
 
 _MAY_BE_ZERO = {

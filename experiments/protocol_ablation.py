@@ -4,8 +4,9 @@
   python -m experiments.protocol_ablation --scale=cpu --data_dir=data --workdir=runs/ablation
 
 Four VI posteriors (KL weight and start, each as published and corrected) are trained once and
-attacked under every switch; a small network is sampled by HMC on all the data, and on the last
-minibatch alone as published. Running the same command again resumes a run that was stopped.
+attacked under every switch, and the published one as each version of the published code does it; a
+small network is sampled by HMC on all the data, and on the last minibatch alone as published.
+Running the same command again resumes a run that was stopped.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from bnn_adv import ablation, metrics
+from bnn_adv import ablation
 from bnn_adv.ablation import Departures
-from bnn_adv.attribution import paired_difference, shapley_values
+from bnn_adv.attribution import mean_change, paired_difference, shapley_values
 from bnn_adv.data import load_dataset
 from bnn_adv.report.ablation_study import build_study
 from bnn_adv.report.study import Study
@@ -25,11 +26,12 @@ from experiments import protocol_ablation_stages as stages
 from experiments.progress import progress
 from experiments.protocol_ablation_config import SCALES, Config, validate
 from experiments.protocol_ablation_stages import Subject, Work
+from experiments.protocol_ablation_versions import measure_versions
 from experiments.run_directory import RunDirectory
 from experiments.study import launch, run_study
 
-_HMC_ON = ablation.ALL - ablation.TRAINING - {"seeds"}
-"""The published attack on HMC's draws; of a chain no fresh ones can be drawn."""
+_HMC_ON = ablation.IN_2020 - ablation.TRAINING
+"""The published attack on HMC's draws: in every version the stored ones, for attack and defence."""
 
 _ACCURACIES = ("accuracy", "fgsm", "pgd", "strong")
 
@@ -58,18 +60,19 @@ def _work(config: Config, run: RunDirectory) -> Study:
         num_test=config.num_test or None,
         seed=config.seed,
     )
-    work = Work(config, run, dataset)
+    whole = Work(config, run, dataset)
+    work = whole.first(config.num_rows or len(dataset.y_test))
     subjects = {
         training: stages.train_vi(work, training)
         for training in ablation.combinations(ablation.TRAINING)
     }
+    versions = measure_versions(whole, subjects[ablation.TRAINING])
     outcomes = {}
     rows = ablation.list_rows()
     with progress("switches", "rows") as report:
         for number, row in enumerate(rows):
             subject = subjects[row.on & ablation.TRAINING]
-            outcome = _measure(work, subject, row.on)
-            outcomes[row.on] = outcome
+            outcomes[row.on] = _measure(work, subject, row.on)
             report(number + 1, len(rows))
     records = [
         {
@@ -78,19 +81,21 @@ def _work(config: Config, run: RunDirectory) -> Study:
             "on": sorted(row.on),
             **outcomes[row.on][0],
             "change_from_base": _changes(outcomes[ablation.NONE], outcomes[row.on]),
-            "change_from_all": _changes(outcomes[ablation.ALL], outcomes[row.on]),
+            "change_from_2020": _changes(outcomes[ablation.IN_2020], outcomes[row.on]),
         }
         for row in rows
     ]
     data = {
         "dataset": config.dataset,
         "epsilon": config.epsilon,
-        "num_test": len(dataset.y_test),
+        "num_test": len(work.dataset.y_test),
+        "num_version_images": len(dataset.y_test),
         "num_train": len(dataset.y_train),
         "num_classes": dataset.num_classes,
         "network": f"{config.architecture}, {config.hidden}, {config.activation}",
         "minibatches": -(-len(dataset.y_train) // config.vi_minibatch_size),
         "suite": config.suite,
+        "versions": versions,
         "rows": records,
         "hmc": _hmc_rows(work),
         "shares": _shares(work, subjects) if config.num_factorial else None,
@@ -101,33 +106,30 @@ def _work(config: Config, run: RunDirectory) -> Study:
 def _measure(
     work: Work, subject: Subject, on: Departures
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return a row's numbers, and by accuracy which images are classified correctly, [N]."""
+    """Return a row's numbers, and by accuracy how often each image is classified correctly, [N]."""
     y = work.dataset.y_test
-    clean = stages.predict_clean(work, subject)
     fgsm, pgd = (stages.attack(work, subject, kind, on) for kind in ("fgsm", "pgd"))
+    clean = stages.predict_clean(work, subject, on)
+    judged = ablation.judge(on, y, clean, fgsm["log_probs"], pgd["log_probs"])
     worst = stages.attack_strongly(work, subject)
-    log_probs = (clean, fgsm["log_probs"], pgd["log_probs"], worst["known"])
-    correct = {
-        name: np.argmax(each, axis=-1) == y
-        for name, each in zip(_ACCURACIES, log_probs, strict=True)
-    }
-    numbers = ablation.summarise(on, y, *log_probs[:3])
-    strong = metrics.accuracy(worst["known"], y)
+    right = {name: np.argmax(each, axis=-1) == y for name, each in worst.items()}
+    numbers = ablation.summarise(judged)
     record = {
         **numbers,
-        "strong": strong,
-        "strong_fresh": metrics.accuracy(worst["fresh"], y) if "fresh" in worst else None,
+        "strong": float(right["known"].mean()),
+        "strong_fresh": float(right["fresh"].mean()) if "fresh" in right else None,
         "intervals": {
             **numbers["intervals"],
-            "strong": list(metrics.wilson_interval(strong, len(y))),
+            "strong": list(ablation.interval(right["known"])),
         },
         "zero_gradient_share": float(fgsm["zero_gradient_share"]),
         **stages.describe(work, subject),
-        "attacker_draws": ablation.attacker_of(on, subject.known).num_samples,
-        "defender_draws": subject.known.num_samples,
+        "num_draws": subject.known.num_samples,
+        "num_predictions": len(clean),
         "training": subject.name,
     }
-    return record, correct
+    often = {**judged, "strong": right["known"]}
+    return record, {name: often[name].mean(axis=0) for name in _ACCURACIES}
 
 
 def _changes(first: tuple[Any, Any], second: tuple[Any, Any]) -> dict[str, list[float]]:
@@ -154,8 +156,12 @@ def _plain(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shares(work: Work, subjects: Mapping[Departures, Subject]) -> dict[str, Any]:
-    """Return every combination's numbers, and each switch's Shapley share of the difference."""
-    outcomes, everything = {}, list(ablation.combinations(ablation.ALL))
+    """Return every combination's numbers, and each switch's Shapley share of the difference.
+
+    The switches are those of 2020: today's version differs from it in one switch, whose rows say
+    what it does.
+    """
+    judged, everything = {}, list(ablation.combinations(ablation.IN_2020))
     count = min(work.config.num_factorial, len(work.dataset.y_test))
     y = work.dataset.y_test[:count]
     with progress("combinations", "combinations") as report:
@@ -164,21 +170,34 @@ def _shares(work: Work, subjects: Mapping[Departures, Subject]) -> dict[str, Any
             fgsm, pgd = (
                 stages.attack_first(work, subject, kind, on, count) for kind in ("fgsm", "pgd")
             )
-            clean = stages.predict_clean(work, subject)[:count]
-            outcomes[on] = ablation.summarise(on, y, clean, fgsm, pgd)
+            clean = stages.predict_clean(work, subject)[:, :count]
+            judged[on] = ablation.judge(on, y, clean, fgsm, pgd)
             report(number + 1, len(everything))
     names = ("fgsm", "pgd", "softmax_robustness")
+    by_image = {
+        on: {
+            **{name: found[name].mean(axis=0) for name in names[:2]},
+            names[2]: 1.0 - found["softmax_difference"].mean(axis=0),
+        }
+        for on, found in judged.items()
+    }
     return {
         "num_images": count,
         "combinations": [
-            {"on": sorted(on), **{name: outcome[name] for name in names}}
-            for on, outcome in outcomes.items()
+            {"on": sorted(on), **{name: float(found[name].mean()) for name in names}}
+            for on, found in by_image.items()
         ],
-        "shapley": {
-            name: shapley_values({on: out[name] for on, out in outcomes.items()}, ablation.ALL)
-            for name in names
-        },
+        "shapley": {name: _share_out(by_image, name) for name in names},
     }
+
+
+def _share_out(
+    by_image: Mapping[Departures, Mapping[str, np.ndarray]], name: str
+) -> dict[str, list[float]]:
+    """Return each switch's share of one number, with its interval over images."""
+    each = {on: found[name] for on, found in by_image.items()}
+    shares = shapley_values(each, ablation.IN_2020)
+    return {switch: list(mean_change(share)) for switch, share in shares.items()}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 from bnn_adv import files, parallel
+from bnn_adv.decision import DecisionRule
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.posterior import Posterior, load_posterior, save_posterior
@@ -61,6 +62,7 @@ def cached_posterior(
     train: Callable[[], InferenceResult],
     *,
     precision: str = "highest",
+    decision_rule: DecisionRule = "mean_probabilities",
 ) -> tuple[Posterior, dict[str, Any]]:
     """Return draws and diagnostics of a training, from an earlier start where there are any.
 
@@ -71,6 +73,7 @@ def cached_posterior(
       input_shape: Shape of one input.
       train: Trains it.
       precision: Of the posterior's matrix products.
+      decision_rule: How its draws make a prediction.
 
     Returns:
       The posterior; the method's diagnostics with ``"training_seconds"``.
@@ -86,7 +89,9 @@ def cached_posterior(
         run.write(files.write_json, record, values)
     expected = jax.eval_shape(lambda: init_params(jax.random.key(0), network, input_shape))
     loaded = load_posterior(run.path / draws, get_apply_fn(network), expected)
-    posterior = Posterior(loaded.apply_fn, loaded.samples, precision=precision)
+    posterior = Posterior(
+        loaded.apply_fn, loaded.samples, precision=precision, decision_rule=decision_rule
+    )
     return posterior, files.read_json(run.path / record)
 
 

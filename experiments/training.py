@@ -19,7 +19,7 @@ from bnn_adv.inference import METHODS, hmc, sgd, svi
 from bnn_adv.inference.base import keep_on_device
 from bnn_adv.networks import build_network, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior, load_posterior, save_posterior, shard_posterior
-from experiments.evaluate_config import MODELS, EvaluateConfig
+from experiments.evaluate_config import MODELS, EvaluateConfig, decision_rule
 from experiments.progress import progress
 from experiments.run_directory import RunDirectory
 
@@ -113,15 +113,19 @@ def train_or_load(
         lambda: init_params(jax.random.key(0), network, dataset.x_train.shape[1:])
     )
     apply_fn = get_apply_fn(network)
+    options: dict[str, Any] = {
+        "precision": config.precision,
+        "decision_rule": decision_rule(config, model),
+    }
 
     def load(name: str) -> Posterior | None:
         path = run.path / "posterior" / name
         if path.is_dir():
-            return Posterior(apply_fn, DiskDraws(path, expected), precision=config.precision)
+            return Posterior(apply_fn, DiskDraws(path, expected), **options)
         if not path.with_suffix(".npz").exists():
             return None
         posterior = load_posterior(path.with_suffix(".npz"), apply_fn, expected)
-        return _place(dataclasses.replace(posterior, precision=config.precision), mesh)
+        return _place(dataclasses.replace(posterior, **options), mesh)
 
     posterior = load(model)
     if posterior is None:
@@ -180,7 +184,11 @@ def _train(
     if not config.draws_on_disk:
         _save(run, model, result.posterior, on_disk=False)
     seconds = time.monotonic() - started if checkpoints is None else checkpoints.seconds
-    numbers = {**result.diagnostics, "training_seconds": round(seconds, 1)}
+    numbers = {
+        **result.diagnostics,
+        "decision_rule": decision_rule(config, model),
+        "training_seconds": round(seconds, 1),
+    }
     # Written last: its presence says that the model is complete.
     run.write(files.write_json, record, numbers)
     if checkpoints is not None:

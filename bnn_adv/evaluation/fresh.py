@@ -18,13 +18,14 @@ from bnn_adv import metrics, parallel
 from bnn_adv.attacks import batches, run_attack
 from bnn_adv.attacks.base import Attack
 from bnn_adv.checkpoint import Checkpoints
+from bnn_adv.decision import folding
 from bnn_adv.evaluation.cascade import Settings, SuiteProgress, predict
 from bnn_adv.evaluation.suite import ProtocolResult, intervals
 from bnn_adv.objectives import Objective
 from bnn_adv.posterior import (
     Posterior,
     check_sample_chunk,
-    predict_log_probs,
+    fold_contributions,
     shard_posterior,
 )
 from bnn_adv.sampler import FreshDraws, Sampler, check_num_samples
@@ -95,8 +96,9 @@ def success_rates(
     """Return how often new predictions of images are wrong.
 
     The rate of image i is ``(1/P) sum_p [argmax_k (1/S) sum_s softmax(f(x_i, w_ps))_k != y_i]``,
-    with all ``w_ps`` new. Prediction p uses ``sampler.sample(fold_in(rng_key, p), S)`` for all
-    images; its draws are made one chunk at a time.
+    with all ``w_ps`` new, or by the mean of the logits where that is the decision rule. For all
+    images prediction p uses ``sampler.sample(fold_in(rng_key, p), S)``; its draws are made one
+    chunk at a time.
 
     Args:
       rng_key: Typed key; another one than the attack's.
@@ -148,14 +150,15 @@ def _predict_once(
     batch_size: int,
 ) -> jax.Array:
     """Return whether the mean of new draws is wrong, [N], holding a chunk of them at a time."""
+    rule = sampler.decision_rule
 
     def one_draw(key: jax.Array) -> jax.Array:
         draw = jax.tree.map(lambda w: w[None], sampler.draw(key))
-        alone = Posterior(sampler.apply_fn, draw, precision=sampler.precision)
-        return predict_log_probs(alone, x, batch_size=batch_size)
+        alone = Posterior(sampler.apply_fn, draw, precision=sampler.precision, decision_rule=rule)
+        return fold_contributions(alone, x, batch_size=batch_size)
 
     keys = jax.random.split(rng_key, num_samples)
-    total = fold_samples(one_draw, keys, "log_sum_exp", chunk=chunk)
+    total = fold_samples(one_draw, keys, folding(rule), chunk=chunk)
     return jnp.argmax(total, axis=-1) != y
 
 

@@ -96,11 +96,6 @@ def run_protocol(
         run = _run_worst_case if protocol.worst_case else _run_each
         adversarial, accuracies, attack_of = run(protocol, subject, clean, means)
     last = predict(posterior, list(adversarial.values())[-1], settings)
-    metric = (
-        metrics.published_softmax_robustness
-        if protocol.published_metric
-        else metrics.softmax_robustness
-    )
     blind = np.ones(len(x), bool)
     for name in protocol.objectives:
         blind &= masking.zero_gradients(
@@ -111,9 +106,12 @@ def run_protocol(
             batch_size=settings.batch_size,
             sample_chunk=settings.sample_chunk,
         )
-    return ProtocolResult(
-        adversarial, accuracies, metric(clean, last), float(blind.mean()), attack_of
-    )
+    if protocol.published_metric:
+        rule = posterior.decision_rule
+        robustness = metrics.published_softmax_robustness(clean, last, decision_rule=rule)
+    else:
+        robustness = metrics.softmax_robustness(clean, last)
+    return ProtocolResult(adversarial, accuracies, robustness, float(blind.mean()), attack_of)
 
 
 def intervals(accuracies: dict[str, float], count: int) -> dict[str, list[float]]:
@@ -152,6 +150,7 @@ def _identify(
     """Return what a protocol computes, as text: a checkpoint of anything else is refused."""
     key = np.asarray(jax.random.key_data(rng_key)).tolist()
     return (
-        f"protocol {protocol.name}, {threat}, key {key}, {posterior.num_samples} draws, "
-        f"{len(x)} images {zlib.crc32(x.tobytes())}, batch_size {settings.batch_size}"
+        f"protocol {protocol.name}, {threat}, key {key}, {posterior.num_samples} draws "
+        f"({posterior.decision_rule}), {len(x)} images {zlib.crc32(x.tobytes())}, "
+        f"batch_size {settings.batch_size}"
     )

@@ -38,6 +38,13 @@ def build_schedule(num_steps: int) -> jax.Array:
     return jnp.asarray(build(num_steps), jnp.int32)
 
 
+def plan(num_steps: int, *, learns_masses: bool) -> jax.Array:
+    """Return ``build_schedule``, or one without windows where the mass matrix stays."""
+    if learns_masses and num_steps:
+        return build_schedule(num_steps)
+    return jnp.zeros((num_steps, 2), jnp.int32)
+
+
 def _algorithms() -> tuple[Any, Any]:
     # Not at the top: importing BlackJAX starts JAX's devices, see ``hmc``.
     from blackjax.adaptation.mass_matrix import mass_matrix_adaptation

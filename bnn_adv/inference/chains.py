@@ -93,6 +93,11 @@ def run_chains(
     return state, positions, record
 
 
+def stack_chains(draws: np.ndarray) -> np.ndarray:
+    """Return draws of all chains, chain after chain: [S, chains, ...] -> [S * chains, ...]."""
+    return draws.swapaxes(0, 1).reshape(-1, *draws.shape[2:])
+
+
 def _recall(saved: Saved, structure: Any) -> list[tuple[Any, Any]]:
     return [
         jax.tree.unflatten(structure, [part[f"{i}"] for i in range(structure.num_leaves)])

@@ -1,8 +1,7 @@
 """Say from the draws themselves whether chains can be trusted.
 
-Split R-hat and effective sample size (Gelman et al. 2013, section 11; computed by NumPyro) are
-taken on predictive log-probabilities of held-out points: weights of a network are not identified,
-its predictions are.
+R-hat and effective sample size (``mixing``) are taken on predictive log-probabilities of held-out
+points and on the log density: weights of a network are not identified, its predictions are.
 """
 
 from __future__ import annotations
@@ -12,14 +11,24 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from bnn_adv.densities import Data
 from bnn_adv.disk import as_arrays
+from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT, Mixing, measure_mixing
 from bnn_adv.posterior import Posterior, log_probs
 
-RHAT_LIMIT = 1.1
-"""Above this R-hat chains (or halves of one) disagree: draws do not represent the posterior."""
+MIXING_KEYS = (
+    *("num_chains", "num_still_chains", "acceptance_rate", "num_undefined_rhats", "rhat"),
+    *("max_rhat", "median_rhat", "log_density_rhat"),
+    *("min_ess", "median_ess", "min_tail_ess", "log_density_ess", "log_density_tail_ess"),
+)
+"""What ``has_mixed`` and ``describe_mixing`` read, and what reports show beside them."""
+
+_RANK_NORMALISED = "rank-normalised split"
+_LEAST_ACCEPTANCE = 1e-3
+_RHATS = ("max_rhat", "median_rhat", "log_density_rhat")
+_ESS = ("min_ess", "median_ess", "log_density_ess")
+_NEEDED = ("max_rhat", "log_density_rhat", "min_ess", "log_density_ess")
 
 
 def summarise_chains(
@@ -32,78 +41,162 @@ def summarise_chains(
       info: Record with ``acceptance_rate``, ``is_divergent``, ``energy_error``, ``logdensity``,
         each [draws, thinning, chains].
       num_chains: Number of chains.
-      held_out: Points for R-hat and ESS; None leaves these out.
+      held_out: Points for R-hat and ESS of predictions; None leaves these out.
 
     Returns:
-      Numbers and lists ready for JSON; ``"warnings"`` holds the sentences.
+      Numbers and lists ready for JSON. An R-hat that is infinite or not defined is left out, and
+      counted by ``num_undefined_rhats`` (held-out predictions and the log density together).
+      ``"warnings"`` holds the sentences.
     """
     error = np.asarray(info.energy_error, np.float64)
     finite = np.isfinite(error)
-    distinct = count_distinct(posterior)
+    # A transition whose acceptance probability is NaN is rejected.
+    accepted = np.nan_to_num(np.asarray(info.acceptance_rate, np.float64), nan=0.0)
+    density = np.asarray(info.logdensity, np.float64)
+    with np.errstate(invalid="ignore"):
+        curve = density.mean(axis=(1, 2))
+    names = _name_draws(posterior)
+    each = max(posterior.num_samples // num_chains, 1)
+    still = [len(set(names[first : first + each])) == 1 for first in range(0, len(names), each)]
     summary: dict[str, Any] = {
         "num_chains": num_chains,
-        "acceptance_rate": float(np.mean(info.acceptance_rate)),
+        "acceptance_rate": float(accepted.mean()),
         "num_divergent": int(np.sum(info.is_divergent)),
         "num_nonfinite_energies": int(np.sum(~finite)),
         "mean_abs_energy_error": float(np.abs(error[finite]).mean()) if finite.any() else None,
-        "num_distinct_draws": distinct,
-        "log_density": np.asarray(info.logdensity, np.float64).mean(axis=(1, 2)).tolist(),
+        "num_distinct_draws": len(set(names)),
+        "num_still_chains": sum(still) if each > 1 else 0,
+        "log_density": [float(value) if np.isfinite(value) else None for value in curve],
+        "num_nonfinite_log_densities": int(np.sum(~np.isfinite(density))),
+        "rhat": _RANK_NORMALISED,
+        **_mixing(posterior, num_chains, held_out, density[:, -1].T),
     }
-    trace = np.asarray(info.logdensity, np.float64)[:, -1].T
-    if trace.shape[1] >= 4 and trace.std() > 0:
-        summary["log_density_rhat"] = float(split_gelman_rubin(trace))
-    if held_out is not None:
-        summary |= _mixing(posterior, num_chains, held_out)
     summary["warnings"] = _warnings(summary, posterior.num_samples)
     return summary
 
 
 def has_mixed(diagnostics: Mapping[str, Any]) -> bool | None:
-    """Return whether chains have mixed by the R-hat of predictions and of the log density.
+    """Return whether chains have mixed: True, False, or None where that was not judged.
+
+    Mixed (True) are two chains or more whose largest rank-normalised split R-hat, over held-out
+    predictions and the log density, is at most RHAT_LIMIT and whose smallest effective sample size
+    is at least ESS_LEAST. Any value past its limit, an R-hat that is infinite or not defined,
+    chains that stand still and runs that accepted nothing are unmixed (False), one chain included.
+    What shows no failure but lacks numbers is not judged (None): one chain alone, methods without
+    chains, records of older runs. A verdict about a posterior may be drawn from True only.
 
     Args:
-      diagnostics: Of a posterior, with ``median_rhat`` and ``log_density_rhat``.
+      diagnostics: Of a posterior, as ``summarise_chains`` returns them (now or in older runs).
+    """
+    if _failures(diagnostics):
+        return False
+    is_complete = (
+        diagnostics.get("rhat") == _RANK_NORMALISED
+        and (diagnostics.get("num_chains") or 0) > 1
+        and all(diagnostics.get(name) is not None for name in _NEEDED)
+    )
+    return True if is_complete else None
+
+
+def describe_mixing(diagnostics: Mapping[str, Any]) -> str:
+    """Return ``has_mixed`` in words.
 
     Returns:
-      None where one of them is not known, as of methods that have no chains.
+      ``mixed``; ``unmixed: not judged (maximum R-hat 2.31, smallest ESS 3)`` with all that failed;
+      or ``not judged (one chain)`` with what is missing.
     """
-    found = [diagnostics.get(name) for name in ("median_rhat", "log_density_rhat")]
-    known = [value for value in found if value is not None]
-    return None if len(known) < 2 else bool(max(known) <= RHAT_LIMIT)
+    mixed = has_mixed(diagnostics)
+    if mixed:
+        return "mixed"
+    if mixed is False:
+        return f"unmixed: not judged ({', '.join(_failures(diagnostics))})"
+    num_chains, known = diagnostics.get("num_chains"), _known(diagnostics, (*_RHATS, *_ESS))
+    if num_chains == 1:
+        return "not judged (one chain)"
+    if num_chains is None and not known:
+        return "not judged (no chains)"
+    return "not judged (R-hat and effective sample size of this rule were not recorded)"
 
 
 def count_distinct(posterior: Posterior) -> int:
     """Return how many of the draws differ from one another."""
-    seen = set()
+    return len(set(_name_draws(posterior)))
+
+
+def _name_draws(posterior: Posterior) -> list[bytes]:
+    """Return a digest of every draw."""
     leaves = as_arrays(posterior.samples)
+    found = []
     for index in range(posterior.num_samples):
         digest = hashlib.blake2b()
         for leaf in leaves:
             digest.update(leaf[index].tobytes())
-        seen.add(digest.digest())
-    return len(seen)
+        found.append(digest.digest())
+    return found
 
 
-def _mixing(posterior: Posterior, num_chains: int, held_out: Data) -> dict[str, Any]:
-    values = np.asarray(log_probs(posterior, held_out.x))
-    own = np.take_along_axis(values, np.asarray(held_out.y)[None, :, None], axis=-1)[..., 0]
-    chains = own.reshape(num_chains, -1, own.shape[-1]).astype(np.float64)
-    if chains.shape[1] < 4:
-        return {}
-    # Points that every draw predicts alike to the last bit have no variance to compare.
-    moving = chains.std(axis=(0, 1)) > 0
-    if not moving.any():
-        return {}
-    rhat = split_gelman_rubin(chains[..., moving])
-    ess = effective_sample_size(chains[..., moving])
-    if not (np.isfinite(rhat).any() and np.isfinite(ess).any()):
-        return {}
+def _mixing(
+    posterior: Posterior, num_chains: int, held_out: Data | None, density: np.ndarray
+) -> dict[str, float | int]:
+    """Return R-hats and effective sample sizes that are finite, and how many R-hats are not."""
+    found: dict[str, float] = {}
+    undefined = 0
+    if (trace := measure_mixing(density[..., None])) is not None:
+        found |= _log_density_numbers(trace)
+        undefined += int(trace.is_undefined.sum())
+    if held_out is not None:
+        values = np.asarray(log_probs(posterior, held_out.x))
+        own = np.take_along_axis(values, np.asarray(held_out.y)[None, :, None], axis=-1)[..., 0]
+        each = measure_mixing(own.reshape(num_chains, -1, own.shape[-1]))
+        if each is not None:
+            found |= _prediction_numbers(each)
+            undefined += int(each.is_undefined.sum())
+    finite = {name: float(value) for name, value in found.items() if np.isfinite(value)}
+    return {"num_undefined_rhats": undefined, **finite}
+
+
+def _log_density_numbers(found: Mixing) -> dict[str, float]:
     return {
-        "max_rhat": float(np.nanmax(rhat)),
-        "median_rhat": float(np.nanmedian(rhat)),
-        "min_ess": float(np.nanmin(ess)),
-        "median_ess": float(np.nanmedian(ess)),
+        "log_density_rhat": found.rhat[0],
+        "log_density_ess": found.ess[0],
+        "log_density_tail_ess": found.tail_ess[0],
     }
+
+
+def _prediction_numbers(found: Mixing) -> dict[str, float]:
+    # An R-hat that is not defined is as bad as an infinite one.
+    rhat = np.where(found.is_undefined, np.inf, found.rhat)
+    return {
+        "max_rhat": rhat.max(),
+        "median_rhat": np.median(rhat),
+        "min_ess": found.ess.min(),
+        "median_ess": np.median(found.ess),
+        "min_tail_ess": found.tail_ess.min(),
+    }
+
+
+def _known(diagnostics: Mapping[str, Any], names: tuple[str, ...]) -> list[float]:
+    found = (diagnostics.get(name) for name in names)
+    return [float(value) for value in found if isinstance(value, int | float)]
+
+
+def _failures(diagnostics: Mapping[str, Any]) -> list[str]:
+    """Return what shows that chains have not mixed. NaN is never within a limit."""
+    found = []
+    still, accepted = (_known(diagnostics, (n,)) for n in ("num_still_chains", "acceptance_rate"))
+    if accepted and not accepted[0] >= _LEAST_ACCEPTANCE:
+        found.append("nothing was accepted")
+    if still and still[0] > 0:
+        found.append(f"{still[0]:.0f} of {diagnostics.get('num_chains')} chains stand still")
+    rhats, sizes = _known(diagnostics, _RHATS), _known(diagnostics, _ESS)
+    if any(_known(diagnostics, ("num_undefined_rhats",))) or not np.isfinite(rhats).all():
+        found.append("maximum R-hat infinite or not defined")
+    elif rhats and max(rhats) > RHAT_LIMIT:
+        found.append(f"maximum R-hat {max(rhats):.2f}")
+    # NumPy's minimum of numbers with a NaN is NaN.
+    if sizes and not (least := np.min(sizes)) >= ESS_LEAST:
+        found.append(f"smallest ESS {least:.0f}")
+    return found
 
 
 def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
@@ -113,8 +206,17 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
             f"{summary['num_nonfinite_energies']} transitions had a NaN or infinite energy: "
             "lower the step size."
         )
-    if summary["acceptance_rate"] < 1e-3:
+    if summary["num_nonfinite_log_densities"]:
+        found.append(
+            f"{summary['num_nonfinite_log_densities']} states had a NaN or infinite log density."
+        )
+    if summary["acceptance_rate"] < _LEAST_ACCEPTANCE:
         found.append("Nothing was accepted: the chain did not move. Lower the step size.")
+    elif summary["num_still_chains"]:
+        found.append(
+            f"{summary['num_still_chains']} of {summary['num_chains']} chains never moved: all "
+            "draws of each are the same. Lower the step size."
+        )
     if summary["num_distinct_draws"] < num_draws:
         found.append(
             f"Only {summary['num_distinct_draws']} of {num_draws} draws are distinct "
@@ -122,16 +224,27 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
         )
     if summary["num_divergent"]:
         found.append(f"{summary['num_divergent']} transitions diverged.")
-    if summary.get("log_density_rhat", 0.0) > RHAT_LIMIT:
+    if summary["num_undefined_rhats"]:
         found.append(
-            f"The log density has not settled (split R-hat {summary['log_density_rhat']:.2f}, "
-            f"should be below {RHAT_LIMIT}): the chain is still on its way. Warm up longer, or "
-            "lengthen its trajectories."
+            f"Chains have not mixed: R-hat of {summary['num_undefined_rhats']} quantities "
+            "(held-out predictions, the log density) is infinite or not defined: chains stand "
+            "still at different places, or draws are not finite."
         )
-    if summary.get("median_rhat", 0.0) > RHAT_LIMIT:
+    if (density := summary.get("log_density_rhat", 0.0)) > RHAT_LIMIT:
         found.append(
-            f"Chains have not mixed: split R-hat of held-out predictions has median "
-            f"{summary['median_rhat']:.2f} (should be below {RHAT_LIMIT}), "
-            f"effective sample size {summary['median_ess']:.0f}."
+            f"The log density has not settled (rank-normalised split R-hat {density:.2f}, should "
+            f"be at most {RHAT_LIMIT}): the chain is still on its way. Warm up longer, or lengthen "
+            "its trajectories."
+        )
+    if (largest := summary.get("max_rhat", 0.0)) > RHAT_LIMIT:
+        found.append(
+            "Chains have not mixed: rank-normalised split R-hat of held-out predictions is up to "
+            f"{largest:.2f} (should be at most {RHAT_LIMIT})."
+        )
+    sizes = _known(summary, ("min_ess", "log_density_ess"))
+    if sizes and min(sizes) < ESS_LEAST:
+        found.append(
+            "Too few effective draws: the smallest effective sample size of held-out predictions "
+            f"and the log density is {min(sizes):.0f} (should be at least {ESS_LEAST:.0f})."
         )
     return found

@@ -1,11 +1,9 @@
 r"""Sample the posterior with Hamiltonian Monte Carlo on the full data (BlackJAX).
 
-HMC: Neal 2011, arXiv 1206.1901, with a fixed number of leapfrog steps; NUTS: Hoffman, Gelman
-2014, arXiv 1111.4246. Target: ``densities.logdensity_fn``, centred. Chains run side by side
-under ``vmap``. Only the draws that are kept and a few numbers a transition leave the device.
-
-BlackJAX is imported where it is used: that starts JAX's devices, and a job of several processes
-must not do so before it has joined the others.
+HMC: Neal 2011, arXiv 1206.1901; NUTS: Hoffman, Gelman 2014, arXiv 1111.4246. Target:
+``densities.logdensity_fn``, centred. Only draws that are kept and a few numbers a transition leave
+the device. BlackJAX is imported where it is used: that starts JAX's devices, and a job of several
+processes must not do so before it has joined the others.
 """
 
 from __future__ import annotations
@@ -36,9 +34,10 @@ from bnn_adv.inference.base import (
     keep_on_device,
     summarise_held_out,
 )
-from bnn_adv.inference.chains import Calls, run_chains
+from bnn_adv.inference.chains import Calls, run_chains, stack_chains
 from bnn_adv.inference.diagnostics import summarise_chains
 from bnn_adv.inference.energies import centred_metric
+from bnn_adv.inference.trajectories import count_steps
 from bnn_adv.networks import count_params, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior
 from bnn_adv.streaming import map_samples
@@ -59,6 +58,9 @@ class Config:
       num_chains: Chains, each with its own initialisation.
       step_size: Leapfrog step: the first one where it is adapted, else the one used.
       num_integration_steps: Leapfrog steps a transition (HMC).
+      trajectory_length: Length that HMC keeps while the step size adapts, in place of the number
+        of steps, see ``trajectories.count_steps``; None keeps the number.
+      max_integration_steps: Most steps of a trajectory of fixed length.
       max_num_doublings: Largest tree depth (NUTS).
       adapt: ``"window"`` (step size and diagonal mass matrix), ``"step_size"``, or ``"none"``.
       target_acceptance_rate: What the step size aims at, in (0, 1).
@@ -77,6 +79,8 @@ class Config:
     num_chains: int = 1
     step_size: float = 0.001
     num_integration_steps: int = 10
+    trajectory_length: float | None = None
+    max_integration_steps: int = 1000
     max_num_doublings: int = 10
     adapt: Literal["window", "step_size", "none"] = "window"
     target_acceptance_rate: float = 0.8
@@ -267,7 +271,7 @@ def run(
     static: dict[str, Any] = {"network": network, "config": config, "mesh": mesh}
     data = parallel.spread(data, mesh, "data")
     state = parallel.spread(init(init_key, network, data, config), mesh, "draws")
-    schedule = _schedule(config)
+    schedule = adaptation.plan(config.num_warmup, learns_masses=config.adapt == "window")
     state, positions, record = run_chains(
         state,
         Calls(
@@ -283,7 +287,7 @@ def run(
         checkpoints=checkpoints,
         identity=identify("hmc", rng_key, network, config, data),
     )
-    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(_stack_chains, positions)))
+    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, positions)))
     by_draw = (config.num_samples, config.thinning, config.num_chains)
     record = jax.tree.map(lambda values: values.reshape(by_draw), record)
     diagnostics = summarise_chains(posterior, record, config.num_chains, held_out)
@@ -320,21 +324,26 @@ def _transition(
     density = _logdensity(network, data, config)
     kernel: Any
     if config.algorithm == "hmc":
-        kernel = functools.partial(
-            blackjax_hmc.build_kernel(), num_integration_steps=config.num_integration_steps
-        )
+        kernel = blackjax_hmc.build_kernel()
     else:
         kernel = functools.partial(nuts.build_kernel(), max_num_doublings=config.max_num_doublings)
 
     def one_chain(chain_index: jax.Array, chain: Any, tuned: Any) -> tuple[Any, Info]:
         key = jax.random.fold_in(jax.random.fold_in(rng_key, index), chain_index)
         metric = centred_metric(tuned.inverse_mass_matrix)
+        options: dict[str, Any] = {}
+        if config.algorithm == "hmc":
+            steps: jax.Array | int = config.num_integration_steps
+            if (length := config.trajectory_length) is not None:
+                steps = count_steps(length, tuned.step_size, most=config.max_integration_steps)
+            options["num_integration_steps"] = steps
         after, info = kernel(
             key,
             chain,
             density,
             step_size=tuned.step_size,
             inverse_mass_matrix=metric,
+            **options,
         )
         error = info.energy - (metric.kinetic_energy(info.momentum) - chain.logdensity)
         gradients = jnp.asarray(info.num_integration_steps)
@@ -351,12 +360,6 @@ def _transition(
             chunk=1 if jax.default_backend() == "cpu" else config.num_chains,
             shards=parallel.shards(mesh, config.num_chains, "draws"),
         )
-
-
-def _schedule(config: Config) -> jax.Array:
-    if config.adapt == "window" and config.num_warmup:
-        return adaptation.build_schedule(config.num_warmup)
-    return jnp.zeros((config.num_warmup, 2), jnp.int32)
 
 
 def _blank(
@@ -382,19 +385,17 @@ def _freeze(state: State, *, config: Config) -> State:
     return state._replace(adaptation=tuned._replace(step_size=tuned.final_step_size))
 
 
-def _stack_chains(draws: np.ndarray) -> np.ndarray:
-    return draws.swapaxes(0, 1).reshape(-1, *draws.shape[2:])
-
-
 def _check(config: Config) -> None:
-    check_positive(config, "num_samples", "thinning", "num_chains", "num_integration_steps")
+    steps = ("num_integration_steps", "max_integration_steps")
+    check_positive(config, "num_samples", "thinning", "num_chains", *steps)
     if config.num_warmup < 0:
         raise ValueError(f"num_warmup must be at least 0, got {config.num_warmup}.")
     if not 0 < config.target_acceptance_rate < 1:
         raise ValueError(
             f"target_acceptance_rate must lie in (0, 1), got {config.target_acceptance_rate}."
         )
-    check_above_zero(config, "step_size", "temperature")
+    length = () if config.trajectory_length is None else ("trajectory_length",)
+    check_above_zero(config, "step_size", "temperature", *length)
     check_known(config, "algorithm", ("hmc", "nuts"))
     check_known(config, "adapt", ("window", "step_size", "none"))
     check_known(config, "init", ("prior", "network"))

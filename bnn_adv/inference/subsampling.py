@@ -1,9 +1,13 @@
-"""HMC as the published code runs it: on one minibatch, its draws resampled with replacement.
+"""HMC as the published code runs it: on one minibatch, its few draws resampled with replacement.
 
 The published code cuts the data into minibatches of 5,000, runs a chain anew on each, and keeps
 the last one's draws only. No chain hands anything to the next, so that the result is that of one
-chain on the last minibatch: the posterior given 5,000 images. Predictions then take draws at random
-indices, with replacement: of S draws about ``S (1 - (1 - 1/S)^S)``, 63 %, are used.
+chain on the last minibatch: the posterior given 5,000 images. For S draws it makes
+``int(S / minibatches) + 1`` transitions on each: of 60,000 images S = 500 leaves 42 draws, S = 50
+leaves 5. S of these are then taken at random with replacement.
+
+Pyro's HMC, which it calls, fixes the *length* of trajectories, the first step size times the number
+of steps; as the step size adapts, the number of steps changes. The mass matrix adapts too.
 """
 
 from __future__ import annotations
@@ -38,12 +42,32 @@ def last_minibatch(rng_key: jax.Array, data: Data, minibatch_size: int) -> Data:
     return Data(jnp.asarray(data.x)[rows], jnp.asarray(data.y)[rows])
 
 
-def resample(rng_key: jax.Array, posterior: Posterior) -> tuple[Posterior, np.ndarray]:
-    """Return as many draws as there are, at uniform random indices with replacement.
+def transitions_per_minibatch(num_samples: int, num_data: int, minibatch_size: int) -> int:
+    """Return how many transitions the published code makes on each minibatch.
+
+    ``int(S / num_batches) + 1`` with ``num_batches = ceil(N / B)``: the most distinct draws that
+    its S predictions can have.
+
+    Args:
+      num_samples: S, at least 1.
+      num_data: N.
+      minibatch_size: B, from 1 to N.
+    """
+    return num_samples // -(-num_data // minibatch_size) + 1
+
+
+def resample(
+    rng_key: jax.Array, posterior: Posterior, num_samples: int
+) -> tuple[Posterior, np.ndarray]:
+    """Return draws at uniform random indices with replacement.
+
+    Args:
+      rng_key: Typed key.
+      posterior: Draws to choose from.
+      num_samples: Draws to take, S.
 
     Returns:
       The posterior of the resampled draws; their indices, [S].
     """
-    size = posterior.num_samples
-    indices = np.asarray(jax.random.randint(rng_key, (size,), 0, size))
+    indices = np.asarray(jax.random.randint(rng_key, (num_samples,), 0, posterior.num_samples))
     return posterior.take(indices), indices

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import optax
@@ -294,7 +296,8 @@ def run(
     posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
     diagnostics: dict[str, Any] = {"elbo": [numbers["elbo"] for numbers in trace]}
     diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
-    return InferenceResult(posterior, diagnostics, sample, make_sampler(problem, network, state))
+    sampler = make_sampler(problem, network, problem.svi.get_params(state.svi))
+    return InferenceResult(posterior, diagnostics, sample, sampler)
 
 
 def _sample(
@@ -313,14 +316,60 @@ def _nest(problem: Problem, weights: dict[str, jax.Array]) -> Params:
     return unflatten_dict({name: weights[name] for name in names}, sep="/")
 
 
-def make_sampler(problem: Problem, network: nn.Module, state: State) -> Sampler:
-    """Return a sampler of the trained guide; its parameters are data of the sampler."""
+def make_sampler(
+    problem: Problem, network: nn.Module, guide_params: dict[str, jax.Array]
+) -> Sampler:
+    """Return a sampler of a guide; its parameters are data of the sampler."""
 
     def draw(guide_params: dict[str, jax.Array], rng_key: jax.Array) -> Params:
         weights = problem.guide.sample_posterior(rng_key, guide_params, sample_shape=())
         return _nest(problem, weights)
 
-    return Sampler(get_apply_fn(network), Partial(draw, problem.svi.get_params(state.svi)))
+    return Sampler(get_apply_fn(network), Partial(draw, guide_params))
+
+
+def get_guide_params(sampler: Sampler) -> dict[str, jax.Array]:
+    """Return the guide's parameters by name, of a sampler that ``run`` or this module made."""
+    (params,) = sampler.draw.args  # type: ignore[attr-defined]
+    return dict(params)
+
+
+def restore_sampler(
+    network: nn.Module,
+    config: Config,
+    input_shape: tuple[int, ...],
+    guide_params: Mapping[str, Any],
+) -> Sampler:
+    """Return the sampler of a guide that was trained before.
+
+    Args:
+      network: The network.
+      config: The settings of the training.
+      input_shape: Shape of one input.
+      guide_params: From ``get_guide_params``.
+
+    Raises:
+      ValueError: A parameter is missing, unknown or of another shape; the message names it.
+    """
+    start = init_params(jax.random.key(0), network, input_shape)
+    weights = flatten_dict(start, sep="/")
+    problem = _problem(network, config, tuple(weights), input_shape)
+    expected = {
+        f"{name}_auto_{part}": value.shape
+        for name, value in weights.items()
+        for part in ("loc", "scale")
+    }
+    if config.guide == "mean_field":
+        given = {name: np.shape(value) for name, value in guide_params.items()}
+        wrong = {name for name in expected | given if expected.get(name) != given.get(name)}
+        if wrong:
+            name = min(wrong)
+            raise ValueError(
+                f"The guide's parameter {name} has the shape {given.get(name)} where this network "
+                f"needs {expected.get(name)}: give the network and guide of the training."
+            )
+    params = {name: jnp.asarray(value) for name, value in guide_params.items()}
+    return make_sampler(problem, network, params)
 
 
 def _weights(*unused: Any, template: Params, config: Config) -> dict[str, jax.Array]:

@@ -8,7 +8,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnn_adv.ablation import SWITCHES
 from bnn_adv.report import ablation_words as words
 from bnn_adv.report import style
 from bnn_adv.report.ablation_words import Data
@@ -17,8 +16,8 @@ _HEADINGS = {
     "base": "Nothing as published",
     "alone": "One departure alone",
     "half": "One half as published",
-    "all": "Everything as published",
-    "all_but": "All but this one as published",
+    "version": "Everything as published",
+    "all_but": "All of 2020 but this one",
 }
 _COLOURS = style.protocol_colours(("published", "strong"))
 _PGD, _STRONG = "#d55e00", _COLOURS["strong"]
@@ -73,25 +72,30 @@ def departures_figure(data: Data) -> Figure:
 def shares_figure(data: Data) -> Figure:
     """Draw each switch's Shapley share of the accuracy under PGD, in percentage points."""
     shares = data["shares"]["shapley"]["pgd"]
-    names = list(SWITCHES)
-    values = [100 * shares[name] for name in names]
+    names = words.shared(data)
+    values, lows, highs = ([100 * shares[name][place] for name in names] for place in range(3))
     with style.paper_style():
         figure = Figure(figsize=(6.2, 2.9), layout="constrained")
         ax = figure.subplots()
         places = range(len(names))
         ax.barh(places, values, height=0.6, color=_PGD)
-        span = max((abs(value) for value in values), default=0.0) or 1.0
-        for place, value in zip(places, values, strict=True):
+        around = [
+            [value - low for value, low in zip(values, lows, strict=True)],
+            [high - value for value, high in zip(values, highs, strict=True)],
+        ]
+        ax.errorbar(values, places, xerr=around, fmt="none", ecolor=style.INK, elinewidth=0.9)
+        span = max(map(abs, (*lows, *highs)), default=0.0) or 1.0
+        for place, value, high in zip(places, values, highs, strict=True):
             ax.annotate(
                 f"{value:+.1f}",
-                (max(value, 0.0), place),
+                (max(high, 0.0), place),
                 (3, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=7.0,
             )
         ax.axvline(0, color=style.INK, linewidth=0.7)
-        ax.set_xlim(min(0.0, *values) - 0.06 * span, max(0.0, *values) + 0.18 * span)
+        ax.set_xlim(min(0.0, *lows) - 0.06 * span, max(0.0, *highs) + 0.18 * span)
         labels = [style.wrap(words.describe_switch(name, data), _WIDTH) for name in names]
         ax.set_yticks(places, labels=labels, fontsize=7.0)
         ax.invert_yaxis()
@@ -105,7 +109,7 @@ def shares_figure(data: Data) -> Figure:
 
 def _label(row: Data, data: Data) -> str:
     text = words.describe_row(row, data)
-    for start in ("all but this one: ", "none: ", "all departures: "):
+    for start in ("2020 but this one: ", "none: "):
         text = text.removeprefix(start)
     return textwrap.shorten(text, 3 * _WIDTH, placeholder=" ...")
 

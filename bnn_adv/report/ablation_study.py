@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bnn_adv.ablation import SWITCHES
+from bnn_adv.ablation import IN_2020, Kind, relevant
+from bnn_adv.inference.diagnostics import describe_mixing
+from bnn_adv.published_versions import PAPER
+from bnn_adv.report import ablation_versions as versions
 from bnn_adv.report import ablation_words as words
 from bnn_adv.report.ablation import departures_figure, shares_figure
 from bnn_adv.report.ablation_words import Data
@@ -20,7 +23,7 @@ _NUMBERS = (
     "zero gradients %",
     "mean logit size",
     "median logit gap",
-    "attacker / defender draws",
+    "draws / predictions",
 )
 
 
@@ -28,14 +31,19 @@ def build_study(data: dict[str, Any]) -> Study:
     """Return everything that the ablation reports.
 
     Args:
-      data: ``rows`` and ``hmc``, lists of records with accuracies in [0, 1] and what else a row
-        shows; ``shares``, the switches' Shapley values, or None; and the setting.
+      data: ``versions``, ``rows`` and ``hmc``, records with accuracies in [0, 1] and what else a
+        row shows; ``shares``, the switches' Shapley values, or None; and the setting.
     """
     plots = [Plot("departures", departures_figure(data), _figure_caption(data))]
-    tables = [_main_table(data), _changes_table(data), _hmc_table(data)]
+    tables = [
+        versions.versions_table(data),
+        _main_table(data),
+        _changes_table(data),
+        _hmc_table(data),
+    ]
     if data["shares"]:
         plots.append(Plot("shares", shares_figure(data), _shares_caption(data)))
-        tables.insert(2, _shares_table(data))
+        tables.insert(3, _shares_table(data))
     return Study(
         "What each departure of the published code did",
         words.summarise(data),
@@ -58,7 +66,7 @@ def _cells(row: Data) -> tuple[Any, ...]:
         format_percent(row["zero_gradient_share"]),
         f"{row['mean_magnitude']:,.1f}",
         f"{row['median_gap']:,.1f}",
-        f"{row['attacker_draws']} / {row['defender_draws']}",
+        f"{row['num_draws']} / {row['num_predictions']}",
     )
 
 
@@ -70,14 +78,16 @@ def _main_table(data: Data) -> Table:
         rows,
         f"{data['dataset']}, {data['num_test']} test images, l_inf radius {data['epsilon']:g}, "
         f"network {data['network']}. First line: nothing is as published. Then each departure by "
-        "itself, the two halves, all, and all but one. Accuracies in per cent of the images with "
+        "itself, the two halves, both versions of the published code, and that of September 2020 "
+        "with one put right. Accuracies in per cent of the images with "
         "95 % intervals. strong attack: the per-image worst case of the suite "
-        f"`{data['suite']}`; it depends on the training alone, and rows with the same training "
-        "share it. Where PGD leaves far more than the strong attack, the difference is the "
-        "attack's failure and no robustness. zero gradients: images at which the attacker's "
-        "gradient is exactly zero in float32, so that FGSM does not move. Logits: at the clean "
-        "images; gap: from the largest to the second. With one draw that is attacked, the loss of "
-        "the average is the average of the losses: `attack_objective` then changes nothing.",
+        f"`{data['suite']}` on the known draws; it depends on the training alone, and rows with "
+        "the same training share it. Where PGD leaves far more than the strong attack, the "
+        "difference is the attack's failure and no robustness. zero gradients: images at which the "
+        "gradient of the known draws is exactly zero in float32, so that FGSM does not move. "
+        "Logits: at the clean images; gap: from the largest to the second. draws / predictions: "
+        "draws of attacker and defender; where draws are made anew, numbers are means over that "
+        "many predictions.",
     )
 
 
@@ -85,10 +95,10 @@ def _changes_table(data: Data) -> Table:
     rows = [
         (
             words.describe_row(row, data),
-            start,
+            "base" if start == "base" else "all of 2020",
             *(_points(row[f"change_from_{start}"][name]) for name in ("fgsm", "pgd", "strong")),
         )
-        for start, groups in (("base", ("alone", "half", "all")), ("all", ("all_but",)))
+        for start, groups in (("base", ("alone", "half", "version")), ("2020", ("all_but",)))
         for row in data["rows"]
         if row["group"] in groups
     ]
@@ -97,9 +107,9 @@ def _changes_table(data: Data) -> Table:
         ("as published", "change from", "FGSM, points", "PGD, points", "strong attack, points"),
         tuple(rows),
         "Percentage points of accuracy that a row has more (+) or less (-) than the base, in which "
-        "nothing is as published, or than the row in which all is, with 95 % intervals for paired "
-        "images. An interval that holds zero: no effect can be told from chance in which images "
-        "were drawn. How much another training of the same kind would differ is not in it.",
+        "nothing is as published, or than the row as published in 2020, with 95 % intervals for "
+        "paired images. An interval that holds zero: no effect can be told from chance in which "
+        "images were drawn. How much another training of the same kind would differ is not in it.",
     )
 
 
@@ -113,13 +123,12 @@ def _shares_table(data: Data) -> Table:
     rows: list[tuple[str, ...]] = [
         (
             words.describe_switch(name, data),
-            f"{100 * shares['fgsm'][name]:+.1f}",
-            f"{100 * shares['pgd'][name]:+.1f}",
-            f"{shares['softmax_robustness'][name]:+.3f}",
+            *(_share_of_accuracy(name, kind, shares) for kind in ("fgsm", "pgd")),
+            "{:+.3f} [{:+.3f}, {:+.3f}]".format(*shares["softmax_robustness"][name]),
         )
-        for name in SWITCHES
+        for name in words.shared(data)
     ]
-    total = {name: sum(each.values()) for name, each in shares.items()}
+    total = {kind: sum(share[0] for share in each.values()) for kind, each in shares.items()}
     rows.append(
         (
             "all together",
@@ -132,11 +141,18 @@ def _shares_table(data: Data) -> Table:
         ("departure", "FGSM, points", "PGD, points", "softmax robustness"),
         tuple(rows),
         "Effects interact, so that what a departure does depends on which others are there. Its "
-        "share is what it adds, averaged over all orders in which the seven could be turned on "
+        "share is what it adds, averaged over all orders in which those of 2020 could be turned on "
         "(Shapley value), from attacks on the first "
-        f"{data['shares']['num_images']} images under all combinations. The shares add up to the "
-        "difference between all and none on these images, the last line.",
+        f"{data['shares']['num_images']} images under all combinations, with a 95 % interval over "
+        "images. The shares add up to the difference between all of 2020 and none on these images, "
+        "the last line.",
     )
+
+
+def _share_of_accuracy(name: str, kind: Kind, shares: Data) -> str:
+    if name not in relevant(kind, IN_2020):
+        return "0 (changes no image)"
+    return _points(shares[kind][name])
 
 
 def _hmc_table(data: Data) -> Table:
@@ -149,49 +165,53 @@ def _hmc_table(data: Data) -> Table:
                 f"HMC on {sampled} ({found['num_train']:,} images)",
                 row["attack"],
                 *_cells(row),
-                f"{found['num_distinct_draws']} of {row['defender_draws']}",
-                found.get("median_ess"),
-                found.get("median_rhat"),
+                f"{found['num_distinct_draws']} of {row['num_draws']}",
+                found.get("min_ess"),
+                found.get("max_rhat"),
+                describe_mixing(found),
             )
         )
     return Table(
         "HMC on one minibatch (hmc_batches)",
-        ("sampler", "attack", *_NUMBERS, "distinct draws", "median ESS", "median split R-hat"),
+        (
+            *("sampler", "attack", *_NUMBERS),
+            *("distinct draws", "smallest ESS", "largest R-hat", "chains"),
+        ),
         tuple(rows),
-        "The published code runs HMC anew on every minibatch and keeps the draws of the last, "
-        "so that the result is HMC on that minibatch alone; predictions then take draws at random "
-        "with replacement. Columns as above. attack: all switches of attack and score off, or on "
-        "but `seeds`, for a chain has no fresh draws. Effective sample size (ESS) and split R-hat "
-        "are those of the chains before resampling, on held-out predictions; an R-hat above 1.1 "
-        "says that the draws do not represent the posterior.",
+        "The published code runs HMC anew on every minibatch, makes int(S / minibatches) + 1 "
+        "transitions on each for S draws, and keeps those of the last: the result is HMC on that "
+        "minibatch alone; S draws are then taken at random with replacement. As in Pyro, the "
+        "trajectory keeps its length while the step size adapts, and masses adapt too. Columns as "
+        "above. attack: all switches of attack and score off, or on as in 2020; every version uses "
+        "a chain's stored draws. Effective sample size (ESS) and R-hat (rank-normalised, split) "
+        "are those of the chains before resampling, on held-out predictions.",
     )
 
 
 def _claims(data: Data) -> tuple[Claim, ...]:
     if data["dataset"] != "mnist":
         return ()
-    base, everything = words.find(data, "base"), words.find(data, "all")
-    known = words.find(data, "all_but", "seeds")
-    fgsm, pgd = (format_percent(known[kind]) for kind in ("fgsm", "pgd"))
+    base, everything = words.find(data, "base"), words.find(data, "version", "2020")
+    line = versions.find_line(data, "2020", least=True)
     note = (
-        f"network {data['network']}; published: training, attack and score as published, the "
-        f"attacker knows {everything['attacker_draws']} of the draws (with all "
-        f"{known['attacker_draws']} that predict FGSM and PGD leave {fgsm} and {pgd} %); "
-        "corrected: none of it; strong: on the posterior with the published training"
+        f"network {data['network']}; published: training, attack and score as published in 2020, "
+        f"{line['attacker_draws']} draws attack and {line['defender_draws']} predict, "
+        f"{data['num_version_images']} images; corrected: none of it, {data['num_test']} images; "
+        f"strong: suite `{data['suite']}` on the posterior with the published training, "
+        f"{data['num_test']} images"
     )
-    # Carbone et al. 2020, supplement, section 11, table 2, last line.
-    paper = {"accuracy": ("accuracy", 96.1), "fgsm": ("FGSM", 90.0), "pgd": ("PGD", 89.8)}
+    labels = {"accuracy": "accuracy", "fgsm": "FGSM", "pgd": "PGD"}
     return tuple(
         Claim(
             "Table 2, VI (ablation)",
             label,
-            number,
-            100 * everything[name],
+            round(100 * PAPER[name], 1),
+            100 * line[name],
             100 * base[name],
             None if name == "accuracy" else 100 * everything["strong"],
             note=note,
         )
-        for name, (label, number) in paper.items()
+        for name, label in labels.items()
     )
 
 
@@ -208,9 +228,10 @@ def _figure_caption(data: Data) -> str:
 
 def _shares_caption(data: Data) -> str:
     shares = data["shares"]
+    total = sum(share[0] for share in shares["shapley"]["pgd"].values())
     return (
         "How much each departure accounts for of the difference in accuracy under PGD between all "
-        f"departures and none ({100 * sum(shares['shapley']['pgd'].values()):+.1f} percentage "
-        f"points on the first {shares['num_images']} images): its effect averaged over all orders "
-        "of turning the seven on. Bars to the right make the network look more robust."
+        f"departures of 2020 and none ({100 * total:+.1f} percentage points on the first "
+        f"{shares['num_images']} images): its effect averaged over all orders of turning them on, "
+        "with 95 % intervals over images. Bars to the right make the network look more robust."
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_adv.ablation import SWITCHES
+from bnn_adv.inference.diagnostics import describe_mixing
+from bnn_adv.report import ablation_versions as versions
 from bnn_adv.report.study import Verdict
 from bnn_adv.report.wording import Measured, format_percent
 
@@ -26,15 +28,23 @@ def describe_row(row: Data, data: Data) -> str:
     """Return what is as published in a row, in words."""
     if row["group"] == "base":
         return "none: training, attack and score as the mathematics says"
-    if row["group"] == "all":
-        return "all departures: as published"
+    if row["group"] == "version":
+        return {
+            "2020": "all departures but the draws: as published in September 2020",
+            "today": "all departures: as published today",
+        }[row["switch"]]
     if row["group"] == "half":
         return {
             "training": "both training departures; attack and score put right",
-            "attack": "all departures of attack and score; training put right",
+            "attack": "all of 2020's departures of attack and score; training put right",
         }[row["switch"]]
     words = describe_switch(row["switch"], data)
-    return words if row["group"] == "alone" else f"all but this one: {words}"
+    return words if row["group"] == "alone" else f"2020 but this one: {words}"
+
+
+def shared(data: Data) -> list[str]:
+    """Return the switches among which the difference is shared out, in their order."""
+    return [name for name in SWITCHES if name in data["shares"]["shapley"]["pgd"]]
 
 
 def find(data: Data, group: str, switch: str = "") -> Data:
@@ -49,24 +59,27 @@ def percent(row: Data, name: str) -> str:
 
 def summarise(data: Data) -> str:
     """Return the answer in a few sentences."""
-    base, everything = find(data, "base"), find(data, "all")
+    base, everything = find(data, "base"), find(data, "version", "2020")
+    today = find(data, "version", "today")
     trained, attacked = find(data, "half", "training"), find(data, "half", "attack")
     return (
-        f"With all departures PGD leaves {percent(everything, 'pgd')} of {data['num_test']} "
-        f"images, with none {percent(base, 'pgd')}. The strong attack leaves "
+        f"{versions.summarise(data)} "
+        f"On the first {data['num_test']} images: as published in 2020 PGD leaves "
+        f"{percent(everything, 'pgd')}, as published today {percent(today, 'pgd')}, with no "
+        f"departure {percent(base, 'pgd')}. The suite `{data['suite']}` leaves "
         f"{percent(everything, 'strong')} on the posterior with the published training and "
         f"{percent(base, 'strong')} on the corrected one. "
         f"The published training under a sound PGD keeps {percent(trained, 'pgd')}; the "
         f"corrected training under the published attack keeps {percent(attacked, 'pgd')}. "
         f"{explain(data)} "
-        "Adversarial images of the row with all departures but `seeds` are those of the protocol "
-        "`published`, and of the row with none those of `corrected`, to the last bit."
+        "Adversarial images of the row as published in 2020 are those of the protocol `published`, "
+        "and of the row with no departure those of `corrected`, to the last bit."
     )
 
 
 def explain(data: Data) -> str:
     """Return why the published number is what it is, as far as the rows show it."""
-    row = find(data, "all")
+    row = find(data, "version", "2020")
     if row["pgd"] - row["strong"] <= _HALF / 5:
         return (
             "Here the published attack leaves little more than the strong one: nothing is hidden."
@@ -83,7 +96,7 @@ def explain(data: Data) -> str:
             "its gradients, though not zero, point where few of the predicting draws can be fooled"
         )
     return (
-        f"The published {format_percent(row['pgd'])} % stand because {why}; what remains where "
+        f"2020's {format_percent(row['pgd'])} % stand because {why}; what remains where "
         "only the training is as published is "
         f"{format_percent(sound['pgd'])} % under a sound PGD and "
         f"{format_percent(row['strong'])} % under an attack that does not saturate "
@@ -93,17 +106,18 @@ def explain(data: Data) -> str:
 
 def verdicts(data: Data) -> tuple[Verdict, ...]:
     """Return the claims that the ablation tests."""
-    base, everything = find(data, "base"), find(data, "all")
+    base, everything = find(data, "base"), find(data, "version", "2020")
     alone = _above(data, "alone")
     fixed = [row for row in data["rows"] if row["group"] == "all_but" and row["pgd"] < _HALF]
     judged = base["pgd"] < _HALF
     return (
         Verdict(
             "The Bayesian network keeps about 90 % under attack (Table 2)",
-            f"as published {percent(everything, 'pgd')} under PGD; the same draws under the "
-            f"strong attack {percent(everything, 'strong')}",
+            f"as published in 2020 {percent(everything, 'pgd')} under PGD; the same draws under "
+            f"the suite `{data['suite']}` {percent(everything, 'strong')}",
             bool(everything["strong"] > _HALF),
         ),
+        *versions.verdicts(data),
         Verdict(
             "One departure alone keeps the accuracy under PGD above 50 %",
             f"base {percent(base, 'pgd')}; above 50 %: {_list(alone)}",
@@ -111,7 +125,7 @@ def verdicts(data: Data) -> tuple[Verdict, ...]:
         ),
         Verdict(
             "Putting one departure right brings the accuracy under PGD below 50 %",
-            f"all {percent(everything, 'pgd')}; below 50 %: {_list(fixed)}",
+            f"2020 {percent(everything, 'pgd')}; below 50 %: {_list(fixed)}",
             bool(fixed) if everything["pgd"] > _HALF else None,
         ),
         Verdict(
@@ -119,7 +133,7 @@ def verdicts(data: Data) -> tuple[Verdict, ...]:
             _score(data),
             False if _floor(data) > 0.5 else None,
         ),
-        *_hmc_verdict(data["hmc"]),
+        *_hmc_verdict(data["hmc"], data["suite"]),
     )
 
 
@@ -149,7 +163,7 @@ def _score(data: Data) -> str:
     )
 
 
-def _hmc_verdict(rows: Sequence[Data]) -> tuple[Verdict, ...]:
+def _hmc_verdict(rows: Sequence[Data], suite: str) -> tuple[Verdict, ...]:
     full, part = (
         next(r for r in rows if r["training"] == name and r["attack"] == "corrected")
         for name in ("hmc-full", "hmc-minibatch")
@@ -160,8 +174,10 @@ def _hmc_verdict(rows: Sequence[Data]) -> tuple[Verdict, ...]:
             f"trained on {part['diagnostics']['num_train']:,} of "
             f"{full['diagnostics']['num_train']:,} images; clean {percent(part, 'accuracy')} "
             f"against {percent(full, 'accuracy')}; "
-            f"{part['diagnostics']['num_distinct_draws']} of {part['defender_draws']} draws are "
-            f"distinct; strong attack {percent(part, 'strong')} against {percent(full, 'strong')}",
+            f"{part['diagnostics']['num_distinct_draws']} of {part['num_draws']} draws are "
+            f"distinct; suite `{suite}` {percent(part, 'strong')} against "
+            f"{percent(full, 'strong')}; the chains: {describe_mixing(full['diagnostics'])}, "
+            f"{describe_mixing(part['diagnostics'])}",
             None,
         ),
     )

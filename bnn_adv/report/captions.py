@@ -38,6 +38,13 @@ def legend(results: Results) -> str:
         )
     if any(line.is_fresh for line in fields.list_lines(results)):
         parts.append("fresh draws: the same adversarial inputs, predicted by new posterior draws.")
+    by_logits = [
+        str(row["model"])
+        for row in results["rows"]
+        if row.get("decision_rule") == "mean_logits" and (row.get("num_samples") or 1) > 1
+    ]
+    if by_logits:
+        parts.append(f"Predictions of {', '.join(by_logits)}: by the mean of the draws' logits.")
     return " ".join(parts)
 
 

@@ -58,6 +58,8 @@ def describe_problem(record: Results, *, ascii_only: bool = False) -> str:
     """Return what was attacked in one line."""
     draws = record.get("num_samples")
     unit = "draw" if draws == 1 else "draws"
+    if draws != 1 and record.get("decision_rule") == "mean_logits":
+        unit += " (mean of logits)"
     setting = fields.describe_setting(record, ascii_only=ascii_only)
     return f"{setting}, {draws:,} {unit}, suite {wording.one_line(record.get('suite'))}"
 

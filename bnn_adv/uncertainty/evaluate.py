@@ -96,7 +96,9 @@ def evaluate_uncertainty(
     detectors: dict[str, Detector] = {}
     for number, name in enumerate(MEASURES if posterior.num_samples > 1 else MEASURES[:1]):
         threshold = float(np.quantile(getattr(clean, name), quantile, method="inverted_cdf"))
-        aware = attack(number + 1, evasive_objective(name, threshold, weight))
+        aware = attack(
+            number + 1, evasive_objective(name, threshold, weight, posterior.decision_rule)
+        )
         for other in (plain, given):
             aware = _take_better(aware, other, name, y)
         scores, scores_given, scores_aware = (

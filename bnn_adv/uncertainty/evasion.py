@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv.decision import DecisionRule
 from bnn_adv.objectives import Aim, Objective, margin
 from bnn_adv.uncertainty.measures import MEASURES, Measure, log_entropy
 
@@ -20,7 +21,10 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 @functools.cache
 def evasive_objective(
-    measure: Measure, threshold: float, weight: float = DEFAULT_WEIGHT
+    measure: Measure,
+    threshold: float,
+    weight: float = DEFAULT_WEIGHT,
+    rule: DecisionRule = "mean_probabilities",
 ) -> Objective:
     """Return an objective that fools the prediction and then stays below a detector's threshold.
 
@@ -40,6 +44,7 @@ def evasive_objective(
       measure: Name in ``MEASURES``.
       threshold: Largest uncertainty that the detector accepts, in nats, at least 0.
       weight: At least 0.
+      rule: How predictions are made, whose label and entropy count.
 
     Raises:
       ValueError: An argument is out of range.
@@ -56,7 +61,8 @@ def evasive_objective(
     def head(reduced: jax.Array, aim: Aim) -> jax.Array:
         logits, probs, entropy = jnp.split(reduced, [size := reduced.shape[1] // 2, 2 * size], 1)
         lost = margin(logits, aim)
-        log_uncertainty = log_entropy(_log(probs))
+        predicted = jax.nn.softmax(logits) if rule == "mean_logits" else probs
+        log_uncertainty = log_entropy(_log(predicted if measure == "entropy" else probs))
         if measure == "mutual_information":
             # Rounding may make the draws' mean entropy the larger one.
             ratio = jnp.minimum(_log(entropy[:, 0]) - log_uncertainty, -1e-6)
@@ -64,9 +70,12 @@ def evasive_objective(
         penalty = weight * jax.nn.relu(log_uncertainty - log_threshold)
         value, follow = lost / (1 + jax.nn.relu(lost)) - penalty, lost - penalty
         evasive = jax.lax.stop_gradient(value - follow) + follow
-        return jnp.where(margin(probs, aim) > 0, evasive, lost)
+        return jnp.where(margin(predicted, aim) > 0, evasive, lost)
 
-    return Objective(f"evade_{measure}_{threshold:.6g}_{weight:.6g}", _statistic, "mean", head)
+    name = f"evade_{measure}_{threshold:.6g}_{weight:.6g}"
+    return Objective(
+        name if rule == "mean_probabilities" else f"{name}_{rule}", _statistic, "mean", head
+    )
 
 
 def _statistic(logits: jax.Array, aim: Aim) -> jax.Array:

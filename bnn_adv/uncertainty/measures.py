@@ -6,7 +6,9 @@ With ``H(p) = -sum_k p_k log p_k`` and ``pbar = (1/S) sum_s p_s``, in nats:
     mutual information     H(pbar) - (1/S) sum_s H(p_s)
 
 (Depeweg et al. 2018, arXiv 1710.07283, section 3; Smith, Gal 2018, arXiv 1803.08533, section 2).
-Both are computed from ``log H``, which is finite where softmax, and ``H`` itself, underflow.
+Both are computed from ``log H``, which is finite where softmax, and ``H`` itself, underflow. Where
+the decision rule is the mean of the logits, predictive entropy is that of the prediction that the
+rule makes; mutual information is about the draws, and the same whatever the rule.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv import blocks
+from bnn_adv.decision import log_predictive
 from bnn_adv.networks import Params
 from bnn_adv.posterior import Posterior, check_sample_chunk, one_draw
 from bnn_adv.streaming import fold_samples
@@ -29,7 +32,7 @@ MEASURES: tuple[Measure, ...] = ("entropy", "mutual_information")
 class Uncertainty(NamedTuple):
     """Hold what a posterior says at N inputs.
 
-    log_probs: Log of the posterior predictive, [N, C].
+    log_probs: Log of the prediction by the posterior's decision rule, [N, C].
     entropy: Predictive entropy in nats, [N], in [0, log C].
     mutual_information: Between prediction and draw, in nats, [N], in [0, min(log C, log S)].
     """
@@ -65,18 +68,23 @@ def measure(
     size = blocks.choose_block(each, min(batch_size, x.shape[0]))
     chunk = check_sample_chunk(posterior, sample_chunk, x[:size])
 
+    by_logits = posterior.decision_rule == "mean_logits"
+
     def one_block(rows: jax.Array) -> Uncertainty:
-        def one(params: Params) -> tuple[jax.Array, jax.Array]:
-            log_probs = jax.nn.log_softmax(posterior.apply_fn(params, rows))
-            return log_probs, log_entropy(log_probs)
+        def one(params: Params) -> tuple[jax.Array, ...]:
+            logits = posterior.apply_fn(params, rows)
+            log_probs = jax.nn.log_softmax(logits)
+            return log_probs, log_entropy(log_probs), *((logits,) if by_logits else ())
 
         # The log-sum-exp of log H over the draws is the log of the sum of their entropies.
-        totals = fold_samples(
-            one, posterior.samples, "log_sum_exp", chunk=chunk, shards=posterior.shards
-        )
-        log_probs, log_mean = (total - jnp.log(posterior.num_samples) for total in totals)
+        how = ("log_sum_exp", "log_sum_exp", *(("sum",) if by_logits else ()))
+        totals = fold_samples(one, posterior.samples, how, chunk=chunk, shards=posterior.shards)
+        log_probs, log_mean = (total - jnp.log(posterior.num_samples) for total in totals[:2])
         whole = log_entropy(log_probs)
         information = jnp.exp(whole) * -jnp.expm1(log_mean - whole)
+        if by_logits:
+            log_probs = log_predictive("mean_logits", totals[2], posterior.num_samples)
+            whole = log_entropy(log_probs)
         return Uncertainty(log_probs, jnp.exp(whole), jnp.maximum(information, 0.0))
 
     with jax.default_matmul_precision(posterior.precision):

@@ -49,6 +49,7 @@ def test_reads_the_run_and_fills_its_own(trained, tmp_path, capsys):
     results = files.read_json(workdir / "results.json")
     assert (results["dataset"], results["epsilon"], results["norm"]) == ("digits", 0.2, "linf")
     assert results["config"]["hidden"] == 8
+    assert results["decision_rule"] == "mean_logits"
     assert set(os.listdir(workdir)) >= {"adversarial.npz", "report.html", "config.json"}
     arrays = files.read_arrays(workdir / "adversarial.npz")
     assert 1 - np.mean(arrays["broken"]) == pytest.approx(results["adversarial_accuracy"])
@@ -86,6 +87,7 @@ def test_reads_a_file_of_draws(trained, tmp_path):
         ({"model": ""}, "which is missing"),
         ({"suite": "weak"}, "Unknown protocol 'weak'"),
         ({"norm": "l7"}, "Unknown --norm: l7"),
+        ({"decision_rule": "vote"}, "Unknown --decision_rule: vote. Known: mean_probabilities"),
         ({"num_probe": -1}, "--num_probe must be at least 0"),
         ({"hidden": 16}, "does not fit the network"),
     ],

@@ -89,6 +89,18 @@ def test_results_have_the_promised_schema(finished):
         assert row["seconds"]["training"] > 0
 
 
+def test_rows_predict_as_the_published_code_has_their_kind_of_network_do(finished):
+    """Deterministic networks and ensembles by logits, Bayesian ones by probabilities."""
+    results = json.loads((finished / "results.json").read_text())
+    rules = ["mean_logits", "mean_logits", "mean_probabilities", "mean_probabilities"]
+    assert [row["decision_rule"] for row in results["rows"]] == rules
+    for row, rule in zip(results["rows"], rules, strict=True):
+        record = json.loads((finished / "posterior" / f"{row['model']}.json").read_text())
+        assert record["decision_rule"] == rule
+    page = (finished / "report.html").read_text()
+    assert "Predictions of ensemble: by the mean of the draws" in page
+
+
 def test_saved_adversarial_images_are_what_the_results_say(finished):
     results = json.loads((finished / "results.json").read_text())
     saved = files.read_arrays(finished / "adversarial.npz")

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from bnn_adv.ablation import SWITCHES, list_rows
+from bnn_adv.ablation import IN_2020, SWITCHES, list_rows
+from bnn_adv.published_versions import list_settings, miss
 from bnn_adv.report.ablation_study import build_study
 from bnn_adv.report.study import format_study, to_record
 
@@ -29,11 +30,30 @@ def make_row(row):
         "mean_magnitude": 3700.0 if hidden else 9.5,
         "median_gap": 1200.0,
         "one_hot_share": 0.9,
-        "attacker_draws": 1,
-        "defender_draws": 10,
+        "num_draws": 10,
+        "num_predictions": 10 if "draws" in row.on else 1,
         "training": "vi",
         "change_from_base": change,
-        "change_from_all": change,
+        "change_from_2020": change,
+    }
+
+
+def make_line(setting):
+    """Fixed draws keep what the paper says; new draws and small steps lose it."""
+    fixed = setting.version == "2020"
+    fgsm, pgd = (0.895, 0.902) if fixed else (0.7, 0.5)
+    if setting.constants.name == "defaults":
+        pgd -= 0.2
+    shares = {"accuracy": 0.955, "fgsm": fgsm, "pgd": pgd}
+    return {
+        "version": setting.version,
+        "constants": setting.constants._asdict(),
+        "attacker_draws": setting.attacker_samples,
+        "defender_draws": setting.defender_samples,
+        "num_predictions": 1,
+        **shares,
+        "intervals": {name: [share - 0.02, share + 0.02] for name, share in shares.items()},
+        "miss": miss(fgsm, pgd),
     }
 
 
@@ -59,13 +79,16 @@ def data():
         "network": "conv, 32, leaky_relu",
         "minibatches": 469,
         "suite": "strong",
+        "num_version_images": 1000,
+        "versions": [make_line(setting) for setting in list_settings((1, 10), (10, 50))],
         "rows": rows,
         "hmc": hmc,
         "shares": {
             "num_images": 100,
             "combinations": [],
             "shapley": {
-                name: dict.fromkeys(SWITCHES, 0.1) for name in ("fgsm", "pgd", "softmax_robustness")
+                name: {switch: [0.1, -0.05, 0.2] for switch in SWITCHES if switch in IN_2020}
+                for name in ("fgsm", "pgd", "softmax_robustness")
             },
         },
     }
@@ -75,26 +98,51 @@ def test_the_answer_names_the_cause(data):
     record = to_record(build_study(data))
     assert "exactly zero in float32 at 88.0 %" in record["summary"]
     assert "mean size of 3,700" in record["summary"]
-    table = record["tables"][0]
+    table = record["tables"][1]
     assert table["rows"][4][0].endswith("469 times too much")
     assert table["rows"][0][3] == "5.0 [2.0, 8.0]"
     holds = [verdict["holds"] for verdict in record["verdicts"]]
     # No network is robust; no switch alone hides it; putting one right shows it.
-    assert holds[:4] == [False, False, True, False]
-    assert "double_softmax (40.0 %), vi_init (5.0 %)" in record["verdicts"][2]["measured"]
-    assert "below 0.853" in record["verdicts"][3]["measured"]
-    assert record["claims"][1]["published"] == pytest.approx(90.0)
+    assert holds[:5] == [False, False, False, True, False]
+    assert "double_softmax (40.0 %), vi_init (5.0 %)" in record["verdicts"][3]["measured"]
+    assert "below 0.853" in record["verdicts"][4]["measured"]
+    assert record["claims"][1]["published"] == pytest.approx(89.5)
     assert record["claims"][1]["paper"] == 90.0
-    assert record["tables"][2]["rows"][-1][1:] == ["+70.0", "+70.0", "+0.700"]
+    shares = {row[0]: row[1:] for row in record["tables"][3]["rows"]}
+    assert shares["all together"] == ["+60.0", "+60.0", "+0.600"]
+    # An interval stands where something was measured, none where nothing can change.
+    assert shares[SWITCHES["metric_softmax"].published][1] == "0 (changes no image)"
+    assert shares[SWITCHES["pgd_step"].published][:2] == [
+        "0 (changes no image)",
+        "+10.0 [-5.0, +20.0]",
+    ]
     assert "What is as published" in format_study(record)
 
 
-def test_the_published_number_says_how_many_draws_its_attacker_knew(data):
-    data["rows"][-1].update(attacker_draws=10, fgsm=0.915, pgd=0.895)
-    assert data["rows"][-1]["switch"] == "seeds"
+def test_the_closest_version_is_named_and_the_other_is_told_apart(data):
+    study = build_study(data)
+    assert "the code of September 2020 with 1 / 10 draws" in study.summary
+    assert "The code of today is off by 39.8 to 59.8 points" in study.summary
+    assert (
+        "leaves 70.0 [68.0, 72.0] % under FGSM and 50.0 [48.0, 52.0] % under PGD" in study.summary
+    )
+    table = to_record(study)["tables"][0]
+    assert len(table["rows"]) == 17
+    assert table["rows"][-1][4:7] == ["96.1", "90.0", "89.8"]
+    assert table["rows"][4][3] == "radius 0.5, 40 steps of 2/225"
+    assert table["rows"][0][7] == "0.5"
+    verdict = study.verdicts[1]
+    assert verdict.claim.startswith("Today's published code reproduces")
+    assert verdict.holds is False
+    assert verdict.measured.startswith("0 of 8 settings")
+    for row in data["versions"]:
+        row["intervals"]["pgd"] = [0.0, 1.0]
+    assert build_study(data).verdicts[1].holds is True
+
+
+def test_the_published_number_says_which_draws_and_version(data):
     for claim in build_study(data).claims:
-        assert "knows 1 of the draws (with all 10 that predict" in claim.note
-        assert "leave 91.5 and 89.5 %" in claim.note
+        assert "as published in 2020, 10 draws attack and 10 predict, 1000 images" in claim.note
 
 
 def test_without_masking_nothing_is_called_hidden(data):
@@ -104,7 +152,7 @@ def test_without_masking_nothing_is_called_hidden(data):
     plain["shares"], plain["dataset"] = None, "digits"
     study = build_study(plain)
     assert "nothing is hidden" in study.summary
-    assert study.verdicts[2].holds is None
+    assert study.verdicts[3].holds is None
     assert [plot.name for plot in study.plots] == ["departures"]
     assert study.claims == ()
 
@@ -116,6 +164,6 @@ def test_figures_draw_every_row_and_share(data):
     marks = [line for line in ax.lines if line.get_marker() == "o" and line.get_markersize() < 5]
     assert [float(mark.get_xdata()[0]) for mark in marks] == [100 * r["pgd"] for r in data["rows"]]
     (ax,) = shares.axes
-    assert [bar.get_width() for bar in ax.patches] == pytest.approx([10.0] * len(SWITCHES))
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([10.0] * len(IN_2020))
     for figure in (departures, shares):
         figure.draw_without_rendering()

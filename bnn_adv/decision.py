@@ -1,0 +1,48 @@
+r"""Decision rules: how the draws of a posterior make one prediction.
+
+With ``z_s = f(x, w_s)`` the logits of draw s:
+
+    mean_probabilities    pbar = (1/S) sum_s softmax(z_s)       the posterior predictive
+    mean_logits           pbar = softmax( (1/S) sum_s z_s )     the published code's ensembles
+
+The first is Carbone et al. 2020, section 3, and the deep ensemble of Lakshminarayanan et al. 2017
+(arXiv 1612.01474, eq. 2). Of one draw both are its softmax; only what a further softmax would be
+applied to differs: probabilities of a Bayesian network, logits of a deterministic one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+DecisionRule = Literal["mean_probabilities", "mean_logits"]
+DECISION_RULES: tuple[DecisionRule, ...] = ("mean_probabilities", "mean_logits")
+
+
+def check_rule(rule: str) -> None:
+    """Raise unless a decision rule is known.
+
+    Raises:
+      ValueError: It is not; the message lists the known.
+    """
+    if rule not in DECISION_RULES:
+        raise ValueError(f"Unknown decision_rule {rule!r}. Known: {', '.join(DECISION_RULES)}.")
+
+
+def folding(rule: DecisionRule) -> str:
+    """Return how ``streaming.fold_samples`` adds up what ``contribution`` makes of the draws."""
+    return "sum" if rule == "mean_logits" else "log_sum_exp"
+
+
+def contribution(rule: DecisionRule, logits: jax.Array) -> jax.Array:
+    """Return what one draw adds to the prediction, [B, C]: its logits or its log-probabilities."""
+    return logits if rule == "mean_logits" else jax.nn.log_softmax(logits)
+
+
+def log_predictive(rule: DecisionRule, total: jax.Array, num_samples: int) -> jax.Array:
+    """Return ``log pbar`` of all draws' folded contributions, both [B, C]."""
+    if rule == "mean_logits":
+        return jax.nn.log_softmax(total / num_samples)
+    return total - jnp.log(num_samples)
