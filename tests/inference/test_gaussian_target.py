@@ -44,7 +44,7 @@ def assert_within_five_standard_errors(draws, chains=1):
     ("algorithm", "options"),
     [
         ("hmc", {"adapt": "window", "num_integration_steps": 3, "target_acceptance_rate": 0.9}),
-        ("hmc", {"adapt": "step_size", "num_integration_steps": 2, "target_acceptance_rate": 0.95}),
+        ("hmc", {"adapt": "step_size", "trajectory_length": 0.25, "target_acceptance_rate": 0.95}),
         ("hmc", {"adapt": "none", "num_integration_steps": 7, "step_size": 0.04}),
         ("nuts", {"adapt": "window"}),
     ],

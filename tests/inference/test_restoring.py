@@ -1,0 +1,39 @@
+"""A trained guide is stored as arrays, and draws as before when it is read back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv import networks
+from bnn_adv.densities import Data
+from bnn_adv.inference import svi
+
+NETWORK = networks.MLP((4,), 3, "tanh")
+CONFIG = svi.Config(num_samples=2, num_epochs=1, minibatch_size=8)
+DATA = Data(jnp.asarray(np.eye(8, 2), jnp.float32), jnp.asarray(np.arange(8) % 3, jnp.int32))
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    return svi.run(jax.random.key(0), NETWORK, DATA, CONFIG).sampler
+
+
+def test_a_restored_guide_draws_the_same_networks(sampler):
+    stored = {name: np.asarray(v) for name, v in svi.get_guide_params(sampler).items()}
+    again = svi.restore_sampler(NETWORK, CONFIG, (2,), stored)
+    first, second = (each.sample(jax.random.key(3), 2).samples for each in (sampler, again))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    x = jnp.ones((1, 2))
+    np.testing.assert_array_equal(
+        *(each.apply_fn(each.draw(jax.random.key(1)), x) for each in (sampler, again))
+    )
+
+
+def test_parameters_of_another_network_are_named(sampler):
+    stored = svi.get_guide_params(sampler)
+    with pytest.raises(ValueError, match=r"hidden_0/bias_auto_loc has the shape \(4,\) where this"):
+        svi.restore_sampler(networks.MLP((5,), 3, "tanh"), CONFIG, (2,), stored)
+    del stored["logits/bias_auto_scale"]
+    with pytest.raises(ValueError, match="logits/bias_auto_scale has the shape None"):
+        svi.restore_sampler(NETWORK, CONFIG, (2,), stored)
