@@ -18,6 +18,7 @@ from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.worst import worst_log_probs
 from bnn_adv.grids import GridNetwork
 from bnn_adv.inference import METHODS, InferenceResult
+from bnn_adv.inference.diagnostics import MIXING_KEYS
 from bnn_adv.networks import build_network
 from bnn_adv.posterior import Posterior, one_draw
 from bnn_adv.protocols import list_compared
@@ -30,7 +31,7 @@ from experiments.run_directory import RunDirectory
 _HELD_OUT = 200
 _METHODS = {"hmc": "hmc", "sgd": "sgd", "vi": "svi"}
 _HARMLESS = {"data_dir", "checkpoint_every"}
-_KEPT = ("acceptance_rate", "num_divergent", "median_rhat", "log_density_rhat", "training_seconds")
+_KEPT = (*MIXING_KEYS, "num_divergent", "training_seconds")
 _FAILURES = (FloatingPointError, ValueError, RuntimeError, MemoryError)
 """What makes a network a row with a reason: numbers, settings, and devices out of memory."""
 
@@ -165,7 +166,13 @@ class _Trainer:
                 )
 
         posterior, diagnostics = stages.cached_posterior(
-            work.run, name, network, dataset.input_shape, train
+            work.run,
+            name,
+            network,
+            dataset.input_shape,
+            train,
+            # The output of a deterministic network are its logits.
+            decision_rule="mean_logits" if first.method == "sgd" else "mean_probabilities",
         )
         if checkpoints is not None:
             checkpoints.remove()
@@ -190,7 +197,9 @@ def _attack(
     def describe(log_probs: np.ndarray) -> dict[str, float]:
         return {
             "accuracy": metrics.accuracy(log_probs, y),
-            "published_metric": metrics.published_softmax_robustness(clean, log_probs),
+            "published_metric": metrics.published_softmax_robustness(
+                clean, log_probs, decision_rule=posterior.decision_rule
+            ),
             "corrected_metric": metrics.softmax_robustness(clean, log_probs),
         }
 

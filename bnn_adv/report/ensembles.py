@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bnn_adv.attribution import paired_difference
 from bnn_adv.metrics import wilson_interval
 from bnn_adv.report import style
 from bnn_adv.report.paper import PAPER_TABLES
@@ -26,7 +27,6 @@ ATTACKS = (
 _NAMES = {"fgsm": "FGSM", "pgd": "PGD", "worst": "worst case"}
 _COMPARABLE = 0.05
 _PAPER_RADIUS = 0.3
-_NUM_RESAMPLES = 2000
 _CAPTION = (
     "Accuracy of a deep ensemble against the number S of its members, on clean test images and "
     "under attack, with 95 % Wilson intervals. S = 1 is the deterministic network, whose interval "
@@ -56,7 +56,10 @@ class Size(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Hold a difference of two accuracies on the same images with its 95 % interval."""
+    """Hold a difference of two accuracies on the same images with its 95 % interval.
+
+    By ``attribution.paired_difference``: the interval stays open where no image changes.
+    """
 
     value: float
     low: float
@@ -65,20 +68,6 @@ class Change(NamedTuple):
     def __str__(self) -> str:
         """Return ``+1.2 [-0.3, +2.7] points``."""
         return f"{100 * self.value:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}] points"
-
-
-def paired_change(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Change:
-    """Return the rise in accuracy from one predictor to another, by a bootstrap over images.
-
-    Args:
-      before: Whether each image is classified correctly, [N].
-      after: The same of the other predictor, [N].
-      seed: Of the bootstrap.
-    """
-    change = np.asarray(after, float) - np.asarray(before, float)
-    rows = np.random.default_rng(seed).integers(len(change), size=(_NUM_RESAMPLES, len(change)))
-    low, high = np.percentile(change[rows].mean(axis=1), [2.5, 97.5])
-    return Change(float(change.mean()), float(low), float(high))
 
 
 def curve_figure(sizes: Sequence[Size]) -> Figure:
@@ -122,7 +111,7 @@ def curve_figure(sizes: Sequence[Size]) -> Figure:
     return figure
 
 
-def build_study(sizes: Sequence[Size], *, setting: str, is_paper_network: bool, seed: int) -> Study:
+def build_study(sizes: Sequence[Size], *, setting: str, is_paper_network: bool) -> Study:
     """Return what ensembles of growing size say.
 
     Args:
@@ -130,7 +119,6 @@ def build_study(sizes: Sequence[Size], *, setting: str, is_paper_network: bool, 
         radius.
       setting: Data and network, in words.
       is_paper_network: Whether data and network are those of the paper's Table 2.
-      seed: Of the bootstraps.
     """
     radii = _radii(sizes)
     ends = {radius: _ends(sizes, radius) for radius in radii}
@@ -152,8 +140,11 @@ def build_study(sizes: Sequence[Size], *, setting: str, is_paper_network: bool, 
         (_table(sizes),),
         (Plot("curve", curve_figure(sizes), _CAPTION),),
         tuple(_claims(sizes, setting, is_paper_network)),
-        tuple(v for pair in ends.values() for v in _verdicts(*pair, seed=seed)),
-        {"sizes": [_record(size) for size in sizes]},
+        tuple(v for pair in ends.values() for v in _verdicts(*pair)),
+        {
+            "sizes": [_record(size) for size in sizes],
+            "changes": [change for pair in ends.values() for change in _changes(*pair)],
+        },
     )
 
 
@@ -228,13 +219,13 @@ def _claims(sizes: Sequence[Size], setting: str, is_paper_network: bool) -> list
     return claims
 
 
-def _verdicts(first: Size, last: Size, *, seed: int) -> list[Verdict]:
+def _verdicts(first: Size, last: Size) -> list[Verdict]:
     verdicts: list[Verdict] = []
     if first.num_members == last.num_members:
         return verdicts
     for protocol, attack in ATTACKS:
         name = f"{protocol}/{attack}"
-        change = paired_change(first.correct[name], last.correct[name], seed=seed)
+        change = Change(*paired_difference(first.correct[name], last.correct[name]))
         inside = change.low >= -_COMPARABLE and change.high <= _COMPARABLE
         outside = change.low > _COMPARABLE or change.high < -_COMPARABLE
         verdicts.append(
@@ -259,6 +250,20 @@ def _record(size: Size) -> dict[str, Any]:
         "softmax_robustness": size.softmax_robustness,
         "zero_gradient_share": size.zero_gradient_share,
     }
+
+
+def _changes(first: Size, last: Size) -> list[dict[str, Any]]:
+    """Return how many images the largest ensemble gains and loses: what verdicts are made of."""
+    return [
+        {
+            "epsilon": first.epsilon,
+            "num_members": [first.num_members, last.num_members],
+            "attack": name,
+            "gained": int((last.correct[name] & ~first.correct[name]).sum()),
+            "lost": int((first.correct[name] & ~last.correct[name]).sum()),
+        }
+        for name in map("/".join, ATTACKS)
+    ]
 
 
 def _radii(sizes: Sequence[Size]) -> list[float]:

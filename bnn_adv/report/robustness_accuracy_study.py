@@ -1,12 +1,12 @@
-"""What the clouds say, as a study: tables, correlations, Table 1's rows and verdicts."""
+"""What the clouds say, as a study: tables, correlations and Table 1's rows."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
-from bnn_adv.correlation import Correlation, rank_correlation
-from bnn_adv.inference.diagnostics import RHAT_LIMIT, has_mixed
+from bnn_adv.correlation import Correlation
+from bnn_adv.inference.diagnostics import describe_mixing
 from bnn_adv.metrics import wilson_interval
 from bnn_adv.report.robustness_accuracy import (
     PUBLISHED_FLOOR,
@@ -20,7 +20,14 @@ from bnn_adv.report.robustness_accuracy import (
     strong_accuracy,
     strong_metric,
 )
-from bnn_adv.report.study import Claim, Plot, Study, Table, Verdict
+from bnn_adv.report.robustness_accuracy_verdicts import (
+    correlate,
+    count_mixed,
+    has_chains,
+    list_groups,
+    list_verdicts,
+)
+from bnn_adv.report.study import Claim, Plot, Study, Table
 
 _MOST_ROWS = 200
 _ITEM = "Table 1, Fig. 4"
@@ -54,7 +61,7 @@ def build_study(
       epsilon: Radius of the ball.
       suite: Name of the strong suite.
       least_accuracy: Of the networks for which correlations are also given, in [0, 1].
-      seed: Of the bootstraps.
+      seed: Of the permutation tests.
     """
     done = [row for row in rows if row["status"] == "done"]
     missing = [row for row in rows if row["status"] != "done"]
@@ -67,7 +74,7 @@ def build_study(
     tables, plots = [], []
     if done:
         found = list(_correlate_all(done, least_accuracy, seed))
-        summary += f" {_sentence(done)}{_mixing(done)}"
+        summary += f" {_sentence(done)}{count_mixed(done)}"
         plots = [
             Plot("clouds", cloud_figure(done), _CLOUD.format(epsilon=epsilon)),
             Plot("sizes", size_figure(done), _SIZE),
@@ -81,35 +88,20 @@ def build_study(
         tuple(tables),
         tuple(plots),
         tuple(_claims(done, epsilon, suite)),
-        tuple(_verdicts(done, least_accuracy, seed)),
+        tuple(list_verdicts(done, least_accuracy, seed)),
         {"epsilon": epsilon, "suite": suite, "networks": list(rows)},
-    )
-
-
-def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
-    keys = dict.fromkeys((row["dataset"], row["method"]) for row in rows)
-    for dataset, method in sorted(keys, key=lambda key: (list(keys).index(key), key)):
-        own = [r for r in rows if (r["dataset"], r["method"]) == (dataset, method)]
-        yield dataset, method, own
-
-
-def _correlate(
-    rows: Sequence[Row], measure: Callable[[Row], float], seed: int
-) -> Correlation | None:
-    return rank_correlation(
-        [row["accuracy"] for row in rows], [measure(row) for row in rows], seed=seed
     )
 
 
 def _correlate_all(
     rows: Sequence[Row], least: float, seed: int
 ) -> Iterator[tuple[str, str, str, list[Correlation | None]]]:
-    for dataset, method, own in _groups(rows):
+    for dataset, method, own in list_groups(rows):
         for which, chosen in (
             ("all", own),
             (f"accuracy >= {100 * least:g} %", [r for r in own if r["accuracy"] >= least]),
         ):
-            found = [_correlate(chosen, measure, seed) for measure in _MEASURES.values()]
+            found = [correlate(chosen, measure, seed) for measure in _MEASURES.values()]
             yield dataset, method, f"{which} ({len(chosen)})", found
 
 
@@ -125,11 +117,13 @@ def _correlations_table(
         ("data", "method", "networks", *_MEASURES),
         rows,
         "Spearman's rho between a network's clean accuracy and its robustness, over networks, with "
-        "a 95 % bootstrap interval; n/a: fewer than four networks, or no variance. A network that "
+        "a 95 % interval and the p-value of a permutation test, not adjusted for the number of "
+        "cells (verdicts are); n/a: fewer than four networks, or no variance. HMC's rows are about "
+        "the draws as they are, whether or not chains have mixed. A network that "
         "predicts nothing has nothing to lose: by softmax robustness it is perfect. Correlations "
         "over all networks mix this with what the figure is about; those over accurate networks "
-        "do not. Networks of one shape resemble each other: intervals, which take "
-        "networks as independent, are narrow.",
+        "do not. Networks of one shape resemble each other: intervals and p-values, which take "
+        "networks as independent, are too small.",
     )
 
 
@@ -152,7 +146,7 @@ def _medians_table(rows: Sequence[Row]) -> Table:
             ),
             100 * middle(own, lambda row: row["protocols"]["published"]["zero_gradient_share"]),
         )
-        for dataset, method, own in _groups(rows)
+        for dataset, method, own in list_groups(rows)
     )
     header: tuple[str, ...] = ("data", "method", "networks", "accuracy (%)")
     header += ("published metric", "corrected metric")
@@ -182,8 +176,7 @@ def _networks_table(rows: Sequence[Row]) -> Table:
                 100 * measure(row)
                 for measure in (published_accuracy, corrected_accuracy, strong_accuracy)
             ),
-            row["diagnostics"].get("median_rhat"),
-            row["diagnostics"].get("log_density_rhat"),
+            describe_mixing(row["diagnostics"]) if has_chains(row) else None,
             row["diagnostics"].get("training_seconds"),
         )
         for row in shown
@@ -191,13 +184,12 @@ def _networks_table(rows: Sequence[Row]) -> Table:
     header: tuple[str, ...] = ("data", "network", "accuracy (%)")
     header += ("published metric", "corrected metric")
     header += ("published PGD (%)", "corrected PGD (%)", "strong (%)")
-    header += ("R-hat", "R-hat, log density", "training (s)")
+    header += ("chains", "training (s)")
     caption = (
         "Names: method, table of the supplement, architecture, width (h), activation; draws (s), "
         "step (eps) and leapfrog steps (l) of HMC; minibatch (b), epochs (e) and rate (lr). * is "
-        "the starred network. R-hat (of predictions) or that of the log density above "
-        f"{RHAT_LIMIT}: the chain has not mixed. A group of SGD networks that trained side by side "
-        "shares its seconds."
+        "the starred network. chains: whether HMC's have mixed. A group of SGD networks that "
+        "trained side by side shares its seconds."
     )
     if len(shown) < len(rows):
         caption += f" Only starred networks; all {len(rows)} are in results.json."
@@ -219,7 +211,7 @@ def _missing_table(rows: Sequence[Row]) -> Table:
 
 def _sentence(rows: Sequence[Row]) -> str:
     parts = []
-    for dataset, method, own in _groups(rows):
+    for dataset, method, own in list_groups(rows):
         strong = 100 * statistics.median(map(strong_accuracy, own))
         metric = statistics.median(map(published_metric, own))
         parts.append(f"{method} on {dataset} {metric:.3f} and {strong:.1f} %")
@@ -227,14 +219,6 @@ def _sentence(rows: Sequence[Row]) -> str:
         "Median softmax robustness by the published metric, and adversarial accuracy under the "
         f"strong suite: {'; '.join(parts)}."
     )
-
-
-def _mixing(rows: Sequence[Row]) -> str:
-    mixed = [has_mixed(row["diagnostics"]) for row in rows]
-    known = [each for each in mixed if each is not None]
-    if not known:
-        return ""
-    return f" {sum(known)} of {len(known)} chains have mixed (both R-hat at most {RHAT_LIMIT})."
 
 
 def _claims(rows: Sequence[Row], epsilon: float, suite: str) -> Iterator[Claim]:
@@ -249,6 +233,8 @@ def _claims(rows: Sequence[Row], epsilon: float, suite: str) -> Iterator[Claim]:
             f"[{100 * low:.1f}, {100 * high:.1f}]. The supplement stars this network and "
             "does not print its numbers."
         )
+        if has_chains(row):
+            note += f" Chains: {describe_mixing(row['diagnostics'])}."
         what = f"{row['method'].upper()}, {row['dataset']}"
         yield Claim(
             _ITEM,
@@ -269,44 +255,3 @@ def _claims(rows: Sequence[Row], epsilon: float, suite: str) -> Iterator[Claim]:
             unit="",
             note=f"published: by its own metric, at least {PUBLISHED_FLOOR}.",
         )
-
-
-def _verdicts(rows: Sequence[Row], least: float, seed: int) -> Iterator[Verdict]:
-    for dataset, method, own in _groups(rows):
-        accurate = [row for row in own if row["accuracy"] >= least]
-        bayesian = method != "sgd"
-        claim = (
-            f"{method.upper()}, {dataset}: more accurate networks are "
-            f"{'more' if bayesian else 'less'} robust"
-        )
-        for name in ("corrected metric", "accuracy, strong"):
-            found = _correlate(accurate, _MEASURES[name], seed)
-            if found is None:
-                measured = f"{name}: too few networks of {100 * least:g} %, or no variance"
-                yield Verdict(claim, measured, None)
-                continue
-            holds = found.sign == (1 if bayesian else -1) if found.sign else None
-            yield Verdict(claim, f"{name}: rho {found}", holds)
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        own = [r for r in rows if r["dataset"] == dataset and r["accuracy"] >= least]
-        found = rank_correlation(
-            [published_metric(row) for row in own],
-            [strong_accuracy(row) for row in own],
-            seed=seed,
-        )
-        yield Verdict(
-            f"{dataset}: networks with a higher published metric keep more accuracy under strong "
-            "attacks",
-            "too few networks" if found is None else f"rho over all methods {found}; {_top(own)}",
-            None if found is None or not found.sign else found.sign > 0,
-        )
-
-
-def _top(rows: Sequence[Row]) -> str:
-    """Return what the networks that the published metric calls most robust keep: ranks hide it."""
-    best = sorted(rows, key=published_metric)[-max(1, len(rows) // 4) :]
-    kept = [100 * strong_accuracy(row) for row in best]
-    return (
-        f"the quarter with the highest metric (n = {len(best)}, {published_metric(best[0]):.3f} "
-        f"and more) keeps {min(kept):.1f} to {max(kept):.1f} %"
-    )

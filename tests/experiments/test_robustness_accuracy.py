@@ -10,6 +10,7 @@ from bnn_adv import files
 from bnn_adv.evaluation import ProtocolResult
 from bnn_adv.grids import expand, keep
 from bnn_adv.inference import sgd
+from bnn_adv.inference.diagnostics import has_mixed
 from experiments import robustness_accuracy, robustness_accuracy_stages, stages
 from experiments.robustness_accuracy_config import (
     GRIDS,
@@ -153,6 +154,15 @@ def test_small_scales_are_samples_with_the_starred_networks():
     assert halves[0] == halves[1]
     for overlay in SCALES.values():
         validate(Config(**overlay))
+
+
+def test_rows_keep_what_mixing_is_judged_by():
+    record = {
+        **{"rhat": "rank-normalised split", "num_chains": 2, "max_rhat": 1.0, "min_ess": 200.0},
+        **{"log_density_rhat": 1.0, "log_density_ess": 200.0},
+    }
+    kept = {name: record[name] for name in robustness_accuracy_stages._KEPT if name in record}
+    assert has_mixed(kept) is True
 
 
 def test_methods_get_the_networks_settings():

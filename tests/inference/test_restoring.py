@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from bnn_adv import networks
-from bnn_adv.densities import Data
 from bnn_adv.inference import svi
+from tests.inference.test_methods import DATA, NETWORK, TINY
 
-NETWORK = networks.MLP((4,), 3, "tanh")
-CONFIG = svi.Config(num_samples=2, num_epochs=1, minibatch_size=8)
-DATA = Data(jnp.asarray(np.eye(8, 2), jnp.float32), jnp.asarray(np.arange(8) % 3, jnp.int32))
+# As other tests have it: the same programs serve.
+CONFIG = svi.Config(**TINY["svi"])
 
 
 @pytest.fixture(scope="module")

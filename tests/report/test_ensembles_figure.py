@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bnn_adv.report.ensembles import ATTACKS, Size, build_study, curve_figure, paired_change
+from bnn_adv.report.ensembles import ATTACKS, Size, build_study, curve_figure
 from bnn_adv.report.study import to_record
 
 
@@ -21,18 +21,25 @@ def size(count, correct, *, epsilon=0.3):
 
 
 def study(sizes, **options):
-    options = {"setting": "mnist, conv of 512", "is_paper_network": True, "seed": 0} | options
+    options = {"setting": "mnist, conv of 512", "is_paper_network": True} | options
     return to_record(build_study(sizes, **options))
 
 
-def test_a_change_is_paired():
-    before, after = np.arange(40) < 10, np.arange(40) < 20
-    change = paired_change(before, after)
-    assert change.value == 0.25
-    # The standard error of a share of 40; nothing of it is the images' that both get right.
-    assert 1.6 * 0.068 < change.value - change.low < 2.4 * 0.068
-    assert paired_change(after, after) == (0, 0, 0)
-    assert str(paired_change(after, after)) == "+0.0 [+0.0, +0.0] points"
+def test_a_change_is_paired_and_its_interval_is_never_closed():
+    record = study([size(1, 10), size(8, 20)])
+    # Ten of 40 images change: d' = 10 / 42, var = (11 / 42 - d'^2) / 42 (Agresti and Min).
+    half = 1.96 * np.sqrt((11 / 42 - (10 / 42) ** 2) / 42)
+    low, high = (100 * (10 / 42 + sign * half) for sign in (-1, 1))
+    assert record["verdicts"][0]["measured"] == (
+        f"8 members against 1: +25.0 [{low:+.1f}, {high:+.1f}] points"
+    )
+    assert record["data"]["changes"][0] == {
+        **{"epsilon": 0.3, "num_members": [1, 8], "attack": "published/fgsm"},
+        **{"gained": 10, "lost": 0},
+    }
+    # Nothing changes: 40 images cannot tell that from 4.7 points, 196 sqrt(1 / 42^2).
+    same = study([size(1, 20), size(8, 20)])["verdicts"][0]
+    assert same["measured"] == "8 members against 1: +0.0 [-4.7, +4.7] points"
 
 
 def test_curves_show_every_size_and_the_deterministic_band():

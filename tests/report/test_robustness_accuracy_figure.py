@@ -37,6 +37,21 @@ def row(method, number, accuracy, robustness, *, dataset="mnist", starred=False)
     }
 
 
+MIXED = {
+    **{"rhat": "rank-normalised split", "num_chains": 2, "num_undefined_rhats": 0},
+    **{"max_rhat": 1.01, "log_density_rhat": 1.02, "min_ess": 200.0, "log_density_ess": 180.0},
+}
+UNMIXED = {**MIXED, "max_rhat": 2.31, "min_ess": 3.0}
+
+
+def with_chains(rows, *diagnostics):
+    """Return the rows with these diagnostics of the first ones."""
+    rows = copy.deepcopy(list(rows))
+    for each, found in zip(rows, diagnostics, strict=False):
+        each["diagnostics"] |= found
+    return rows
+
+
 ROWS = [
     *(row("hmc", i, 0.8 + i / 50, 0.5 + i / 25, starred=i == 0) for i in range(6)),
     *(row("sgd", i, 0.8 + i / 50, 0.5 - i / 25, starred=i == 0) for i in range(6)),
@@ -49,9 +64,15 @@ LATE = {**row("sgd", 9, 0, 0), "status": "not run", "reason": "the time budget w
 @pytest.fixture(scope="module")
 def record():
     study = build_study(
-        [*ROWS, FAILED, LATE], epsilon=0.1, suite="fast", least_accuracy=0.8, seed=0
+        [*with_chains(ROWS, *[MIXED] * 6), FAILED, LATE],
+        **{"epsilon": 0.1, "suite": "fast", "least_accuracy": 0.8, "seed": 0},
     )
     return to_record(study)
+
+
+def verdicts(rows):
+    study = build_study(rows, epsilon=0.1, suite="fast", least_accuracy=0.8, seed=0)
+    return {(v.claim.split(":")[0], v.measured.split(":")[0]): v for v in study.verdicts}
 
 
 def test_a_line_of_panels_for_every_data_set():
@@ -97,15 +118,60 @@ def test_the_published_metric_can_call_the_wrong_networks_robust():
     assert study.verdicts[-1].measured.endswith(top)
 
 
+def test_verdicts_need_chains_that_have_mixed():
+    """Six HMC networks in perfect order; what they say depends on their chains alone."""
+    name = ("HMC, mnist", "corrected metric")
+    mixed = verdicts(with_chains(ROWS, *[MIXED] * 6))
+    assert (mixed[name].holds, "rho +1.00" in mixed[name].measured) == (True, True)
+    unmixed = verdicts(with_chains(ROWS, *[UNMIXED] * 6))
+    text = "unmixed: not judged (0 of 6 have chains that mixed)"
+    assert unmixed[name].measured == f"corrected metric: {text}"
+    assert {v.holds for key, v in unmixed.items() if key[0] == "HMC, mnist"} == {None}
+    # One chain, or a record of an older run, cannot show that it has mixed.
+    unknown = verdicts(with_chains(ROWS, *[{**MIXED, "num_chains": 1}] * 6))
+    assert unknown[name].measured == f"corrected metric: {text.removeprefix('unmixed: ')}"
+    # Five of six: the sixth takes no part.
+    some = verdicts(with_chains(ROWS, UNMIXED, *[MIXED] * 5))
+    assert some[name].measured.endswith(
+        "n = 5; p adjusted for 5 tests; of 6 networks those whose chains have mixed"
+    )
+    # What the metric is worth is asked of all networks, and says how many those are.
+    over_all = ("mnist", "over all methods (1 by HMC, chains not shown to have mixed)")
+    assert "n = 12" in some[over_all].measured
+
+
+def test_p_values_are_adjusted_for_all_verdicts(record):
+    """Six pairs in order have p = 2 / 6!; five tests are asked, four of which are like this."""
+    measured = {v["claim"][:3] + v["measured"][:9]: v["measured"] for v in record["verdicts"]}
+    assert f"p = {5 * 2 / 720:.2g}, n = 6; p adjusted for 5 tests" in measured["SGDcorrected"]
+    table = next(t for t in list_tables(record) if t.title.startswith("Rank correlation"))
+    assert f"p = {2 / 720:.2g}, n = 6" in table.rows[0][4]
+
+
+def test_a_sign_of_one_test_can_vanish_among_many():
+    # Five pairs in full order have p = 2 / 5! = 0.017; six such tests leave 0.1.
+    five = [r for r in ROWS if r["method"] != "vi" and not r["starred"]]
+    found = verdicts(with_chains(five, *[MIXED] * 5))
+    assert found["SGD, mnist", "corrected metric"].holds is None
+
+
 def test_chains_that_have_not_mixed_are_counted(record):
-    assert "chains have mixed" not in record["summary"]
-    rows = copy.deepcopy(ROWS)
-    for each, density in zip(rows[:6], (1.0, 1.1, 1.2, 2.0, 3.0, 3.1), strict=True):
-        each["diagnostics"] |= {"median_rhat": 1.05, "log_density_rhat": density}
+    assert "Chains have mixed for 6 of 6 HMC networks (maximum R-hat at most" in record["summary"]
+    old = {"median_rhat": 1.02, "log_density_rhat": 1.0}
+    rows = with_chains(ROWS, MIXED, UNMIXED, {**old, "log_density_rhat": 3.1}, old)
     study = build_study(rows, epsilon=0.1, suite="fast", least_accuracy=0.8, seed=0)
-    assert study.summary.endswith(" 2 of 6 chains have mixed (both R-hat at most 1.1).")
+    text = "Chains have mixed for 1 of 6 HMC networks (maximum R-hat at most 1.05, smallest"
+    assert text in study.summary
+    assert study.summary.endswith("; 3 could not be judged.")
     networks = next(table for table in study.tables if table.title == "Networks")
-    assert networks.rows[5][-3:] == (1.05, 3.1, 1.5)
+    assert [line[-2] for line in networks.rows[:4]] == [
+        "mixed",
+        "unmixed: not judged (maximum R-hat 2.31, smallest ESS 3)",
+        "unmixed: not judged (maximum R-hat 3.10)",
+        "not judged (R-hat and effective sample size of this rule were not recorded)",
+    ]
+    assert networks.rows[6][-2] is None
+    assert study.claims[0].note.endswith("Chains: mixed.")
 
 
 def test_starred_networks_are_claims(record):
