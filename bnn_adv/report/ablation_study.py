@@ -192,7 +192,7 @@ def _claims(data: Data) -> tuple[Claim, ...]:
     if data["dataset"] != "mnist":
         return ()
     base, everything = words.find(data, "base"), words.find(data, "version", "2020")
-    line = versions.find_line(data, "2020", least=True)
+    line = versions.find_line(data, "2020")
     note = (
         f"network {data['network']}; published: training, attack and score as published in 2020, "
         f"{line['attacker_draws']} draws attack and {line['defender_draws']} predict, "
