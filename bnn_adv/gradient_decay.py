@@ -1,8 +1,9 @@
 r"""Numbers that say how gradients of many draws cancel in their mean, with intervals.
 
 For independent gradients g_s of zero mean the norm of the mean of S falls as S^(-1/2), whatever the
-posterior. A posterior whose expected gradient is not zero falls more slowly, towards a floor. Only
-what falls faster, or cancels more than chance does, is a property of the posterior.
+posterior. Where their expectation is not zero it falls more slowly, towards a floor. In expectation
+nothing falls faster, so that the exponent describes a figure and tells nothing of the posterior but
+that floor. Its height, and whether it is above zero, is the subject of ``expected_norm``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from bnn_adv.expected_norm import estimate_square, mean_products
 from bnn_adv.gradients import LossGradients
 
 MONTE_CARLO = -0.5
@@ -40,15 +42,10 @@ class Cancellation(NamedTuple):
     chance: The ratio that gradients of these norms have where they are orthogonal, as independent
       ones of zero mean nearly are in many dimensions: ``sqrt(sum_s ||g_s||^2) / sum_s ||g_s||``,
       S^(-1/2) where the norms are equal.
-    common: Part of the mean square of a gradient that all draws share, an unbiased estimate of
-      ``||E g||^2 / E||g||^2`` but for the ratio: the mean of ``g_s . g_t`` over s != t, divided by
-      the mean of ``||g_s||^2``. 0 in expectation for independent gradients of zero mean, at any S;
-      NaN where S is 1 or every gradient is zero.
     """
 
     ratio: np.ndarray
     chance: np.ndarray
-    common: np.ndarray
 
 
 def cancellation(gradients: LossGradients, index: int = -1) -> Cancellation:
@@ -66,10 +63,7 @@ def cancellation(gradients: LossGradients, index: int = -1) -> Cancellation:
     safe = np.where(np.isfinite(largest) & (largest > 0), largest, np.nan)
     each, mean = each / safe, mean / safe
     total, squares = each.sum(axis=0), (each**2).sum(axis=0)
-    if size == 1:
-        return Cancellation(mean / each[0], np.sqrt(squares) / total, np.full(len(mean), np.nan))
-    products = ((size * mean) ** 2 - squares) / (size * (size - 1))
-    return Cancellation(mean / (total / size), np.sqrt(squares) / total, products * size / squares)
+    return Cancellation(mean / (total / size), np.sqrt(squares) / total)
 
 
 def zero_share(gradients: LossGradients) -> np.ndarray:
@@ -159,25 +153,38 @@ def fit_exponent(
     return _estimate(value, slopes, confidence)
 
 
-def summarise(rng_key: jax.Array, gradients: LossGradients) -> dict[str, Any]:
+def summarise(
+    rng_key: jax.Array, gradients: LossGradients, num_chains: int | None = None
+) -> dict[str, Any]:
     """Return every number of this module for one set of gradients, as JSON values.
 
     Args:
       rng_key: Typed key of the bootstraps.
       gradients: From ``expected_loss_gradients``.
+      num_chains: ``Groups.num_chains`` where the gradients have products of groups.
 
     Returns:
       ``counts``; by count ``median_linf`` (see ``typical_norm``), ``quartiles_linf`` [3, K] (over
       inputs and orders) and ``zero_means`` (share of inputs whose mean gradient is exactly zero);
       as [value, low, high] ``exponent_linf`` (of the median), ``exponent_l2`` (of the root mean
-      square), ``zero_draws``, and ``ratio``, ``chance`` and ``common`` at the largest count.
+      square), ``zero_draws``, and ``ratio`` and ``chance`` at the largest count. With products of
+      groups also ``products`` [G, G] (``expected_norm.mean_products``), ``num_group_chains`` and
+      ``square``: squared norm of the expectation over the mean square of a gradient.
     """
-    keys = [jax.random.fold_in(rng_key, index) for index in range(6)]
+    keys = [jax.random.fold_in(rng_key, index) for index in range(5)]
     counts, last = gradients.counts, cancellation(gradients)
     finite = np.where(np.isfinite(gradients.mean_linf), gradients.mean_linf, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         quartiles = np.nanpercentile(finite, [25, 50, 75], axis=(0, 2))
+    squares: dict[str, Any] = {}
+    if num_chains is not None:
+        products = mean_products(gradients.products, gradients.draw_l2)
+        squares = {
+            "products": [[float(f"{value:.6g}") for value in row] for row in products],
+            "num_group_chains": num_chains,
+            "square": list(estimate_square(products, num_chains)),
+        }
     return {
         "counts": counts.tolist(),
         "num_inputs": int(gradients.draw_linf.shape[1]),
@@ -190,7 +197,7 @@ def summarise(rng_key: jax.Array, gradients: LossGradients) -> dict[str, Any]:
         "zero_draws": list(estimate_mean(keys[2], zero_share(gradients))),
         "ratio": list(estimate_mean(keys[3], last.ratio)),
         "chance": list(estimate_mean(keys[4], last.chance)),
-        "common": list(estimate_mean(keys[5], last.common)),
+        **squares,
     }
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from bnn_adv import blocks, parallel
 from bnn_adv.densities import Prior, categorical, sample_prior
+from bnn_adv.expected_norm import Groups
 from bnn_adv.networks import Params
 from bnn_adv.posterior import Posterior, check_sample_chunk, one_draw
 from bnn_adv.streaming import fold_samples
@@ -58,6 +59,8 @@ class LossGradients(NamedTuple):
     draw_l2: Its l_2 norm, float32 [S, N].
     mean_linf: l_inf norm of the mean over the first ``counts[k]`` draws of order r, [R, K, N].
     mean_l2: Its l_2 norm, [R, K, N].
+    products: Inner products of the means over G groups of draws, float64 [G, G, N]; G is 0 where no
+      groups were asked for. See ``expected_norm``.
     """
 
     counts: np.ndarray
@@ -66,6 +69,7 @@ class LossGradients(NamedTuple):
     draw_l2: np.ndarray
     mean_linf: np.ndarray
     mean_l2: np.ndarray
+    products: np.ndarray
 
 
 def expected_loss_gradients(
@@ -77,6 +81,7 @@ def expected_loss_gradients(
     counts: Sequence[int],
     loss: str = "cross_entropy",
     num_orders: int = 1,
+    groups: Groups | None = None,
     batch_size: int = 128,
     sample_chunk: int | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -85,7 +90,7 @@ def expected_loss_gradients(
 
     One pass over the draws a batch of inputs: a draw's gradient is added to the sum of the segment
     between two counts in which the draw lies, and running sums over segments end the pass. Memory
-    on the device holds R K gradients an input and S norms, not S gradients.
+    on the device holds R K + G gradients an input and S norms, not S gradients.
 
     Args:
       rng_key: Typed key of the random orders.
@@ -95,6 +100,7 @@ def expected_loss_gradients(
       counts: Numbers of draws to average, rising, each in 1..S.
       loss: A name in ``LOSSES``.
       num_orders: Orders of the draws, R >= 1; see ``LossGradients``.
+      groups: Groups of draws whose means are multiplied with one another; None for no products.
       batch_size: Inputs at once, at most; fewer where a network's intermediate values are large.
       sample_chunk: Draws at once; None chooses from the size of the network.
       progress: Called with (inputs done, inputs in all).
@@ -107,20 +113,33 @@ def expected_loss_gradients(
       ValueError: An argument is out of range.
     """
     x, y = np.asarray(x), np.asarray(y)
-    counts = _check(posterior, x, y, counts, loss, num_orders)
+    counts = _check(posterior, x, y, counts, loss, num_orders, groups)
     each = blocks.bytes_per_input(posterior.apply_fn, one_draw(posterior), x)
     size = blocks.choose_block(each, min(batch_size, len(x)))
     chunk = check_sample_chunk(posterior, sample_chunk, x[:size])
     segments = jnp.asarray(_segments(rng_key, counts, posterior.num_samples, num_orders))
-    result = _empty(counts, posterior.num_samples, num_orders, x.shape)
+    of_draw = np.zeros(posterior.num_samples, int) if groups is None else groups.of_draw
+    sizes = np.zeros(0, int) if groups is None else np.bincount(of_draw)
+    result = _empty(counts, posterior.num_samples, num_orders, len(sizes), x.shape)
     # The last batch overlaps the one before it, so that only one shape compiles.
     for start in range(0, len(x), size):
         rows = slice(min(start, len(x) - size), min(start, len(x) - size) + size)
-        part = _one_batch(posterior, x[rows], y[rows], segments, counts, loss, chunk)
-        means, *norms = parallel.to_host(part)
+        part = _one_batch(
+            posterior,
+            x[rows],
+            y[rows],
+            segments,
+            jnp.asarray(of_draw),
+            counts=counts,
+            num_groups=len(sizes),
+            loss=loss,
+            chunk=chunk,
+        )
+        means, *norms, sums = parallel.to_host(part)
         result.means[:, rows] = means
-        for whole, values in zip(result[2:], norms, strict=True):
+        for whole, values in zip(result[2:-1], norms, strict=True):
             whole[..., rows] = values
+        result.products[..., rows] = _multiply(sums, sizes)
         if progress is not None:
             progress(min(start + size, len(x)), len(x))
     return result
@@ -160,6 +179,12 @@ def shuffle_draws(rng_key: jax.Array, posterior: Posterior) -> Posterior:
     return posterior.take(jax.random.permutation(rng_key, posterior.num_samples))
 
 
+def shuffle_groups(rng_key: jax.Array, groups: Groups) -> Groups:
+    """Return the groups of draws that ``shuffle_draws`` has put in order by the same key."""
+    order = np.asarray(jax.random.permutation(rng_key, len(groups.of_draw)))
+    return groups._replace(of_draw=groups.of_draw[order])
+
+
 def select_inputs(
     rng_key: jax.Array, mean_linf: np.ndarray, num: int, selection: str = "seed"
 ) -> np.ndarray:
@@ -192,36 +217,51 @@ def falls_throughout(mean_linf: np.ndarray) -> np.ndarray:
     return (mean_linf[0] > 0) & np.all(np.diff(mean_linf, axis=0) <= 0, axis=0)
 
 
-@functools.partial(jax.jit, static_argnames=("counts", "loss", "chunk"))
+@functools.partial(jax.jit, static_argnames=("counts", "num_groups", "loss", "chunk"))
 def _one_batch(
     posterior: Posterior,
     x: jax.Array,
     y: jax.Array,
     segments: jax.Array,
+    of_draw: jax.Array,
+    *,
     counts: tuple[int, ...],
+    num_groups: int,
     loss: str,
     chunk: int,
 ) -> tuple[jax.Array, ...]:
-    """Return all fields of ``LossGradients`` but the first, for a batch of inputs."""
+    """Return fields of ``LossGradients`` for a batch of inputs; last the sums over groups."""
     size = posterior.num_samples
 
-    def one_draw(draw: tuple[Params, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
-        params, own_segments, index = draw
+    def one_draw(draw: tuple[Params, jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        params, own_segments, own_group, index = draw
         gradient = jax.grad(lambda v: LOSSES[loss](posterior.apply_fn(params, v), y).sum())(x)
         is_member = own_segments[:, None] == jnp.arange(len(counts))
         # Chosen and not multiplied: NaN times zero would spoil the segments of other draws.
         sums = _where(is_member, gradient)
         is_own = jnp.arange(size) == index
-        return sums, _where(is_own, _linf(gradient, 1)), _where(is_own, _l2(gradient, 1))
+        of_groups = _where(own_group == jnp.arange(num_groups), gradient)
+        norms = _linf(gradient, 1), _l2(gradient, 1)
+        return sums, *(_where(is_own, norm) for norm in norms), of_groups
 
     with jax.default_matmul_precision(posterior.precision):
-        draws = posterior.samples, segments.T, jnp.arange(size)
-        sums, draw_linf, draw_l2 = fold_samples(
-            one_draw, draws, ("sum", "sum", "sum"), chunk=chunk, shards=posterior.shards
+        draws = posterior.samples, segments.T, of_draw, jnp.arange(size)
+        sums, draw_linf, draw_l2, of_groups = fold_samples(
+            one_draw, draws, ("sum",) * 4, chunk=chunk, shards=posterior.shards
         )
     divisors = jnp.asarray(counts, sums.dtype).reshape(-1, *(1,) * x.ndim)
     means = jnp.cumsum(sums, axis=1) / divisors
-    return means[0], draw_linf, draw_l2, _linf(means, 3), _l2(means, 3)
+    return means[0], draw_linf, draw_l2, _linf(means, 3), _l2(means, 3), of_groups
+
+
+def _multiply(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return products of the groups' means from sums [G, B, ...], float64 [G, G, B]."""
+    if not len(sizes):
+        return np.zeros((0, 0, sums.shape[1]))
+    # On the host, where squares of small gradients do not vanish.
+    means = sums.reshape(*sums.shape[:2], -1).astype(np.float64) / sizes[:, None, None]
+    products: np.ndarray = np.einsum("gbd,hbd->ghb", means, means)
+    return products
 
 
 def _where(chosen: jax.Array, values: jax.Array) -> jax.Array:
@@ -258,19 +298,28 @@ def _segments(
 
 
 def _empty(
-    counts: tuple[int, ...], size: int, num_orders: int, shape: tuple[int, ...]
+    counts: tuple[int, ...], size: int, num_orders: int, num_groups: int, shape: tuple[int, ...]
 ) -> LossGradients:
-    num = len(counts)
+    num, num_inputs = len(counts), shape[0]
     return LossGradients(
-        np.asarray(counts),
-        np.zeros((num, *shape), np.float32),
-        *(np.zeros((size, shape[0]), np.float32) for _ in range(2)),
-        *(np.zeros((num_orders, num, shape[0]), np.float32) for _ in range(2)),
+        counts=np.asarray(counts),
+        means=np.zeros((num, *shape), np.float32),
+        draw_linf=np.zeros((size, num_inputs), np.float32),
+        draw_l2=np.zeros((size, num_inputs), np.float32),
+        mean_linf=np.zeros((num_orders, num, num_inputs), np.float32),
+        mean_l2=np.zeros((num_orders, num, num_inputs), np.float32),
+        products=np.zeros((num_groups, num_groups, num_inputs)),
     )
 
 
 def _check(
-    posterior: Posterior, x: np.ndarray, y: np.ndarray, counts: Any, loss: str, num_orders: int
+    posterior: Posterior,
+    x: np.ndarray,
+    y: np.ndarray,
+    counts: Any,
+    loss: str,
+    num_orders: int,
+    groups: Groups | None,
 ) -> tuple[int, ...]:
     counts, size = tuple(int(count) for count in counts), posterior.num_samples
     rises = all(low < high for low, high in itertools.pairwise(counts))
@@ -284,4 +333,9 @@ def _check(
         raise ValueError(f"Unknown loss {loss!r}. Known: {', '.join(LOSSES)}.")
     if num_orders < 1:
         raise ValueError(f"num_orders must be at least 1, got {num_orders}.")
+    if groups is not None and len(groups.of_draw) != size:
+        raise ValueError(
+            f"groups must hold one group for each of {size} draws, got {len(groups.of_draw)}: take "
+            "them from group_draws."
+        )
     return counts

@@ -3,7 +3,8 @@
 The switches are those in which the published code departs from the mathematics: the averaged
 probabilities enter a second softmax (``double_softmax``, with ``attack_objective``, the loss of the
 mean prediction), PGD steps of 2.0 on [0, 1] data (``pgd_step``), and a robustness metric computed
-on softmax of probabilities (``metric_softmax``).
+on softmax of probabilities (``metric_softmax``). What the published code calls a network's output,
+and therefore its loss and its metric, follows the posterior's decision rule.
 """
 
 from __future__ import annotations
@@ -74,9 +75,10 @@ class Protocol:
 
 _PUBLISHED = Protocol(
     "published",
-    "As the published code: cross-entropy of a second softmax of the mean prediction; "
-    "FGSM; PGD of 40 steps of size 2 without random start, last iterate; metric on softmax of "
-    "probabilities.",
+    "As the published code of September 2020, on known draws: cross-entropy, with a softmax of its "
+    "own, of the network's output: mean probabilities of a Bayesian network (a second softmax), "
+    "logits of a deterministic one, mean logits of an ensemble; FGSM; PGD of 40 steps of size 2 "
+    "without random start, last iterate; metric on softmax of that output.",
     (
         Entry("fgsm", fgsm.build(), "published"),
         Entry(

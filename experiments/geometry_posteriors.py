@@ -13,6 +13,7 @@ from bnn_adv.geometry.averages import mean_gradient
 from bnn_adv.geometry.parts import LOSSES, draw_gradients
 from bnn_adv.gradients import prior_control
 from bnn_adv.inference import InferenceResult, hmc, sgd, svi
+from bnn_adv.inference.diagnostics import MIXING_KEYS
 from bnn_adv.metrics import accuracy
 from bnn_adv.networks import MLP, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior, predict_log_probs
@@ -110,7 +111,7 @@ def _sample(
         result = module.run(
             key, network, data, settings, held_out=held_out, checkpoints=checkpoints
         )
-        # Chains that never moved have an infinite R-hat, which JSON does not know.
+        # A wrong prediction without doubt has an infinite loss, which JSON does not know.
         return result._replace(diagnostics=_finite(result.diagnostics))
 
     return cached_posterior(run, name, network, (dim,), train)
@@ -138,9 +139,7 @@ def _measure(
         bases["across"] = np.broadcast_to(across, (len(y), *across.shape))
     record: dict[str, Any] = {
         "accuracy": accuracy(predict_log_probs(posterior, test.x), test.y),
-        "max_rhat": diagnostics.get("max_rhat"),
-        "log_density_rhat": diagnostics.get("log_density_rhat"),
-        "acceptance_rate": diagnostics.get("acceptance_rate"),
+        "diagnostics": {key: diagnostics[key] for key in MIXING_KEYS if key in diagnostics},
     }
     counts = _counts(posterior.num_samples)
     for kind, scalar in zip(("loss", "score"), LOSSES["cross_entropy"], strict=True):
@@ -149,7 +148,7 @@ def _measure(
             projected = np.einsum("snd,ndk->snk", gradients, basis)
             found = mean_gradient(projected, config.hmc_chains, counts, seed=config.seed)
             # Four digits: this goes into the results once a posterior, part and kind.
-            numbers = {key: _round(getattr(found, key)) for key in ("share", "typical", "zeros")}
+            numbers = {key: _round(getattr(found, key)) for key in ("square", "typical", "zeros")}
             if part != "tangent":
                 numbers |= {"counts": counts, "norms": _round(found.norms)}
             record[f"{kind}_{part}"] = numbers

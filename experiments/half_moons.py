@@ -83,7 +83,7 @@ def _work(config: HalfMoonsConfig, run: RunDirectory) -> Study:
     context = _Context(config, run, whole, whole.x_test[rows], whole.y_test[rows])
     with progress("half moons", "steps") as report:
         networks = [_measure(context, cell, report) for cell in list_cells(config)]
-    return build_study(networks, seed=config.seed, least_accuracy=config.least_accuracy)
+    return build_study(networks, least_accuracy=config.least_accuracy)
 
 
 def _measure(context: _Context, cell: Cell, report: Report) -> Network:
@@ -151,11 +151,18 @@ def _gradients(context: _Context, cell: Cell, posterior: Posterior) -> Gradients
             arrays[name], arrays[f"{name}_single"] = found.means[-1], found.means[0]
             arrays[f"{name}_norms"] = typical_norm(found.mean_l2, "rms")
             arrays[f"{name}_zeros"] = zero_share(found).mean()
-        return arrays
+        own = [
+            expected_loss_gradients(
+                context.key(cell, 3), chain, context.x, context.y, counts=(chain.num_samples,)
+            ).means[-1]
+            for chain in _split(posterior, context.config.num_chains)
+        ]
+        return arrays | {"chains": np.stack(own)}
 
     stored = stages.cached_arrays(context.run, f"gradients-{cell.name}", compute)
     return Gradients(
         stored["posterior"],
+        stored["chains"],
         stored["posterior_single"],
         stored["prior"],
         np.asarray(counts),
@@ -163,6 +170,11 @@ def _gradients(context: _Context, cell: Cell, posterior: Posterior) -> Gradients
         stored["prior_norms"],
         float(stored["posterior_zeros"]),
     )
+
+
+def _split(posterior: Posterior, num_chains: int) -> list[Posterior]:
+    """Return each chain's draws; they follow one another."""
+    return [posterior.take(rows) for rows in np.split(np.arange(posterior.num_samples), num_chains)]
 
 
 def _choose(context: _Context, cell: Cell, posterior: Posterior) -> Posterior:

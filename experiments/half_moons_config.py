@@ -18,6 +18,11 @@ class HalfMoonsConfig:
     num_train: tuple[int, ...] = setting((5000, 10000, 15000), "Numbers of training points.")
     num_warmup: tuple[int, ...] = setting((100, 200, 500), "Numbers of warm-up transitions.")
     num_samples: int = setting(250, "Draws kept of each chain.")
+    num_chains: int = setting(
+        1,
+        "Chains of each network, side by side: whether they have mixed can be judged of two or "
+        "more, and trends have intervals over them.",
+    )
     num_leapfrog: int = setting(10, "Leapfrog steps a transition.")
     step_size: float = setting(0.001, "First leapfrog step; the warm-up adapts it.")
     adapt: str = setting(
@@ -83,7 +88,8 @@ SCALES: dict[str, dict[str, Any]] = {
         "hidden": (8,),
         "num_train": (200,),
         "num_warmup": (60,),
-        "num_samples": 20,
+        "num_samples": 10,
+        "num_chains": 2,
         "step_size": 0.02,
         "num_held_out": 100,
         "num_points": 10,
@@ -115,15 +121,15 @@ def list_cells(config: HalfMoonsConfig) -> list[Cell]:
 
 def list_counts(config: HalfMoonsConfig) -> tuple[int, ...]:
     """Return the numbers of draws whose mean gradient is measured, from one to all."""
-    return tuple(
-        sorted({*(c for c in (1, 3, 10, 30, 100) if c < config.num_samples)} | {config.num_samples})
-    )
+    total = config.num_samples * config.num_chains
+    return tuple(sorted({*(c for c in (1, 3, 10, 30, 100) if c < total)} | {total}))
 
 
 def hmc_config(config: HalfMoonsConfig, cell: Cell) -> hmc.Config:
     """Return how a cell's chain is run."""
     return hmc.Config(
         num_samples=config.num_samples,
+        num_chains=config.num_chains,
         num_warmup=cell.num_warmup,
         step_size=config.step_size,
         num_integration_steps=config.num_leapfrog,
@@ -146,6 +152,7 @@ def validate(config: HalfMoonsConfig) -> None:
         "num_train": 2,
         "num_warmup": 0,
         "num_samples": 4,
+        "num_chains": 1,
         "num_leapfrog": 1,
         "num_held_out": 1,
         "num_points": 2,
@@ -163,10 +170,10 @@ def validate(config: HalfMoonsConfig) -> None:
         raise ValueError(f"--step_size must be positive, got {config.step_size}.")
     if not 0 <= config.least_accuracy <= 1:
         raise ValueError(f"--least_accuracy must lie in 0..1, got {config.least_accuracy}.")
-    if config.num_attacked > config.num_samples:
+    if config.num_attacked > config.num_samples * config.num_chains:
         raise ValueError(
-            f"--num_attacked={config.num_attacked} exceeds the draws, "
-            f"--num_samples={config.num_samples}: give 0 for all."
+            f"--num_attacked={config.num_attacked} exceeds the draws, --num_samples="
+            f"{config.num_samples} of each of --num_chains={config.num_chains}: give 0 for all."
         )
     unknown = [norm for norm in config.norms if norm not in THREATS]
     if unknown:

@@ -20,6 +20,7 @@ import numpy as np
 from bnn_adv import gradient_decay, gradients
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.densities import Data
+from bnn_adv.expected_norm import Groups, group_draws
 from bnn_adv.gradients import LossGradients
 from bnn_adv.inference import METHODS, InferenceResult
 from bnn_adv.metrics import accuracy
@@ -142,6 +143,7 @@ def _measure(
     """Return the gradients of every condition; each is a stage of the run."""
     counts, labels = read_counts(config), dataset.y_test
     shuffled = gradients.shuffle_labels(_key(config, item, _LABELS), labels)
+    groups = _groups(config, item, posterior.num_samples)
 
     def take(name: str) -> dict[str, np.ndarray]:
         network = posterior
@@ -157,6 +159,7 @@ def _measure(
                 counts=counts,
                 loss="double_softmax" if name == PUBLISHED_LOSS else "cross_entropy",
                 num_orders=config.num_orders,
+                groups=groups[name],
                 batch_size=config.batch_size,
                 progress=report,
             )
@@ -168,6 +171,17 @@ def _measure(
         arrays = cached_arrays(run, stage, functools.partial(take, name))
         found[name] = LossGradients(**arrays)
     return found
+
+
+def _groups(config: Config, item: Item, num_draws: int) -> dict[str, Groups]:
+    """Return for every condition which of its draws are independent of one another."""
+    groups = group_draws(num_draws)
+    if item.method == "hmc":
+        groups = gradients.shuffle_groups(
+            _key(config, item, _DRAWS), group_draws(num_draws, item.settings.num_chains)
+        )
+    prior = group_draws(read_counts(config)[-1])
+    return {name: prior if name == PRIOR else groups for name in CONDITIONS}
 
 
 def _describe(
@@ -185,6 +199,7 @@ def _describe(
         log_probs = predict_log_probs(posterior, jnp.asarray(dataset.x_test))
         return {"accuracy": accuracy(log_probs, dataset.y_test)}
 
+    groups = _groups(config, item, posterior.num_samples)
     correct = cached(run, f"{item.name}-accuracy", predict)["accuracy"]
     key, norms = _key(config, item, _BOOTSTRAP), found[POSTERIOR].mean_linf[0]
     images = gradients.select_inputs(
@@ -204,14 +219,16 @@ def _describe(
         "accuracy": correct,
         "num_train": len(dataset.x_train),
         "diagnostics": {
-            key: value for key, value in diagnostics.items() if isinstance(value, int | float)
+            key: value for key, value in diagnostics.items() if isinstance(value, int | float | str)
         },
         "warnings": diagnostics["warnings"],
         "falling_share": float(np.mean(gradients.falls_throughout(norms))),
         "images": images.tolist(),
         "image_norms": norms[:, images].T.tolist(),
         "conditions": {
-            name: gradient_decay.summarise(jax.random.fold_in(key, index), found[name])
+            name: gradient_decay.summarise(
+                jax.random.fold_in(key, index), found[name], groups[name].num_chains
+            )
             for index, name in enumerate(CONDITIONS)
         },
     }
@@ -261,8 +278,9 @@ _CURVES_CAPTION = (
     "Norm of the expected loss gradient against the number of draws S, median and quartiles over "
     "test images and random orders of the draws, on logarithmic axes. Dotted: the fall as S^(-1/2) "
     "of any mean of independent gradients of zero mean, from where the posterior and the prior "
-    "start. A posterior whose curve runs along its dotted line shows Monte-Carlo averaging and no "
-    "more; above it, the draws agree on a gradient; only below it does the posterior add anything. "
+    "start. No expectation can fall faster. A curve along its dotted line shows Monte-Carlo "
+    "averaging, of an expectation that is small beside its error or zero; a curve above it, draws "
+    "that agree on a gradient, as those of chains that have not mixed do too. "
     "prior: untrained networks with weights from N(0, 1). shuffled labels: the same posterior at "
     "labels of other images. Norms that are zero are not drawn."
 )

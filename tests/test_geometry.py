@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-from bnn_adv import networks
+from bnn_adv import networks, trend
 from bnn_adv.data.manifolds import Description, embedding_frame, sample_manifold
 from bnn_adv.densities import Data
 from bnn_adv.geometry import averages, convergence, mirror, parts
@@ -237,11 +238,11 @@ def test_mirror_refuses_settings(settings, message):
 
 
 def test_gradients_without_a_direction_cancel():
-    """Independent Gaussian gradients: S^(-1/2), and a share that is zero within its error."""
+    """Independent Gaussian gradients: S^(-1/2), and a share that is not told from zero."""
     gradients = np.random.default_rng(0).standard_normal((4000, 30, 3))
     found = averages.mean_gradient(gradients, 4, [1, 10, 100, 1000])
-    assert averages.log_slope(found.counts, found.norms) == pytest.approx(-0.5, abs=0.05)
-    assert found.share < 0.02
+    assert trend.log_slope(found.counts, found.norms) == pytest.approx(-0.5, abs=0.05)
+    assert abs(averages.signed_root(found.square)) < 0.02
     assert found.zeros == 0
 
 
@@ -250,42 +251,56 @@ def test_gradients_that_agree_do_not_cancel():
     direction = np.array([1.0, 2.0, 2.0])
     gradients = direction + 0.01 * rng.standard_normal((40, 5, 3))
     found = averages.mean_gradient(gradients, 2, [1, 40])
-    assert found.share == pytest.approx(1, abs=1e-3)
+    assert found.square == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(found.norms, 3, rtol=0.02)
     assert found.typical == pytest.approx(3, rel=0.02)
 
 
-def test_share_is_unbiased_for_a_known_mean():
+def squares(mean, shape, seed, num_draws=12):
+    """Squared shares of repetitions of 4 chains at 3 points, one of them a copy."""
+    draws = mean + np.random.default_rng(seed).standard_normal((*shape, num_draws, 2, 1))
+    return averages.share_square(draws[..., [0, 1, 1], :], 4)
+
+
+def test_squares_are_unbiased_and_not_cut_off():
     """|E g| / E|g| of a scalar N(m, 1) is known; plugging in the mean's norm would exceed it."""
-    rng, mean = np.random.default_rng(1), 0.2
-    exact = mean / np.mean(np.abs(mean + rng.standard_normal(200_000)))
-    found = [
-        averages.mean_gradient(mean + rng.standard_normal((8, 400, 1)), 4, [8], num_orders=1).share
-        for _ in range(20)
-    ]
-    # E|g| is a mean of 8 values: its square is a little too large.
-    assert np.mean(found) == pytest.approx(exact, rel=0.1)
+    draws = np.random.default_rng(1).standard_normal(200_000)
+    for mean in (0.0, 0.3):
+        exact = (mean / np.mean(np.abs(mean + draws))) ** 2
+        found = squares(mean, (1000,), 1, num_draws=120)
+        assert found.min() < 0
+        assert np.mean(found) == pytest.approx(exact, abs=3 * found.std() / 1000**0.5)
 
 
-def test_intervals_and_powers():
-    interval = averages.t_interval([1.0, 2.0, 3.0])
-    # 4.303 standard errors of 1 / sqrt(3).
-    assert interval == pytest.approx((2.0, 2 - 2.484, 2 + 2.484), abs=1e-3)
-    assert str(averages.Interval(1.0, 0.5, 1.5)) == "1 [0.5, 1.5]"
-    assert np.isnan(averages.t_interval([5.0]).low)
-    x = np.array([0.1, 1.0, 7.0])
-    assert averages.log_slope(x, 3 * x**1.5) == pytest.approx(1.5)
+def test_the_interval_of_a_share_holds_zero_in_95_percent():
+    """500 studies of 5 repetitions of 3 settings, all of expectation zero."""
+    found = squares(0.0, (500, 5, 3), 0)
+    intervals = np.array([averages.share_interval(study.mean(axis=1)) for study in found])
+    coverage = np.mean((intervals[:, 1] <= 0) & (intervals[:, 2] >= 0))
+    least, most = stats.binom.ppf([0.005, 0.995], 500, 0.95) / 500
+    assert least <= coverage <= most
+    # Cut off at zero before the mean, the share of most studies is above zero.
+    cut = np.sqrt(np.maximum(found, 0)).mean(axis=2)
+    assert np.mean([trend.t_interval(study).low <= 0 for study in cut]) < least
+
+
+def test_a_share_keeps_the_sign_of_its_square():
+    interval = averages.share_interval([0.04] * 3)
+    assert interval == pytest.approx((0.2, 0.2, 0.2))
+    low, high = averages.share_interval([-0.02, 0.0, 0.02])[1:]
+    assert low == pytest.approx(-high)
+    assert high**2 == pytest.approx(4.303 * 0.02 / 3**0.5, rel=1e-3)
+    assert averages.signed_root(-0.25) == -0.5
+    assert np.isnan(averages.share_interval([0.04]).low)
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("num_groups", "counts", "message"),
     [
-        (lambda: averages.mean_gradient(np.ones((4, 1, 1)), 3, [1]), "divide the number of draws"),
-        (lambda: averages.mean_gradient(np.ones((4, 1, 1)), 2, [5]), "between 1 and 4"),
-        (lambda: averages.t_interval([]), "one value at least"),
-        (lambda: averages.log_slope([1.0, 2.0], [0.0, 1.0]), "two positive pairs"),
+        (3, [1], "divide the number of draws"),
+        (2, [5], "between 1 and 4"),
     ],
 )
-def test_averages_refuse(call, message):
+def test_averages_refuse(num_groups, counts, message):
     with pytest.raises(ValueError, match=message):
-        call()
+        averages.mean_gradient(np.ones((4, 1, 1)), num_groups, counts)

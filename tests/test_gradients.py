@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bnn_adv import gradient_decay, gradients, objectives
 from bnn_adv.densities import Prior
 from bnn_adv.disk import DiskDraws, store_in
-from bnn_adv.gradients import LossGradients, expected_loss_gradients
+from bnn_adv.expected_norm import Groups, estimate_square, group_draws, mean_products
+from bnn_adv.gradients import expected_loss_gradients
 from bnn_adv.posterior import Posterior
 from tests.conftest import linear_apply
 
@@ -51,6 +50,20 @@ def test_linear_softmax_model_has_the_closed_form(linear):
     np.testing.assert_allclose(result.mean_l2[0], np.linalg.norm(means, axis=-1), rtol=1e-5)
 
 
+def test_products_are_those_of_the_means_over_groups(linear):
+    weights, x, y = linear
+    groups = Groups(np.array([1, 0, 2, 0, 1]), 3, 3)
+    posterior = linear_posterior(weights)
+    result = expected_loss_gradients(KEY, posterior, x, y, counts=(5,), groups=groups, batch_size=3)
+    probabilities = softmax(np.einsum("nd,sdc->snc", x.reshape(7, 6), weights))
+    each = np.einsum("sdc,snc->snd", weights, probabilities - np.eye(3)[y])
+    means = np.stack([each[[1, 3]].mean(axis=0), each[[0, 4]].mean(axis=0), each[2]])
+    np.testing.assert_allclose(result.products, np.einsum("gnd,hnd->ghn", means, means), atol=1e-5)
+    assert result.products.dtype == np.float64
+    without = expected_loss_gradients(KEY, posterior, x, y, counts=(5,))
+    assert without.products.shape == (0, 0, 7)
+
+
 def test_published_loss_has_the_closed_form(linear):
     weights, x, y = linear
     posterior = linear_posterior(weights[:1])
@@ -78,10 +91,15 @@ def test_means_are_those_of_the_attacks_objective(posterior, batch):
 
 
 def test_draws_beyond_the_largest_count_enter_no_mean(posterior, batch):
-    short = expected_loss_gradients(KEY, posterior, *batch, counts=(2,))
+    short = expected_loss_gradients(
+        KEY, posterior, *batch, counts=(2,), groups=group_draws(posterior.num_samples)
+    )
     first = expected_loss_gradients(KEY, posterior.take(np.arange(2)), *batch, counts=(2,))
     np.testing.assert_allclose(short.means, first.means, atol=1e-6)
+    # Norms of all draws, and products of them all.
     assert short.draw_l2.shape == (7, 9)
+    squares = np.diagonal(short.products).T
+    np.testing.assert_allclose(squares, short.draw_l2**2, rtol=1e-4, atol=1e-9)
 
 
 def test_draws_on_disk_give_the_same(posterior, batch, tmp_path):
@@ -99,10 +117,14 @@ def test_draws_on_disk_give_the_same(posterior, batch, tmp_path):
 def test_identical_draws_do_not_cancel(linear):
     weights, x, y = linear
     posterior = linear_posterior(np.repeat(weights[:1], 6, axis=0))
-    result = expected_loss_gradients(KEY, posterior, x, y, counts=(1, 6))
+    groups = group_draws(6)
+    result = expected_loss_gradients(KEY, posterior, x, y, counts=(1, 6), groups=groups)
     found = gradient_decay.cancellation(result)
     np.testing.assert_allclose(found.ratio, 1, atol=1e-5)
-    np.testing.assert_allclose(found.common, 1, atol=1e-5)
+    summary = gradient_decay.summarise(KEY, result, groups.num_chains)
+    np.testing.assert_allclose(summary["square"], 1, atol=1e-5)
+    assert summary["num_group_chains"] == 6
+    np.testing.assert_allclose(summary["products"], np.ones((6, 6)), atol=1e-5)
     np.testing.assert_allclose(found.chance, 6**-0.5, rtol=1e-5)
     fit = gradient_decay.fit_exponent(KEY, result.mean_linf, result.counts, num_resamples=50)
     np.testing.assert_allclose(fit, 0, atol=1e-5)
@@ -113,13 +135,14 @@ def test_antithetic_draws_cancel():
     weights = np.random.default_rng(0).normal(size=(4, 6, 3))
     posterior = linear_posterior(np.concatenate([weights, -weights]))
     x, y = np.zeros((3, 6), np.float32), np.arange(3)
-    result = expected_loss_gradients(KEY, posterior, x, y, counts=(4, 8))
+    result = expected_loss_gradients(KEY, posterior, x, y, counts=(4, 8), groups=group_draws(8))
     np.testing.assert_allclose(result.means[1], 0, atol=1e-6)
     assert np.all(result.mean_linf[0, 0] > 0.01)
     found = gradient_decay.cancellation(result)
     np.testing.assert_allclose(found.ratio, 0, atol=1e-6)
     # Without a mean, the products of different draws sum to minus the squares: -1 / (S - 1).
-    np.testing.assert_allclose(found.common, -1 / 7, rtol=1e-4)
+    products = mean_products(result.products, result.draw_l2)
+    assert estimate_square(products, 8).mean == pytest.approx(-1 / 7, rel=1e-4)
 
 
 def test_saturated_logits_have_zero_gradients_and_no_ratio():
@@ -130,7 +153,6 @@ def test_saturated_logits_have_zero_gradients_and_no_ratio():
     np.testing.assert_array_equal(gradient_decay.zero_share(result), [1, 0])
     found = gradient_decay.cancellation(result)
     np.testing.assert_array_equal(np.isnan(found.ratio), [True, False])
-    np.testing.assert_array_equal(np.isnan(found.common), [True, False])
     estimate = gradient_decay.estimate_mean(KEY, found.ratio, num_resamples=20)
     np.testing.assert_allclose(estimate, 1, rtol=1e-5)
     zero = gradient_decay.fit_exponent(KEY, result.mean_linf[..., :1], result.counts)
@@ -141,8 +163,13 @@ def test_a_draw_that_overflows_spoils_only_the_means_it_enters():
     weights = np.random.default_rng(0).normal(size=(4, 6, 3))
     weights[2] = np.inf
     x, y = np.ones((2, 6), np.float32), np.array([0, 1])
-    result = expected_loss_gradients(KEY, linear_posterior(weights), x, y, counts=(1, 2, 4))
+    result = expected_loss_gradients(
+        KEY, linear_posterior(weights), x, y, counts=(1, 2, 4), groups=group_draws(4)
+    )
     assert np.all(np.isfinite(result.means[:2]))
+    np.testing.assert_array_equal(
+        np.isfinite(result.products[..., 0]), np.outer([1, 1, 0, 1], [1, 1, 0, 1])
+    )
     assert np.all(np.isnan(result.means[2]))
     np.testing.assert_array_equal(np.isfinite(result.draw_l2).all(axis=1), [1, 1, 0, 1])
     assert np.all(np.isnan(gradient_decay.zero_share(result)))
@@ -153,31 +180,10 @@ def test_a_draw_that_overflows_spoils_only_the_means_it_enters():
 def test_tiny_gradients_have_an_l2_norm(linear):
     _, x, y = linear
     posterior = linear_posterior(np.full((1, 6, 3), [1e-25, 0, 0]))
-    result = expected_loss_gradients(KEY, posterior, x, y, counts=(1,))
+    result = expected_loss_gradients(KEY, posterior, x, y, counts=(1,), groups=group_draws(1))
     np.testing.assert_allclose(result.draw_l2, result.draw_linf * 6**0.5, rtol=1e-5)
     assert np.all(result.draw_linf > 0)
-
-
-def synthetic(means, each):
-    """Gradients [S, N, d] of which only norms are wanted, and their means for two counts."""
-    size = len(each)
-    draw, mean = np.linalg.norm(each, axis=-1), np.linalg.norm(means, axis=-1)
-    counts = np.array([size // 2, size])
-    return LossGradients(counts, means, np.abs(each).max(axis=-1), draw, mean[None], mean[None])
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(2, 6), st.integers(0, 10**6), st.floats(-20, 20), st.floats(0, 3))
-def test_common_part_is_the_mean_product_of_different_draws(size, seed, exponent, shift):
-    each = (np.random.default_rng(seed).normal(size=(size, 4, 3)) + shift) * 10.0**exponent
-    result = synthetic(np.stack([each[: size // 2].mean(axis=0), each.mean(axis=0)]), each)
-    found = gradient_decay.cancellation(result)
-    products = np.einsum("snd,tnd->nst", each, each) / np.max(np.abs(each)) ** 2
-    squares = np.trace(products, axis1=1, axis2=2)
-    others = (products.sum(axis=(1, 2)) - squares) / (size * (size - 1))
-    np.testing.assert_allclose(found.common, others / (squares / size), rtol=1e-6, atol=1e-9)
-    assert np.all((found.ratio >= 0) & (found.ratio <= 1 + 1e-9))
-    assert np.all((found.chance >= size**-0.5 - 1e-9) & (found.chance <= 1 + 1e-9))
+    np.testing.assert_allclose(result.products[0], np.float64(result.draw_l2) ** 2, rtol=1e-5)
 
 
 def test_independent_gradients_follow_the_monte_carlo_law():
@@ -241,6 +247,17 @@ def test_shuffles_keep_what_they_shuffle(posterior):
     np.testing.assert_array_equal(np.sort(mixed, axis=0), np.sort(kernel, axis=0))
 
 
+def test_groups_follow_the_draws_that_are_shuffled(posterior):
+    groups = group_draws(6, 2)
+    kept = posterior.take(np.arange(6))
+    kernel = np.asarray(kept.samples["hidden_0"]["kernel"])
+    mixed = np.asarray(gradients.shuffle_draws(KEY, kept).samples["hidden_0"]["kernel"])
+    own = gradients.shuffle_groups(KEY, groups)
+    assert not np.array_equal(own.of_draw, groups.of_draw)
+    for draw, group in zip(mixed, own.of_draw, strict=True):
+        np.testing.assert_array_equal(draw, kernel[groups.of_draw == group][0])
+
+
 def test_selections():
     norms = np.array([[1.0, 0, 2, 3, 1], [1, 0, 3, 2, 0.5], [0.5, 0, 1, 1, 0.5]])
     published = gradients.select_inputs(KEY, norms, 2, "published")
@@ -263,6 +280,7 @@ def test_selections():
         ({"counts": ()}, "rise within"),
         ({"loss": "hinge"}, "Known: cross_entropy, double_softmax"),
         ({"num_orders": 0}, "num_orders must be at least 1"),
+        ({"groups": group_draws(5)}, "one group for each of 7 draws, got 5"),
         ({"y": np.zeros(3, int)}, "9 inputs and 3 labels"),
     ],
 )

@@ -7,17 +7,20 @@ one point, s = 1..S, the mean's norm falls as S^(-1/2) whatever they are, until 
     share = |E g| / E|g|,       0: all cancels,  1: all draws agree,
 
 is therefore estimated without the bias of the norm of a mean: ``|E g|^2`` by the inner products of
-the means of different groups of draws, which are independent chains where there are chains.
+the means of different groups of draws, which are independent chains where there are chains. Such
+an estimate is unbiased, and therefore negative by chance where nothing is left. Squares are
+averaged over repetitions as they are: cut off at zero, their mean would exceed zero.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+
+from bnn_adv.trend import Interval, t_interval
 
 
 class MeanGradient(NamedTuple):
@@ -26,15 +29,15 @@ class MeanGradient(NamedTuple):
     counts: Numbers of draws, int [K].
     norms: Median over points of the norm of the mean over ``counts[k]`` draws, averaged over
       random choices of the draws, [K].
-    share: ``(sum_p |E g_p|^2 / sum_p (E|g_p|)^2)^(1/2)``, unbiased before the root; zero where
-      the estimate of the numerator is not positive.
+    square: ``sum_p |E g_p|^2 / sum_p (E|g_p|)^2``, the square of the share that is left. Its
+      numerator is unbiased, so that it may be negative; 0 where every gradient is zero.
     typical: Median over points of the mean norm of a draw's gradient, ``E|g|``.
     zeros: Share of the gradients that are exactly zero in float32.
     """
 
     counts: np.ndarray
     norms: np.ndarray
-    share: float
+    square: float
     typical: float
     zeros: float
 
@@ -76,54 +79,43 @@ def mean_gradient(
         for index, count in enumerate(counts):
             norms[index] += np.median(np.linalg.norm(running[count - 1] / count, axis=-1))
     lengths = np.linalg.norm(gradients, axis=-1)
-    typical = lengths.mean(axis=0)
-    means = gradients.reshape(num_groups, -1, *gradients.shape[1:]).mean(axis=1)
-    pairs = [np.sum(a * b) for a, b in itertools.combinations(means, 2)]
-    scale = float(np.sum(typical**2))
-    share = float(np.sqrt(max(np.mean(pairs), 0.0) / scale)) if scale > 0 else 0.0
     return MeanGradient(
         np.asarray(counts),
         norms / num_orders,
-        share,
-        float(np.median(typical)),
+        float(share_square(gradients, num_groups)),
+        float(np.median(lengths.mean(axis=0))),
         float(np.mean(lengths == 0)),
     )
 
 
-class Interval(NamedTuple):
-    """Hold a mean with its 95 % interval; the ends are NaN for a single value."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Return the mean and the ends of the interval."""
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
-
-
-def t_interval(values: Sequence[float]) -> Interval:
-    """Return mean and Student's 95 % interval of independent values, such as of seeds.
-
-    Raises:
-      ValueError: There is no value.
-    """
-    if not len(values):
-        raise ValueError("An interval needs one value at least, got none.")
-    mean, count = float(np.mean(values)), len(values)
-    if count == 1:
-        return Interval(mean, np.nan, np.nan)
-    half = float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
-    return Interval(mean, mean - half, mean + half)
+def share_square(gradients: np.ndarray, num_groups: int) -> np.ndarray:
+    """Return ``MeanGradient.square`` of gradients [..., S, P, q], for every leading index."""
+    *lead, total, _, _ = gradients.shape
+    typical = np.linalg.norm(gradients, axis=-1).mean(axis=-2)
+    split = gradients.reshape(*lead, num_groups, total // num_groups, -1)
+    means = split.mean(axis=-2)
+    # Of all products of groups' means, those of different groups.
+    products = np.sum(means.sum(axis=-2) ** 2, axis=-1) - np.sum(means**2, axis=(-2, -1))
+    scale = num_groups * (num_groups - 1) * np.sum(typical**2, axis=-1)
+    square: np.ndarray = products / np.where(scale > 0, scale, 1)
+    return square
 
 
-def log_slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return the least-squares slope of log y against log x: the power with which y follows x.
+def signed_root(square: float) -> float:
+    """Return the root of an estimated square, negative where the estimate is."""
+    return math.copysign(math.sqrt(abs(square)), square)
+
+
+def share_interval(squares: Sequence[float] | np.ndarray) -> Interval:
+    """Return the share that is left over, with its 95 % interval over repetitions.
+
+    Student's interval of the squares, whose ends are then mapped by ``signed_root``: that keeps
+    the coverage, also where nothing is left and many of the squares are negative.
+
+    Args:
+      squares: ``MeanGradient.square`` of independent repetitions.
 
     Raises:
-      ValueError: Fewer than two values, or one is not positive.
+      ValueError: There is no repetition.
     """
-    is_positive = all(value > 0 for value in (*x, *y))
-    if len(x) < 2 or len(x) != len(y) or not is_positive:
-        raise ValueError(f"A power law needs two positive pairs at least, got {x} and {y}.")
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+    return Interval(*map(signed_root, t_interval(squares)))

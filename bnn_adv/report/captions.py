@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bnn_adv.report import fields
+from bnn_adv.report import fields, wording
 from bnn_adv.report.fields import Results
+from bnn_adv.report.wording import to_dicts
 
 _IMAGES = (
     "Each row is one input; for each model the worst case that was found, the class predicted "
@@ -39,9 +40,9 @@ def legend(results: Results) -> str:
     if any(line.is_fresh for line in fields.list_lines(results)):
         parts.append("fresh draws: the same adversarial inputs, predicted by new posterior draws.")
     by_logits = [
-        str(row["model"])
-        for row in results["rows"]
-        if row.get("decision_rule") == "mean_logits" and (row.get("num_samples") or 1) > 1
+        wording.one_line(row.get("model"))
+        for row in to_dicts(results.get("rows"))
+        if row.get("decision_rule") == "mean_logits" and row.get("num_samples") != 1
     ]
     if by_logits:
         parts.append(f"Predictions of {', '.join(by_logits)}: by the mean of the draws' logits.")

@@ -11,6 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from bnn_adv.geometry.averages import signed_root
 from bnn_adv.report import style
 
 TANGENT, NORMAL, AFTER = "#0072b2", "#d55e00", "#009e73"
@@ -219,14 +220,16 @@ def sweep_figure(rows: Rows) -> Figure:
                 for part, dash, fill in parts:
                     chosen = [r for r in rows if r["method"] == method and r[other] == base]
                     x = sorted({r[axis] for r in chosen})
-                    shares = [
-                        [r[f"score_{part}"]["share"] for r in chosen if r[axis] == v] for v in x
+                    squares = [
+                        [r[f"score_{part}"]["square"] for r in chosen if r[axis] == v] for v in x
                     ]
                     # The prior knows no data: it has one number there.
                     if x and (axis == "width" or method != "prior"):
                         text = f"{label}, {part}"
-                        means = [np.mean(s) for s in shares]
-                        ends = [[f(s) for s in shares] for f in (np.min, np.max)]
+                        means, *ends = (
+                            [signed_root(float(f(s))) for s in squares]
+                            for f in (np.mean, np.min, np.max)
+                        )
                         ax.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)
                         (line,) = ax.plot(x, means, dash, color=colour, marker=marker, label=text)
                         line.set(markersize=4, fillstyle=fill)
@@ -234,7 +237,7 @@ def sweep_figure(rows: Rows) -> Figure:
             ax.set_xticks(sorted({r[axis] for r in rows}))
             ax.minorticks_off()
             ax.xaxis.set_major_formatter(FormatStrFormatter("%d"))
-            ax.set_ylim(-0.03, 1.05)
+            ax.set_ylim(-0.15, 1.05)
             ax.grid(color=style.GRID, linewidth=0.5)
         axes[0].set_xlabel("hidden units")
         axes[1].set_xlabel("training points")

@@ -6,20 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bnn_adv.expected_norm import bound_square
 from bnn_adv.gradient_decay import MONTE_CARLO
-from bnn_adv.inference.diagnostics import RHAT_LIMIT, has_mixed
+from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
+from bnn_adv.metrics import wilson_interval
 from bnn_adv.report.study import Claim, Table, Verdict
 
 POSTERIOR, PRIOR, SHUFFLED = "posterior", "prior", "shuffled labels"
 PUBLISHED_LOSS = "posterior, published loss"
 CONDITIONS = (POSTERIOR, PRIOR, SHUFFLED, PUBLISHED_LOSS)
 """What gradients are taken of; keys of ``record["conditions"]``."""
-
-_SLACK = 0.1
-"""An interval that reaches further than this below a bound, and above it, decides nothing."""
-
-_NEARLY_ZERO = 0.05
-"""A common part, of the largest that there can be, above which nothing is called zero."""
 
 Record = dict[str, Any]
 """An item: ``title``, ``note``, ``diagnostics``, ``falling_share`` and ``conditions``, each of
@@ -32,14 +28,12 @@ def summary(records: Sequence[Record]) -> str:
     for record in records:
         ours = record["conditions"][POSTERIOR]
         first, last = ours["median_linf"][0], ours["median_linf"][-1]
-        chains = " (chains that have not mixed)" if _mixing(record) else ""
         sentences.append(
-            f"{record['title']}{chains}: the median l_inf norm of the expected gradient goes from "
+            f"{record['title']}: the median l_inf norm of the mean gradient goes from "
             f"{_number(first)} at S = {ours['counts'][0]} to {_number(last)} at "
-            f"S = {ours['counts'][-1]} (exponent "
-            f"{_interval(ours['exponent_linf']) or 'undefined'}; untrained prior "
-            f"{_interval(record['conditions'][PRIOR]['exponent_linf']) or 'undefined'}), and "
-            f"{100 * ours['zero_draws'][0]:.0f} % of single gradients are exactly zero."
+            f"S = {ours['counts'][-1]}, {100 * ours['zero_draws'][0]:.0f} % of single gradients "
+            "are exactly zero; the norm of the expectation, of a single gradient's root mean "
+            f"square norm: {_expectation(record, POSTERIOR)}."
         )
     return " ".join(sentences)
 
@@ -66,11 +60,13 @@ def norms_table(records: Sequence[Record]) -> Table:
         "Median over test images of the l_inf norm of the mean of S gradients (geometric mean over "
         "random orders of the draws), and the exponent a of its fall as S^a with a 95 % bootstrap "
         "interval over images and orders. A mean of S independent gradients of zero mean has "
-        f"a = {MONTE_CARLO}, trained or not. rms l_2: the same for the root mean square of the l_2 "
-        "norm, for which that law is exact. prior: networks with weights from N(0, 1) that saw no "
-        "data. shuffled labels: the posterior, each image with another's label. published loss: "
-        "the cross-entropy that applies softmax a second time. n/a: the norm is zero at too many "
-        "S.",
+        f"a = {MONTE_CARLO}, trained or not, and the expectation of a posterior's falls no faster: "
+        "the mean square of the norm is |mu|^2 + tr(Sigma) / S. The exponent says how far the norm "
+        "is from its floor |mu|, and not whether that is zero. rms l_2: the same for the root mean "
+        "square of the l_2 norm, for which that law is exact. prior: networks with weights from "
+        "N(0, 1) that saw no data. shuffled labels: the posterior, each image with another's "
+        "label. published loss: the cross-entropy that applies softmax a second time. n/a: the "
+        "norm is zero at too many S.",
     )
 
 
@@ -85,7 +81,7 @@ def cancellation_table(records: Sequence[Record]) -> Table:
             100 * found["zero_means"][-1],
             _interval(found["ratio"]),
             float(found["chance"][0]),
-            _interval(found["common"]),
+            _expectation(record, name),
         )
         for record in records
         for name, found in record["conditions"].items()
@@ -101,15 +97,18 @@ def cancellation_table(records: Sequence[Record]) -> Table:
             f"at S = {last} (%)",
             "cancellation ratio",
             "by chance",
-            "common part",
+            "norm of the expectation (%)",
         ),
         rows,
         "exactly 0: in float32, in every pixel; such a gradient says that softmax is saturated, "
         f"not that the posterior is robust. Cancellation ratio ||mean g|| / mean ||g|| over {last} "
         "draws: 1 where all draws' gradients are equal, 0 where they cancel. by chance: the ratio "
-        "that orthogonal gradients of these norms have. common part: the unbiased share of the "
-        "mean square of a gradient that all draws have in common; 0 if the expectation is zero. "
-        "Means over images where a gradient is not zero, 95 % bootstrap intervals over images.",
+        "that orthogonal gradients of these norms have. Both: means over images where a gradient "
+        "is not zero, 95 % bootstrap intervals over images. norm of the expectation: |mu|, without "
+        "the Monte Carlo part that the norm of a mean has, in per cent of a single gradient's root "
+        "mean square norm at the same image (root mean square over images); 95 % interval over "
+        "draws, from products of the means of groups of them. widest interval: the run kept no "
+        "such means, and the interval is the widest that so many independent draws can have.",
     )
 
 
@@ -147,85 +146,84 @@ def claims(records: Sequence[Record]) -> tuple[Claim, ...]:
 
 
 def verdicts(records: Sequence[Record]) -> tuple[Verdict, ...]:
-    """Return for every item whether gradients fall faster than chance, and whether they cancel."""
+    """Return for every item whether the expectation is zero, and whether its images are typical.
+
+    Every item is another posterior and a claim of its own: intervals are not adjusted for others.
+    """
     return tuple(
-        verdict
-        for record in records
-        for verdict in (_faster(record), _cancels(record), _images(record))
+        verdict for record in records for verdict in (_told_from_zero(record), _are_typical(record))
     )
 
 
-def _faster(record: Record) -> Verdict:
-    ours, prior = (record["conditions"][name]["exponent_linf"] for name in (POSTERIOR, PRIOR))
-    zero = record["conditions"][POSTERIOR]["zero_draws"][0]
-    measured = (
-        f"{record['title']}: median l_inf norm ~ S^a with a = {_interval(ours) or 'undefined'}; "
-        f"untrained prior {_interval(prior) or 'undefined'}; mean of independent gradients "
-        f"{MONTE_CARLO}. {100 * zero:.1f} % of single gradients are exactly zero." + _mixing(record)
-    )
-    # Draws of chains that have not mixed resemble each other more than the posterior's do.
-    defined = all(math.isfinite(value) for value in (*ours, *prior)) and not _mixing(record)
-    holds = _is_below(ours, min(MONTE_CARLO, prior[1])) if defined else None
-    return Verdict(
-        "Expected loss gradients vanish as S grows (Figs 2, 3): faster than a Monte-Carlo mean of "
-        "an untrained network's gradients does",
-        measured,
-        holds,
-    )
-
-
-def _is_below(estimate: Sequence[float], bound: float) -> bool | None:
-    """Return whether an interval lies below a bound; None where it is too wide to say."""
-    if estimate[2] < bound:
-        return True
-    return False if estimate[1] > bound - _SLACK else None
-
-
-def _cancels(record: Record) -> Verdict:
-    found, prior = (record["conditions"][name] for name in (POSTERIOR, PRIOR))
-    # Of S independent gradients of zero mean the common part has a standard deviation of
-    # sqrt(2) / S at most, also where all images move together: two of them.
-    num_draws = found["counts"][-1]
-    bound = 2 * math.sqrt(2) / num_draws
-    # What gradients of these norms share if all of them point the same way. Where few draws have
-    # a gradient at all it is small, and a small common part says nothing.
-    most = 1 / (num_draws * found["chance"][0] ** 2)
-    low, high = found["common"][1:]
-    # With few draws chance explains a large common part as well: that shows nothing.
-    says_zero = high <= bound <= _NEARLY_ZERO * most
-    holds = False if low > bound else True if says_zero else None
+def _told_from_zero(record: Record) -> Verdict:
+    """Return whether the expectation differs from zero; that it is zero no data can show."""
+    ours = record["conditions"][POSTERIOR]
+    square = _square(record, POSTERIOR)
+    is_told = square is not None and square[1] is not None and square[1] > 0
     return Verdict(
         "The expectation of the loss gradient over the posterior is zero (the paper's theorem, in "
         "its limit)",
-        f"{record['title']}: the draws share {_interval(found['common']) or 'an undefined part'} "
-        f"of the mean square of a gradient (up to {_number(bound)} may be chance; "
-        f"{_number(most)} if all pointed the same way; untrained prior "
-        f"{_interval(prior['common']) or 'undefined'}); cancellation "
-        f"ratio {_interval(found['ratio']) or 'undefined'}, by chance "
-        f"{_number(found['chance'][0])}." + _mixing(record),
-        None if _mixing(record) else holds,
+        f"{record['title']}: norm of the expectation, of a single gradient's root mean square "
+        f"norm: {_expectation(record, POSTERIOR)}; untrained prior: "
+        f"{_expectation(record, PRIOR)}. Cancellation ratio "
+        f"{_interval(ours['ratio']) or 'undefined'}, by chance {_number(ours['chance'][0])}; "
+        f"{100 * ours['zero_draws'][0]:.1f} % of single gradients are exactly zero.",
+        False if is_told else None,
     )
 
 
-def _mixing(record: Record) -> str:
-    """Return what unmixed chains cannot say, empty where they have mixed or there are none."""
-    if has_mixed(record["diagnostics"]) is not False:
-        return ""
-    rhats = (record["diagnostics"][name] for name in ("median_rhat", "log_density_rhat"))
-    predictions, density = map(_number, rhats)
-    return (
-        f" The chains have not mixed (R-hat {predictions} of predictions, {density} of the log "
-        f"density, limit {RHAT_LIMIT}): this holds for these draws, and is open for the posterior."
-    )
+def _expectation(record: Record, condition: str) -> str:
+    """Return the relative norm of the expectation in words, or why it is not judged."""
+    square = _square(record, condition)
+    if square is None:
+        return describe_mixing(record["diagnostics"])
+    value, low, high = (math.nan if number is None else number for number in square)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "not judged (no interval over draws)"
+    num_draws = record["conditions"][condition]["counts"][-1]
+    widest = f", the widest interval of {num_draws} independent draws"
+    widest = "" if _is_measured(record, condition) else widest
+    if high <= 0:
+        return f"not told from zero{widest}"
+    upper = _number(100 * math.sqrt(high))
+    if low <= 0:
+        return f"not told from zero (below {upper} %{widest})"
+    centre, lower = (_number(100 * math.sqrt(number)) for number in (value, low))
+    return f"{centre} [{lower}, {upper}] %{widest}"
 
 
-def _images(record: Record) -> Verdict:
+def _square(record: Record, condition: str) -> Sequence[float | None] | None:
+    """Return |mu|^2 / E|g|^2 with its interval over draws; None where chains cannot say."""
+    found, diagnostics = record["conditions"][condition], record["diagnostics"]
+    if condition != PRIOR and "num_chains" in diagnostics and has_mixed(diagnostics) is not True:
+        return None
+    if _is_measured(record, condition):
+        square: Sequence[float | None] = found["square"]
+        return square
+    if found.get("common") is None or found["common"][0] is None:
+        return (None, None, None)
+    # Records of runs before products of groups were kept. Chains are not judged from them: draws
+    # of one chain have products that do not vanish.
+    if condition != PRIOR and "num_chains" in diagnostics:
+        return (None, None, None)
+    return bound_square(found["common"][0], found["counts"][-1])
+
+
+def _is_measured(record: Record, condition: str) -> bool:
+    return record["conditions"][condition].get("square") is not None
+
+
+def _are_typical(record: Record) -> Verdict:
     share, counts = record["falling_share"], record["conditions"][POSTERIOR]["counts"]
+    num = record["conditions"][POSTERIOR]["num_inputs"]
+    low, high = wilson_interval(share, num)
     return Verdict(
-        "The images of Figs 2, 3, chosen because their norm never rises with S, are typical",
-        f"{record['title']}: {100 * share:.0f} % of the test images have a norm that is not zero "
-        f"at S = {counts[0]} and does not rise up to S = {counts[-1]}.",
-        share > 0.5,
+        "The images of Figs 2, 3, chosen because their norm never rises with S, are typical (more "
+        "than half of all)",
+        f"{record['title']}: {100 * share:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of {num} test "
+        f"images have a norm that is not zero at S = {counts[0]} and does not rise up to "
+        f"S = {counts[-1]}.",
+        True if low > 0.5 else False if high < 0.5 else None,
     )
 
 

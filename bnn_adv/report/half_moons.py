@@ -27,6 +27,7 @@ class Gradients(NamedTuple):
     """Hold a network's loss gradients at N test points; all means are over all S draws.
 
     posterior: Mean over the posterior's draws, [N, 2].
+    chains: Mean over each of its C chains by itself, [C, N, 2].
     single: Of one draw, [N, 2].
     prior: Mean over as many draws of the prior, [N, 2].
     counts: Numbers of draws, [K].
@@ -36,6 +37,7 @@ class Gradients(NamedTuple):
     """
 
     posterior: np.ndarray
+    chains: np.ndarray
     single: np.ndarray
     prior: np.ndarray
     counts: np.ndarray

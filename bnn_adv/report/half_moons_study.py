@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from bnn_adv.inference.diagnostics import RHAT_LIMIT, has_mixed
+from bnn_adv.inference.diagnostics import has_mixed
+from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT
 from bnn_adv.metrics import wilson_interval
 from bnn_adv.report.half_moons import (
     NORMS,
@@ -26,10 +27,10 @@ from bnn_adv.report.half_moons_tables import (
     truth_table,
 )
 from bnn_adv.report.study import Claim, Plot, Study, Table, Verdict
+from bnn_adv.trend import follow
 
 _ITEM = "Fig. 1 (half moons)"
 _PROTOCOLS = ("published", "corrected", "strong")
-_NUM_RESAMPLES = 1000
 _COMPONENTS = (
     "Both components of the expected loss gradient at the test points, against the width (left, "
     "all numbers of training points together) and against the number of training points (right, "
@@ -43,8 +44,8 @@ _DECAY = (
     "Size of the mean gradient over S draws: root mean square over test points of its l_2 norm, "
     "one line a width (geometric mean over networks). Left: posterior; right: untrained networks "
     "of the same shape. Dotted: S^(-1/2), the fall of a mean of independent gradients of zero "
-    "mean, whatever their distribution. A line that stays level is a mean that is not zero: draws "
-    "agree on the direction."
+    "mean, whatever their distribution. Where a line stays level draws agree on the direction, as "
+    "those of a chain that has not mixed do too."
 )
 _TRUTH = (
     "Accuracy against the radius of an attack in the {norm} norm. Line: share of test points "
@@ -54,36 +55,23 @@ _TRUTH = (
 )
 
 
-class Ratio(NamedTuple):
-    """Hold a ratio of medians with its 95 % bootstrap interval over test points."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Return ``0.31 [0.25, 0.40]``."""
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
-
-
-def build_study(networks: Sequence[Network], *, seed: int, least_accuracy: float) -> Study:
+def build_study(networks: Sequence[Network], *, least_accuracy: float) -> Study:
     """Return what the grid of networks says.
 
     Args:
       networks: All cells of the grid, those left out included.
-      seed: Of the bootstrap.
       least_accuracy: Held-out accuracy in [0, 1] from which a network is kept.
     """
     kept = [network for network in networks if network.gradients is not None]
-    mixed = sum(has_mixed(network.diagnostics) is True for network in kept)
     summary = (
         f"{len(kept)} of {len(networks)} networks reach {100 * least_accuracy:g} % and are kept; "
-        f"{mixed} of their chains have mixed (both R-hat at most {RHAT_LIMIT})."
+        f"{_count_mixed(kept)} (every R-hat at most {RHAT_LIMIT}, effective sample size at least "
+        f"{ESS_LEAST:.0f})."
     )
     tables: list[Table] = [networks_table(networks)]
     plots: list[Plot] = []
     claims = [_share_claim(networks, kept, least_accuracy)]
-    verdicts = [_mixing_verdict(kept, mixed)]
+    verdicts = [_mixing_verdict(kept)]
     if kept:
         summary += " " + _truth_sentence(kept)
         tables += [gradients_table(kept), truth_table(kept)]
@@ -97,7 +85,7 @@ def build_study(networks: Sequence[Network], *, seed: int, least_accuracy: float
         ]
         claims += _gradient_claims(kept) + _accuracy_claims(kept)
         verdicts += [
-            *_trend_verdicts(kept, seed),
+            *judge_trends(kept),
             *(_attack_verdict(kept, protocol) for protocol in _PROTOCOLS),
         ]
     return Study(
@@ -109,25 +97,6 @@ def build_study(networks: Sequence[Network], *, seed: int, least_accuracy: float
         tuple(verdicts),
         {"networks": [_record(network) for network in networks]},
     )
-
-
-def ratio_of_medians(seed: int, above: np.ndarray, below: np.ndarray) -> Ratio:
-    """Return ``median |above| / median |below|``, with a percentile bootstrap over points.
-
-    Args:
-      seed: Of the resamples.
-      above: [M, N, 2] for M networks at N points.
-      below: Likewise, at the same points.
-    """
-    above, below = np.abs(above), np.abs(below)
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(above.shape[1], size=(_NUM_RESAMPLES, above.shape[1]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.median(above) / np.median(below)
-        resampled = [np.median(above[:, r]) / np.median(below[:, r]) for r in rows]
-    # A median of zero in either makes the ratio infinite or undefined: so is then its interval.
-    low, high = np.quantile(resampled, [0.025, 0.975], method="nearest")
-    return Ratio(float(value), float(low), float(high))
 
 
 def _share_claim(
@@ -195,58 +164,87 @@ def _accuracy_claims(kept: Sequence[Network]) -> list[Claim]:
     return claims
 
 
-def _mixing_verdict(kept: Sequence[Network], mixed: int) -> Verdict:
-    known = [n for n in kept if has_mixed(n.diagnostics) is not None]
+def _count_mixed(kept: Sequence[Network]) -> str:
+    judged = [has_mixed(network.diagnostics) for network in kept]
+    unknown = f", {judged.count(None)} are not judged" if None in judged else ""
+    return f"the chains of {judged.count(True)} of {len(kept)} networks have mixed{unknown}"
+
+
+def _mixing_verdict(kept: Sequence[Network]) -> Verdict:
+    judged = [has_mixed(network.diagnostics) for network in kept]
     return Verdict(
         "The draws of the published chain lengths are a sample of the posterior",
-        f"{mixed} of {len(known)} kept chains have R-hat of at most {RHAT_LIMIT} for predictions "
-        "and log density",
-        mixed == len(known) if known else None,
+        f"{_count_mixed(kept)}: R-hat of at most {RHAT_LIMIT} for every held-out prediction and "
+        f"the log density, effective sample size of at least {ESS_LEAST:.0f}",
+        False if False in judged else True if judged and None not in judged else None,
     )
 
 
-def _trend_verdicts(kept: Sequence[Network], seed: int) -> list[Verdict]:
-    verdicts = []
-    for field, what in (("hidden", "width"), ("num_train", "training points")):
-        ends = _matched(kept, field)
-        if ends is None:
-            continue
-        low, high, pairs = ends
-        ratios = {
-            kind: ratio_of_medians(
-                seed,
-                np.stack([getattr(b.gradients, kind) for _, b in pairs]),
-                np.stack([getattr(a.gradients, kind) for a, _ in pairs]),
-            )
-            for kind in ("posterior", "single", "prior")
-        }
-        found = ratios["posterior"]
-        verdicts.append(
-            Verdict(
-                f"Components of the expected loss gradient fall towards zero with {what}",
-                f"median |component| at {high:,} over that at {low:,}: {found} for the posterior; "
-                f"{ratios['single']} for one draw, {ratios['prior']} for untrained networks",
-                True if found.high < 1 else False if found.low > 1 else None,
-            )
-        )
-    return verdicts
+def judge_trends(kept: Sequence[Network]) -> list[Verdict]:
+    """Return whether gradients fall with width and with data, where the grid has levels of each.
+
+    Args:
+      kept: Networks with gradients.
+    """
+    fields = (("hidden", "width"), ("num_train", "training points"))
+    found = [_trend_verdict(kept, field, what) for field, what in fields]
+    return [verdict for verdict in found if verdict is not None]
 
 
-def _matched(
-    kept: Sequence[Network], field: str
-) -> tuple[int, int, list[tuple[Network, Network]]] | None:
-    """Return the smallest and largest value of a setting, and pairs that differ in nothing else."""
-    values = sorted({getattr(n, field) for n in kept})
-    for low, high in [(a, b) for a in values for b in reversed(values) if a < b]:
-        above = {_other(n, field): n for n in kept if getattr(n, field) == high}
-        pairs = [
-            (n, above[_other(n, field)])
-            for n in kept
-            if getattr(n, field) == low and _other(n, field) in above
-        ]
-        if pairs:
-            return low, high, pairs
-    return None
+def _trend_verdict(kept: Sequence[Network], field: str, what: str) -> Verdict | None:
+    """Return whether components fall with a setting, over chains as independent networks."""
+    levels, rows = _matched(kept, field)
+    if len(levels) < 2 or not rows:
+        return None
+    sizes = {
+        kind: ", ".join(f"{value:.2g}" for value in _sizes(rows, kind).mean(axis=1))
+        for kind in ("posterior", "single", "prior")
+    }
+    at = ", ".join(f"{level:,}" for level in levels)
+    members = [network for row in rows for network in row]
+    judged = [has_mixed(network.diagnostics) for network in members]
+    measured = (
+        f"median |component| at {at}: {sizes['posterior']} for the posterior, {sizes['single']} "
+        f"for one draw, {sizes['prior']} for untrained networks; "
+    )
+    holds = None
+    if False in judged:
+        measured += f"unmixed: not judged ({_count_mixed(members)})"
+    elif None in judged:
+        measured += f"not judged ({_count_mixed(members)})"
+    else:
+        trend = follow(_sizes(rows, "chains"))
+        holds = trend.falls
+        measured += f"over chains {trend}"
+    return Verdict(
+        f"Components of the expected loss gradient fall with every step of {what} (a fall, which "
+        "need not end at zero)",
+        measured,
+        holds,
+    )
+
+
+def _sizes(rows: Sequence[Sequence[Network]], kind: str) -> np.ndarray:
+    """Return median |component|, geometric mean over settings, [levels, chains or 1]."""
+    found = []
+    for row in rows:
+        values = [np.abs(getattr(network.gradients, kind)) for network in row]
+        each = [value if value.ndim == 3 else value[None] for value in values]
+        least = min(len(value) for value in each)
+        found.append([np.median(value[:least], axis=(1, 2)) for value in each])
+    with np.errstate(divide="ignore"):
+        sizes: np.ndarray = np.exp(np.log(found).mean(axis=0))
+    return sizes
+
+
+def _matched(kept: Sequence[Network], field: str) -> tuple[list[int], list[list[Network]]]:
+    """Return the levels of a setting, and rows of networks that differ in nothing else."""
+    levels = sorted({getattr(network, field) for network in kept})
+    by_others: dict[tuple[int, ...], dict[int, Network]] = {}
+    for network in kept:
+        by_others.setdefault(_other(network, field), {})[getattr(network, field)] = network
+    complete = [row for row in by_others.values() if len(row) == len(levels)]
+    return levels, [[row[level] for level in levels] for row in complete]
 
 
 def _other(network: Network, field: str) -> tuple[int, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from bnn_adv.inference.diagnostics import RHAT_LIMIT, has_mixed
+from bnn_adv.inference.diagnostics import has_mixed
+from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT
 from bnn_adv.report.half_moons import Attacked, Network
 from bnn_adv.report.study import Table
 
@@ -24,17 +25,18 @@ def networks_table(networks: Sequence[Network]) -> Table:
     rows = []
     for network in networks:
         get = network.diagnostics.get
-        mixed = {True: "yes", False: "no", None: None}[has_mixed(network.diagnostics)]
+        mixed = {True: "yes", False: "no", None: "not judged"}[has_mixed(network.diagnostics)]
         rows.append(
             (
                 *_cell(network),
                 _percent(get("held_out_accuracy")),
                 get("acceptance_rate"),
                 (get("step_size") or [None])[0],
-                get("median_rhat"),
+                get("num_chains"),
+                get("max_rhat"),
                 get("log_density_rhat"),
-                get("median_ess"),
-                mixed,
+                get("min_ess"),
+                mixed if network.diagnostics else None,
                 get("training_seconds"),
                 network.reason or None,
             )
@@ -48,19 +50,26 @@ def networks_table(networks: Sequence[Network]) -> Table:
             "accuracy (%)",
             "acceptance",
             "step size",
-            "R-hat, predictions",
+            "chains",
+            "largest R-hat, predictions",
             "R-hat, log density",
-            "ESS",
+            "smallest ESS, predictions",
             "mixed",
             "seconds",
             "left out because",
         ),
         tuple(rows),
-        "One HMC chain each. R-hat compares the halves of the chain, in median over held-out "
-        f"predictions and for the log density; above {RHAT_LIMIT} the chain is still on its way "
-        "and its draws are no sample of the posterior, whatever the accuracy. ESS: effective "
-        "number of independent draws, in median over held-out predictions.",
+        "HMC. R-hat compares chains, or the halves of one, over held-out predictions and for the "
+        f"log density; above {RHAT_LIMIT}, or with an effective number of independent draws (ESS) "
+        f"below {ESS_LEAST:.0f}, draws are no sample of the posterior, whatever the accuracy. One "
+        "chain alone can fail, and not pass." + _older(networks),
     )
+
+
+def _older(networks: Sequence[Network]) -> str:
+    """Return which R-hat it is where it is that of an older run."""
+    is_older = any("max_rhat" in n.diagnostics and "rhat" not in n.diagnostics for n in networks)
+    return " R-hat and ESS are of the values, not rank-normalised." if is_older else ""
 
 
 def gradients_table(kept: Sequence[Network]) -> Table:

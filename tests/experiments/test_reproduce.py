@@ -125,11 +125,16 @@ def test_loss_gradients_have_every_condition(finished):
         assert item["conditions"]["posterior"]["counts"] == [1, 4, 8]
         assert len(item["images"]) == 2
         assert np.shape(item["image_norms"]) == (2, 3)
+        # Products of groups of draws, for the interval of the expectation's norm.
+        assert np.shape(item["conditions"]["posterior"]["products"]) == (8, 8)
+        assert item["conditions"]["prior"]["num_group_chains"] == 8
     assert pictures == {
         f"figures/{name}.png"
         for name in ("pixels_digits_hmc", "pixels_digits_vi", "strips", "norms")
     }
-    assert len(results["claims"]) == len(results["verdicts"]) == 6
+    chains = [i["conditions"]["posterior"]["num_group_chains"] for i in results["data"]["items"]]
+    assert chains == [2, 8]
+    assert (len(results["claims"]), len(results["verdicts"])) == (6, 4)
 
 
 def test_half_moons_count_what_attacks_miss(finished):
@@ -138,6 +143,11 @@ def test_half_moons_count_what_attacks_miss(finished):
     assert (network["hidden"], network["num_train"], network["num_warmup"]) == (8, 200, 60)
     assert len(network["distances"]["linf"]) == 10
     assert network["gradients"]["counts"] == [1, 3, 10, 20]
+    # The mean over all draws is that of the two chains' means.
+    chains = np.reshape(network["gradients"]["chains"], (2, 20))
+    np.testing.assert_allclose(
+        chains.mean(axis=0), network["gradients"]["posterior"], rtol=1e-3, atol=1e-6
+    )
     assert {row["protocol"] for row in network["attacked"]} == {"published", "corrected", "strong"}
     for row in network["attacked"]:
         counts = row["comparison"]

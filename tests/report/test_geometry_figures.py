@@ -34,10 +34,16 @@ def _means(share):
     return {
         "counts": counts.tolist(),
         "norms": norms.tolist(),
-        "share": share,
+        "square": share * abs(share),
         "typical": 1.0,
         "zeros": 0.0,
     }
+
+
+MIXED = {
+    **{"num_chains": 4, "rhat": "rank-normalised split", "max_rhat": 1.02, "min_ess": 200.0},
+    **{"log_density_rhat": 1.01, "log_density_ess": 300.0},
+}
 
 
 def make_data():
@@ -80,7 +86,7 @@ def make_data():
     posteriors = [
         {
             **{"manifold": "moons-embedded", "method": method, "width": width, "num_data": 50},
-            **{"seed": seed, "accuracy": 1.0, "max_rhat": None},
+            **{"seed": seed, "accuracy": 1.0, "diagnostics": MIXED if method == "hmc" else {}},
             **{
                 f"{kind}_{part}": _means(share + 0.001 * seed)
                 for kind in ("score", "loss")
@@ -125,8 +131,8 @@ def test_verdicts_say_what_was_put_in(study):
         (answer,) = [h for claim, h in found.items() if all(word in claim for word in words)]
         return answer
 
-    for change in ("wider", "more data", "more steps"):
-        assert holds("Section 9", change) is True
+    for change in ("width", "data", "training"):
+        assert holds("Section 9", f"every step of {change}") is True
     assert holds("Lemma 3", "vanishes") is True
     assert holds("Corollary 2", "tangent part vanishes") is True
     assert holds("Corollary 2", "function's gradient does not") is True
@@ -142,7 +148,11 @@ def test_verdicts_hold_the_numbers(study):
     (lemma,) = [v for v in study.verdicts if v.claim.startswith("Lemma 4: other")]
     assert "19 of 20" in lemma.measured
     (within,) = [v for v in study.verdicts if "in the subspace" in v.claim]
-    assert "0.95 [0.944" in within.measured
+    assert "0.951 [0.944, 0.957]" in within.measured
+    assert "prior, which saw no data: 0.000707 [-0.00242" in within.measured
+    assert "not told from zero; one hidden layer of 8 to 16 units, 50 points, prior" in (
+        within.measured
+    )
 
 
 def test_undecided_where_seeds_disagree():
@@ -151,6 +161,39 @@ def test_undecided_where_seeds_disagree():
         row["score_within"] = _means(0.02 if row["seed"] else 0.3)
     verdicts = geometry_study.judge_means(data["posteriors"])
     assert [v.holds for v in verdicts if "in the subspace" in v.claim] == [None]
+
+
+def test_a_loss_that_is_smaller_at_the_ends_alone_does_not_fall_with_every_step():
+    rows = [
+        {"width": w, "num_data": 8, **_trace(0.5, 0.1, scale=scale)}
+        for w, scale in ((4, 3.0), (8, 5.0), (16, 1.0))
+    ]
+    width, training = geometry_study.judge_convergence(rows)
+    assert (width.holds, training.holds) == (False, True)
+    assert (
+        "4, 8, 16 hidden units: held-out loss 0.0031, 0.0052, 0.001 (steps: 10^" in width.measured
+    )
+
+
+def test_settings_whose_chains_have_not_mixed_are_left_out():
+    data = make_data()["posteriors"]
+    chains = [row for row in data if row["method"] == "hmc"]
+    chains[0]["diagnostics"] = MIXED | {"max_rhat": 1.4}
+    # What is left out says the opposite.
+    for row in chains[:2]:
+        row["score_within"] = _means(0.0)
+    verdicts = {v.claim: v for v in geometry_study.judge_means(data)}
+    (within,) = [v for claim, v in verdicts.items() if "in the subspace" in claim]
+    assert within.holds is False
+    assert within.measured.endswith(
+        "16 units, 50 points, prior N(0, 1); 1 of 2 settings left out: the chains of 1 of 4 "
+        "posteriors have not mixed"
+    )
+    for row in chains:
+        row["diagnostics"] = MIXED | {"min_ess": 12.0}
+    for verdict in geometry_study.judge_means(data):
+        assert verdict.holds is None
+        assert verdict.measured.startswith("unmixed: not judged (2 of 2 settings left out")
 
 
 def test_the_study_is_complete(study):
@@ -174,6 +217,18 @@ def test_curves_are_the_numbers(study):
     assert set(lines) == {"HMC", "prior", "$S^{-1/2}$"}
     np.testing.assert_allclose(lines["prior"].get_ydata(), [1, 10**-0.5, 0.1], rtol=1e-6)
     assert min(lines["HMC"].get_ydata()) > 0.9
+
+
+def test_shares_below_zero_are_drawn_below_zero():
+    rows = make_data()["posteriors"]
+    for row in rows:
+        row["score_across"] = _means(-0.1 if row["width"] == 8 else 0.1)
+    figure = geometry.sweep_figure(rows)
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    np.testing.assert_allclose(lines["HMC, across"].get_ydata(), [-0.1, 0.1])
+    mean = np.sqrt(np.mean([0.95**2, 0.951**2]))
+    np.testing.assert_allclose(lines["HMC, within"].get_ydata(), [mean, mean])
+    assert figure.axes[0].get_ylim()[0] < -0.1
 
 
 def test_no_picture_of_a_manifold_outside_the_plane():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from bnn_adv.expected_norm import estimate_square, mean_products
 from bnn_adv.report import gradient_study
 from bnn_adv.report.gradients import Curve, Strip, gradient_maps, gradient_strips, norm_curves
 from bnn_adv.report.study import Study, to_record
@@ -70,97 +71,118 @@ def test_curves_have_the_monte_carlo_line_and_leave_out_zeros():
     assert not clashes(figure)
 
 
-def summary(exponent, common=(0.0, -0.01, 0.01)):
-    return {
+def summary(square):
+    found = {
         "counts": COUNTS.tolist(),
+        "num_inputs": 200,
         "median_linf": [4.0, 1.0, 0.25],
         "zero_means": [0.5, 0.25, 0.125],
-        "exponent_linf": list(exponent),
+        "exponent_linf": [-0.5, -0.52, -0.48],
         "exponent_l2": [-0.5, -0.51, -0.49],
         "zero_draws": [0.6, 0.5, 0.7],
         "ratio": [0.1, 0.09, 0.11],
         "chance": [0.1, 0.1, 0.1],
-        "common": list(common),
     }
+    return found if square is None else found | {"square": list(square)}
+
+
+def make_record(square, prior=(0.0, -0.01, 0.01), **changes):
+    conditions = {name: summary(square) for name in gradient_study.CONDITIONS}
+    conditions[gradient_study.PRIOR] = summary(prior)
+    conditions[gradient_study.PUBLISHED_LOSS]["median_linf"] = [0.4, 0.1, 0.0]
+    common = {"title": "MNIST, VI", "note": "a note", "diagnostics": {}, "falling_share": 0.3}
+    return common | {"conditions": conditions} | changes
 
 
 @pytest.fixture
 def record():
-    conditions = {name: summary((-0.5, -0.52, -0.48)) for name in gradient_study.CONDITIONS}
-    conditions[gradient_study.PUBLISHED_LOSS]["median_linf"] = [0.4, 0.1, 0.0]
-    return {
-        "title": "MNIST, VI",
-        "note": "a note",
-        "diagnostics": {},
-        "falling_share": 0.3,
-        "conditions": conditions,
-    }
+    return make_record((0.25, 0.16, 0.36))
+
+
+MIXED = {"num_chains": 2, "rhat": "rank-normalised split", "max_rhat": 1.01, "min_ess": 400.0} | {
+    "log_density_rhat": 1.01,
+    "log_density_ess": 400.0,
+}
 
 
 @pytest.mark.parametrize(
-    ("exponent", "holds"),
+    ("square", "holds", "words"),
     [
-        # Faster than chance and than the prior's interval; as fast; slower; not known.
-        ((-0.6, -0.9, -0.3), None),
-        ((-0.9, -1.0, -0.8), True),
-        ((-0.51, -0.55, -0.49), False),
-        ((-0.51, -0.515, -0.505), False),
-        ((-0.1, -0.2, 0.0), False),
-        ((np.nan, np.nan, np.nan), None),
-        ((-0.9, np.nan, np.nan), None),
+        ((0.25, 0.16, 0.36), False, "norm: 50 [40, 60] %; untrained prior"),
+        ((0.001, -0.01, 0.0144), None, "norm: not told from zero (below 12 %); untrained prior"),
+        ((-0.03, -0.05, -0.01), None, "norm: not told from zero; untrained prior"),
+        ((None, None, None), None, "not judged (no interval over draws)"),
     ],
 )
-def test_only_a_fall_beyond_chance_and_prior_is_vanishing(record, exponent, holds):
-    ours = record["conditions"][gradient_study.POSTERIOR]
-    ours["exponent_linf"] = list(exponent)
-    assert gradient_study.verdicts([record])[0].holds is holds
-
-
-@pytest.mark.parametrize(
-    ("common", "holds"),
-    [
-        ((0.0, -0.01, 0.01), True),
-        ((0.5, 0.4, 0.6), False),
-        ((0.03, 0.02, 0.04), None),
-        ((np.nan, np.nan, np.nan), None),
-    ],
-)
-def test_a_common_part_beyond_chance_refutes_a_zero_expectation(record, common, holds):
-    record["conditions"][gradient_study.POSTERIOR]["common"] = list(common)
-    verdict = gradient_study.verdicts([record])[1]
+def test_an_expectation_is_told_from_zero_or_bounded(square, holds, words):
+    """Zero is never concluded."""
+    verdict = gradient_study.verdicts([make_record(square)])[0]
     assert verdict.holds is holds
-    assert "up to 0.0283 may be chance" in verdict.measured
+    assert words in verdict.measured
+    assert "untrained prior: not told from zero (below 10 %)." in verdict.measured
 
 
-def test_few_draws_never_show_a_zero_expectation(record):
-    """Of eight independent gradients chance alone may make a third common: no evidence for zero."""
-    ours = record["conditions"][gradient_study.POSTERIOR]
-    ours["counts"], ours["common"], ours["chance"] = [1, 8], [0.1, 0.05, 0.2], [8**-0.5] * 3
-    assert gradient_study.verdicts([record])[1].holds is None
+def test_gradients_of_zero_mean_are_bounded_and_others_told():
+    """End to end: of 40 sets of draws without a mean two or so are taken for one with a mean."""
+    rng, holds = np.random.default_rng(0), []
+    for norm in [0.0] * 40 + [0.5]:
+        draws = (rng.normal(size=(100, 30)) + norm) / np.sqrt(30)
+        means = draws.reshape(20, 5, 30).mean(axis=1)
+        products = mean_products(
+            (means @ means.T)[..., None], np.linalg.norm(draws, axis=1)[:, None]
+        )
+        square = estimate_square(products, 20)
+        holds.append(gradient_study.verdicts([make_record(square)])[0].holds)
+    assert holds[:40].count(None) >= 36
+    assert True not in holds
+    assert holds[40] is False
 
 
-def test_few_gradients_that_are_not_zero_never_show_a_zero_expectation(record):
-    """Where one gradient in ten is not zero, those may agree and share a tenth at most."""
-    ours = record["conditions"][gradient_study.POSTERIOR]
-    ours["common"] = [0.016, 0.013, 0.019]
-    assert gradient_study.verdicts([record])[1].holds is True
-    ours["chance"] = [10**-0.5] * 3
-    verdict = gradient_study.verdicts([record])[1]
+@pytest.mark.parametrize("square", [(0.25, 0.16, 0.36), (0.001, -0.01, 0.0144)])
+def test_chains_decide_nothing_about_the_posterior_unless_they_have_mixed(square):
+    wanted = False if square[1] > 0 else None
+    (judged,) = gradient_study.verdicts([make_record(square, diagnostics=MIXED)])[:1]
+    assert judged.holds is wanted
+    for changes, words in (
+        ({"max_rhat": 2.4}, "unmixed: not judged (maximum R-hat 2.40)"),
+        ({"min_ess": 20.0}, "unmixed: not judged (smallest ESS 20)"),
+        ({"num_chains": 1}, "not judged (one chain)"),
+    ):
+        record = make_record(square, diagnostics=MIXED | changes)
+        verdict = gradient_study.verdicts([record])[0]
+        assert verdict.holds is None
+        assert f"norm: {words}; untrained prior: not told from zero" in verdict.measured
+        assert words in gradient_study.summary([record])
+        cells = [row[-1] for row in gradient_study.cancellation_table([record]).rows]
+        assert cells == [words, "not told from zero (below 10 %)", words, words]
+
+
+def test_records_without_products_have_the_widest_interval_of_independent_draws():
+    """1.96 sqrt(2) / S at zero: a common part below 0.0279 of 100 draws is no evidence."""
+    record = make_record(None, None)
+    for found in record["conditions"].values():
+        found["common"] = [0.02, 0.0199, 0.0201]
+    verdict = gradient_study.verdicts([record])[0]
     assert verdict.holds is None
-    assert "0.1 if all pointed the same way; untrained prior 0 [-0.01, 0.01]" in verdict.measured
+    assert (
+        "norm: not told from zero (below 44.2 %, the widest interval of 100 independent draws); "
+        in verdict.measured
+    )
+    record["conditions"][gradient_study.POSTERIOR]["common"][0] = 0.04
+    verdict = gradient_study.verdicts([record])[0]
+    assert verdict.holds is False
+    assert "norm: 20 [5.98, 48] %, the widest interval of 100" in verdict.measured
+    # Chains have products within them: not judged, mixed or not.
+    record["diagnostics"] = MIXED
+    assert gradient_study.verdicts([record])[0].holds is None
 
 
-@pytest.mark.parametrize("exponent", [(-0.9, -1.0, -0.8), (-0.1, -0.2, 0.0)])
-def test_chains_that_have_not_mixed_decide_nothing_about_the_posterior(record, exponent):
-    ours = record["conditions"][gradient_study.POSTERIOR]
-    ours["exponent_linf"], ours["common"] = list(exponent), [0.5, 0.4, 0.6]
-    record["diagnostics"] = {"median_rhat": 1.02, "log_density_rhat": 1.1}
-    assert [v.holds for v in gradient_study.verdicts([record])[:2]] == [exponent[0] < -0.5, False]
-    record["diagnostics"]["log_density_rhat"] = 2.4
-    vanishing, zero, _ = gradient_study.verdicts([record])
-    assert vanishing.holds is zero.holds is None
-    for verdict in (vanishing, zero):
-        assert "not mixed (R-hat 1.02 of predictions, 2.4 of the log density" in verdict.measured
+@pytest.mark.parametrize(("share", "holds"), [(0.3, False), (0.6, True), (0.52, None)])
+def test_images_are_typical_if_more_than_half_are_like_them(share, holds):
+    verdict = gradient_study.verdicts([make_record((0.25, 0.16, 0.36), falling_share=share)])[1]
+    assert verdict.holds is holds
+    assert f"{100 * share:.0f} % [" in verdict.measured
+    assert "of 200 test images" in verdict.measured
 
 
 def test_tables_and_claims_hold_the_numbers(record):
@@ -181,11 +203,13 @@ def test_tables_and_claims_hold_the_numbers(record):
     first, last, share = gradient_study.claims([record])
     assert (first.published, first.corrected, last.published, last.corrected) == (0.4, 4, 0, 0.25)
     assert (share.published, share.corrected, share.unit) == (60, 60, "%")
-    assert [verdict.holds for verdict in gradient_study.verdicts([record, other])[2::3]] == [
+    assert [verdict.holds for verdict in gradient_study.verdicts([record, other])[1::2]] == [
         False,
         True,
     ]
+    assert zeros.rows[0][-1] == "50 [40, 60] %"
     summary = gradient_study.summary([record, other])
-    assert "from 4 at S = 1 to 0.25 at S = 100" in summary
+    assert "from 4 at S = 1 to 0.25 at S = 100, 60 % of single gradients are" in summary
+    assert "root mean square norm: 50 [40, 60] %." in summary
     # The tables fit their headers.
     to_record(Study("title", summary, (norms, zeros), claims=(first, last, share)))

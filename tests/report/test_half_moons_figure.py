@@ -7,11 +7,15 @@ import pytest
 
 from bnn_adv.report import half_moons
 from bnn_adv.report.half_moons import Attacked, Gradients, Network
-from bnn_adv.report.half_moons_study import build_study, ratio_of_medians
+from bnn_adv.report.half_moons_study import build_study, judge_trends
 from bnn_adv.report.study import list_tables, to_record
 from bnn_adv.truth import Search, compare
 
-MIXED = {"median_rhat": 1.0, "log_density_rhat": 1.05, "held_out_accuracy": 0.99}
+MIXED = {
+    **{"num_chains": 4, "rhat": "rank-normalised split", "held_out_accuracy": 0.99},
+    **{"max_rhat": 1.02, "log_density_rhat": 1.01, "min_ess": 200.0, "log_density_ess": 300.0},
+}
+CHAINS = np.array([0.98, 0.99, 1.0, 1.03])
 DISTANCES = np.array([0.0, 0.02, 0.08, 0.2, 0.3])
 
 
@@ -25,6 +29,7 @@ def network(hidden, num_train, size, diagnostics=MIXED):
     ones = np.ones((5, 2)) * [1, -1]
     gradients = Gradients(
         size * ones,
+        size * CHAINS[:, None, None] * ones,
         2 * size * ones,
         10 * hidden * ones,
         np.array([1, 4]),
@@ -42,12 +47,16 @@ def network(hidden, num_train, size, diagnostics=MIXED):
 
 
 GRID = [network(h, n, size=1000 / (h * n)) for h in (8, 32) for n in (100, 200)]
+WIDTH = (
+    "Components of the expected loss gradient fall with every step of width (a fall, which need "
+    "not end at zero)"
+)
 LEFT_OUT = Network(512, 100, 200, {"held_out_accuracy": 0.6}, "accuracy below 80 %", None, {}, ())
 
 
 @pytest.fixture(scope="module")
 def record():
-    return to_record(build_study([*GRID, LEFT_OUT], seed=0, least_accuracy=0.8))
+    return to_record(build_study([*GRID, LEFT_OUT], least_accuracy=0.8))
 
 
 def test_strips_hold_every_component_and_their_medians():
@@ -91,18 +100,6 @@ def test_truth_is_a_falling_step_and_attacks_are_symbols():
     assert [float(lines[p][0]) for p in ("published", "corrected", "strong")] == [80, 60, 40]
 
 
-def test_a_ratio_of_scaled_values_is_the_scale():
-    values = np.random.default_rng(0).normal(size=(3, 40, 2))
-    exact = ratio_of_medians(1, -0.25 * values, values)
-    assert (exact.value, exact.low, exact.high) == (0.25, 0.25, 0.25)
-    other = np.random.default_rng(1).normal(size=(3, 40, 2))
-    found = ratio_of_medians(1, other, values)
-    assert found.low < found.value < found.high
-    assert found == ratio_of_medians(1, other, values)
-    # Nothing to divide by.
-    assert not ratio_of_medians(0, values, 0 * values).high < np.inf
-
-
 def test_numbers_beside_the_paper(record):
     claims = {claim["quantity"]: claim for claim in record["claims"]}
     accuracy = claims["adversarial accuracy, linf 0.1"]
@@ -117,12 +114,14 @@ def test_verdicts(record):
     holds = {v["claim"]: v["holds"] for v in record["verdicts"]}
     measured = {v["claim"]: v["measured"] for v in record["verdicts"]}
     assert holds["The draws of the published chain lengths are a sample of the posterior"]
-    width = "Components of the expected loss gradient fall towards zero with width"
-    assert holds[width]
-    assert "at 32 over that at 8: 0.25 [0.25, 0.25]" in measured[width]
-    assert "4 [4, 4] for untrained" in measured[width]
-    data = "Components of the expected loss gradient fall towards zero with training points"
-    assert "at 200 over that at 100: 0.5 [0.5, 0.5]" in measured[data]
+    # Geometric means over the networks of a width: 1000 / (8 sqrt(100 200)), and a quarter of it.
+    assert holds[WIDTH]
+    assert (
+        "at 8, 32: 0.88, 0.22 for the posterior, 1.8, 0.44 for one draw, 80, 3.2e+02"
+        in (measured[WIDTH])
+    )
+    assert "over chains 0.88, 0.22 (steps: 10^-0.602 [-0.602, -0.602])" in measured[WIDTH]
+    assert holds[WIDTH.replace("width", "training points")]
     by_attack = [
         (holds[claim], measured[claim])
         for name in ("published", "corrected", "strong")
@@ -133,27 +132,68 @@ def test_verdicts(record):
     assert by_attack[0][1].startswith("it missed 8 of 12")
 
 
+def trend(networks):
+    return next(verdict for verdict in judge_trends(networks) if verdict.claim == WIDTH)
+
+
+def test_a_fall_is_every_step_over_chains():
+    """A component at the last width below that at the first is no trend."""
+    sizes = [3.0, 4.0, 1.0]
+    grid = [network(h, 100, size) for h, size in zip((8, 16, 32), sizes, strict=True)]
+    assert trend(grid).holds is False
+    # Chains that differ more than widths tell nothing.
+    narrow, wide = network(8, 100, 1.0), network(16, 100, 0.99)
+    turned = wide.gradients._replace(chains=wide.gradients.chains[::-1])
+    noisy = [narrow, wide._replace(gradients=turned)]
+    assert trend(noisy).holds is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_rhat": 1.6}, "unmixed: not judged (the chains of 2 of 4 networks have mixed)"),
+        (
+            {"num_chains": 1},
+            "not judged (the chains of 2 of 4 networks have mixed, 2 are not judged)",
+        ),
+    ],
+)
+def test_trends_need_chains_that_have_mixed(changes, words):
+    grid = [*GRID[:2], *(n._replace(diagnostics=MIXED | changes) for n in GRID[2:])]
+    verdict = trend(grid)
+    assert verdict.holds is None
+    assert verdict.measured.endswith(words)
+
+
 def test_rows_say_why_a_network_is_left_out_and_whether_chains_mixed(record):
     tables = {table.title: table for table in list_tables(record)}
     rows = tables["Networks of the grid"].rows
     assert rows[-1][0] == 512
     assert rows[-1][-1] == "accuracy below 80 %"
-    assert [row[9] for row in rows] == ["yes"] * 4 + [None]
+    columns = tables["Networks of the grid"].header
+    mixed = columns.index("mixed")
+    assert [row[mixed] for row in rows] == ["yes"] * 4 + ["not judged"]
+    assert rows[0][columns.index("largest R-hat, predictions")] == 1.02
+    assert rows[0][columns.index("smallest ESS, predictions")] == 200
     assert len(tables["Median magnitude of a gradient's component"].rows) == 4
     assert len(tables["Attacks against the truth"].rows) == 4
 
 
 def test_an_unmixed_chain_is_said_to_be_so():
-    found = build_study(
-        [network(8, 100, 1.0, {**MIXED, "log_density_rhat": 1.6})], seed=0, least_accuracy=0.8
-    )
+    """Chains whose median point agrees and whose worst one does not, as the committed ones."""
+    older = {"num_chains": 1, "median_rhat": 1.04, "max_rhat": 1.66, "min_ess": 5.8}
+    unmixed = network(8, 100, 1.0, {**older, "log_density_rhat": 1.02})
+    found = build_study([unmixed], least_accuracy=0.8)
     assert found.verdicts[0].holds is False
-    assert "0 of their chains have mixed" in found.summary
+    assert "the chains of 0 of 1 networks have mixed" in found.summary
+    assert "not rank-normalised" in found.tables[0].caption
+    alone = network(8, 100, 1.0, {**MIXED, "num_chains": 1})
+    assert build_study([alone], least_accuracy=0.8).verdicts[0].holds is None
 
 
 def test_a_grid_of_failures_is_a_study_without_figures():
     failed = LEFT_OUT._replace(diagnostics={}, reason="The energy is not finite.")
-    found = build_study([failed], seed=0, least_accuracy=0.8)
+    found = build_study([failed], least_accuracy=0.8)
     assert dataclasses.asdict(found)["plots"] == ()
     assert found.tables[0].rows[0][-1] == "The energy is not finite."
     assert found.verdicts[0].holds is None
