@@ -13,13 +13,17 @@ from bnn_adv.expected_norm import bound_square, estimate_square, group_draws, me
 LEAST, MOST = stats.binom.ppf([0.005, 0.995], 500, 0.95) / 500
 
 
-def estimate(gradients, num_chains=None):
-    """Gradients [S, q] of one input."""
-    groups = group_draws(len(gradients), num_chains)
+def estimate_all(gradients, num_chains=None):
+    """Estimates of repetitions of gradients [R, S, q] of one input."""
+    groups = group_draws(gradients.shape[1], num_chains)
     starts = np.searchsorted(groups.of_draw, np.arange(groups.num_groups))
-    sums = np.add.reduceat(gradients, starts)
+    sums = np.add.reduceat(gradients, starts, axis=1)
     means = sums / np.bincount(groups.of_draw)[:, None]
-    return estimate_square(means @ means.T, groups.num_chains)
+    return [estimate_square(each, groups.num_chains) for each in means @ means.swapaxes(1, 2)]
+
+
+def estimate(gradients, num_chains=None):
+    return estimate_all(gradients[None], num_chains)[0]
 
 
 def cover(found, truth):
@@ -40,12 +44,12 @@ def test_square_is_the_mean_product_of_different_draws(size, seed, exponent, shi
     assert found.low <= found.mean <= found.high
 
 
-@pytest.mark.parametrize(("size", "norm"), [(30, 0.0), (5, 0.0), (5, 0.1)])
+@pytest.mark.parametrize(("size", "norm"), [(30, 0.0), (5, 0.1)])
 def test_intervals_hold_the_truth_for_independent_draws(size, norm):
     """100 draws of covariance 1 / q: also where |mu| is zero, or below the error of a mean, 0.1."""
     rng = np.random.default_rng(size)
     draws = (rng.normal(size=(500, 100, size)) + norm) / np.sqrt(size)
-    found = [estimate(each) for each in draws]
+    found = estimate_all(draws)
     assert LEAST <= cover(found, norm**2) <= MOST
     np.testing.assert_allclose(np.mean(found, axis=0)[0], norm**2, atol=4e-3)
 
@@ -55,7 +59,7 @@ def test_intervals_hold_the_truth_for_chains():
     noise = np.random.default_rng(0).normal(size=(500, 2, 440, 10))
     chains = signal.lfilter([0.6], [1, -0.8], noise, axis=2)[:, :, 40:] / np.sqrt(10)
     draws = chains.reshape(500, 800, 10)
-    found = [estimate(each, 2) for each in draws]
+    found = estimate_all(draws, 2)
     assert LEAST <= cover(found, 0.0) <= MOST
     centres = np.transpose(found)[0]
     assert abs(centres.mean()) < 3 * centres.std() / 500**0.5

@@ -38,30 +38,21 @@ def linear():
 
 def test_linear_softmax_model_has_the_closed_form(linear):
     weights, x, y = linear
-    result = expected_loss_gradients(KEY, linear_posterior(weights), x, y, counts=(1, 2, 5))
+    groups = Groups(np.array([1, 0, 2, 0, 1]), 3, 3)
+    posterior = linear_posterior(weights)
+    result = expected_loss_gradients(KEY, posterior, x, y, counts=(1, 2, 5), groups=groups)
     probabilities = softmax(np.einsum("nd,sdc->snc", x.reshape(7, 6), weights))
     each = np.einsum("sdc,snc->snd", weights, probabilities - np.eye(3)[y])
     for mean, count in zip(result.means, (1, 2, 5), strict=True):
         np.testing.assert_allclose(mean.reshape(7, 6), each[:count].mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(result.draw_linf, np.abs(each).max(axis=-1), atol=1e-5)
     np.testing.assert_allclose(result.draw_l2, np.linalg.norm(each, axis=-1), atol=1e-5)
-    means = result.means.reshape(3, 7, 6)
-    np.testing.assert_allclose(result.mean_linf[0], np.abs(means).max(axis=-1), rtol=1e-5)
-    np.testing.assert_allclose(result.mean_l2[0], np.linalg.norm(means, axis=-1), rtol=1e-5)
-
-
-def test_products_are_those_of_the_means_over_groups(linear):
-    weights, x, y = linear
-    groups = Groups(np.array([1, 0, 2, 0, 1]), 3, 3)
-    posterior = linear_posterior(weights)
-    result = expected_loss_gradients(KEY, posterior, x, y, counts=(5,), groups=groups, batch_size=3)
-    probabilities = softmax(np.einsum("nd,sdc->snc", x.reshape(7, 6), weights))
-    each = np.einsum("sdc,snc->snd", weights, probabilities - np.eye(3)[y])
     means = np.stack([each[[1, 3]].mean(axis=0), each[[0, 4]].mean(axis=0), each[2]])
     np.testing.assert_allclose(result.products, np.einsum("gnd,hnd->ghn", means, means), atol=1e-5)
     assert result.products.dtype == np.float64
-    without = expected_loss_gradients(KEY, posterior, x, y, counts=(5,))
-    assert without.products.shape == (0, 0, 7)
+    means = result.means.reshape(3, 7, 6)
+    np.testing.assert_allclose(result.mean_linf[0], np.abs(means).max(axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(result.mean_l2[0], np.linalg.norm(means, axis=-1), rtol=1e-5)
 
 
 def test_published_loss_has_the_closed_form(linear):
@@ -72,6 +63,7 @@ def test_published_loss_has_the_closed_form(linear):
     outer = softmax(p) - np.eye(3)[y]
     inner = p * outer - p * (p * outer).sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(result.means[0].reshape(7, 6), inner @ weights[0].T, atol=1e-6)
+    assert result.products.shape == (0, 0, 7)
 
 
 def test_means_are_those_of_the_attacks_objective(posterior, batch):
