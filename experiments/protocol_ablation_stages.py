@@ -19,7 +19,7 @@ from bnn_adv.densities import Data
 from bnn_adv.evaluation import Settings, run_protocol
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.redrawn import draw_log_probs
-from bnn_adv.inference import METHODS, InferenceResult, hmc, svi
+from bnn_adv.inference import METHODS, InferenceResult, hmc, stored_guides, svi
 from bnn_adv.inference.diagnostics import count_distinct
 from bnn_adv.inference.subsampling import last_minibatch, resample, transitions_per_minibatch
 from bnn_adv.networks import build_network
@@ -104,11 +104,11 @@ def train_vi(work: Work, training: Departures) -> Subject:
 
     def keep_guide(result: InferenceResult) -> None:
         assert result.sampler is not None  # Variational inference has one.
-        params = svi.get_guide_params(result.sampler)
+        params = stored_guides.get_guide_params(result.sampler)
         work.run.write(files.write_arrays, guide, {k: np.asarray(v) for k, v in params.items()})
 
     known, diagnostics = _train(work, name, "svi", settings, data, keep_guide)
-    sampler = svi.restore_sampler(
+    sampler = stored_guides.restore_sampler(
         _network(work, "svi"),
         settings,
         work.dataset.input_shape,

@@ -58,8 +58,8 @@ class Config:
       num_chains: Chains, each with its own initialisation.
       step_size: Leapfrog step: the first one where it is adapted, else the one used.
       num_integration_steps: Leapfrog steps a transition (HMC).
-      trajectory_length: Length that HMC keeps while the step size adapts, in place of the number
-        of steps, see ``trajectories.count_steps``; None keeps the number.
+      trajectory_length: What HMC keeps in place of the number of steps as their size adapts, see
+        ``trajectories``; None keeps the number.
       max_integration_steps: Most steps of a trajectory of fixed length.
       max_num_doublings: Largest tree depth (NUTS).
       adapt: ``"window"`` (step size and diagonal mass matrix), ``"step_size"``, or ``"none"``.
@@ -162,7 +162,7 @@ def warm_up(
       schedule: From ``adaptation.build_schedule``, [num_warmup, 2].
 
     Returns:
-      The state; Info of the last transition, with the mean acceptance rate of all.
+      State; Info of the last transition, with the mean acceptance rate of all.
     """
 
     def one_transition(index: jax.Array, carry: tuple[State, Info]) -> tuple[State, Info]:
@@ -346,10 +346,8 @@ def _transition(
             **options,
         )
         error = info.energy - (metric.kinetic_energy(info.momentum) - chain.logdensity)
-        gradients = jnp.asarray(info.num_integration_steps)
-        return after, Info(
-            info.acceptance_rate, info.is_divergent, error, after.logdensity, gradients
-        )
+        count = jnp.asarray(info.num_integration_steps)
+        return after, Info(info.acceptance_rate, info.is_divergent, error, after.logdensity, count)
 
     with jax.default_matmul_precision(config.precision):
         chains = jnp.arange(config.num_chains)
@@ -388,14 +386,14 @@ def _freeze(state: State, *, config: Config) -> State:
 def _check(config: Config) -> None:
     steps = ("num_integration_steps", "max_integration_steps")
     check_positive(config, "num_samples", "thinning", "num_chains", *steps)
-    if config.num_warmup < 0:
-        raise ValueError(f"num_warmup must be at least 0, got {config.num_warmup}.")
+    if (count := config.num_warmup) < 0:
+        raise ValueError(f"num_warmup must be at least 0, got {count}.")
     if not 0 < config.target_acceptance_rate < 1:
         raise ValueError(
             f"target_acceptance_rate must lie in (0, 1), got {config.target_acceptance_rate}."
         )
-    length = () if config.trajectory_length is None else ("trajectory_length",)
-    check_above_zero(config, "step_size", "temperature", *length)
+    optional = [name for name in ("trajectory_length",) if getattr(config, name) is not None]
+    check_above_zero(config, "step_size", "temperature", *optional)
     check_known(config, "algorithm", ("hmc", "nuts"))
     check_known(config, "adapt", ("window", "step_size", "none"))
     check_known(config, "init", ("prior", "network"))

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import optax
@@ -116,7 +114,7 @@ def init(
     start = init_params(network_key, network, data.x.shape[1:])
     one = Data(data.x[:1], data.y[:1])
     weights = flatten_dict(start, sep="/")
-    problem = _problem(network, config, tuple(weights), data.x.shape[1:])
+    problem = build_problem(network, config, tuple(weights), data.x.shape[1:])
     if config.guide == "mean_field":
         values = {f"{name}_auto_loc": value for name, value in weights.items()}
         values |= {
@@ -136,9 +134,10 @@ def init(
 # NumPyro's objects are compared by identity: runs of the same settings share them, and with them
 # the compiled programs. A guide asks the model for nothing but its weights: it is shown the prior.
 @functools.lru_cache(maxsize=64)
-def _problem(
+def build_problem(
     network: nn.Module, config: Config, names: tuple[str, ...], input_shape: tuple[int, ...]
 ) -> Problem:
+    """Return model, guide and loss; ``names`` are the weights' in the network's own order."""
     shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), network, input_shape))
     leaves = flatten_dict(shapes, sep="/")
     # In the network's own order, which says what noise each weight gets; JAX sorts by name.
@@ -326,50 +325,6 @@ def make_sampler(
         return _nest(problem, weights)
 
     return Sampler(get_apply_fn(network), Partial(draw, guide_params))
-
-
-def get_guide_params(sampler: Sampler) -> dict[str, jax.Array]:
-    """Return the guide's parameters by name, of a sampler that ``run`` or this module made."""
-    (params,) = sampler.draw.args  # type: ignore[attr-defined]
-    return dict(params)
-
-
-def restore_sampler(
-    network: nn.Module,
-    config: Config,
-    input_shape: tuple[int, ...],
-    guide_params: Mapping[str, Any],
-) -> Sampler:
-    """Return the sampler of a guide that was trained before.
-
-    Args:
-      network: The network.
-      config: The settings of the training.
-      input_shape: Shape of one input.
-      guide_params: From ``get_guide_params``.
-
-    Raises:
-      ValueError: A parameter is missing, unknown or of another shape; the message names it.
-    """
-    start = init_params(jax.random.key(0), network, input_shape)
-    weights = flatten_dict(start, sep="/")
-    problem = _problem(network, config, tuple(weights), input_shape)
-    expected = {
-        f"{name}_auto_{part}": value.shape
-        for name, value in weights.items()
-        for part in ("loc", "scale")
-    }
-    if config.guide == "mean_field":
-        given = {name: np.shape(value) for name, value in guide_params.items()}
-        wrong = {name for name in expected | given if expected.get(name) != given.get(name)}
-        if wrong:
-            name = min(wrong)
-            raise ValueError(
-                f"The guide's parameter {name} has the shape {given.get(name)} where this network "
-                f"needs {expected.get(name)}: give the network and guide of the training."
-            )
-    params = {name: jnp.asarray(value) for name, value in guide_params.items()}
-    return make_sampler(problem, network, params)
 
 
 def _weights(*unused: Any, template: Params, config: Config) -> dict[str, jax.Array]:

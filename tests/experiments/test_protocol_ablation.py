@@ -66,8 +66,8 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablation")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "_train", fake_train)
-        patch.setattr(stages.svi, "restore_sampler", fake_restore)
-        patch.setattr(stages.svi, "get_guide_params", lambda sampler: {"w": np.zeros(1)})
+        patch.setattr(stages.stored_guides, "restore_sampler", fake_restore)
+        patch.setattr(stages.stored_guides, "get_guide_params", lambda sampler: {"w": np.zeros(1)})
         patch.setattr(ablation, "run_published", fake_run)
         patch.setattr(ablation, "attack", fake_attack)
         patch.setattr(ablation, "zero_gradient_share", lambda *args, **options: 0.25)
@@ -175,8 +175,8 @@ def test_training_follows_its_switches(monkeypatch, tmp_path):
         return fake_posterior(settings.num_samples, 0), {}
 
     monkeypatch.setattr(stages, "_train", record)
-    monkeypatch.setattr(stages.svi, "get_guide_params", lambda sampler: {"w": np.ones(2)})
-    monkeypatch.setattr(stages.svi, "restore_sampler", lambda *args: args[-1])
+    monkeypatch.setattr(stages.stored_guides, "get_guide_params", lambda sampler: {"w": np.ones(2)})
+    monkeypatch.setattr(stages.stored_guides, "restore_sampler", lambda *args: args[-1])
     config = dataclasses.replace(TINY, num_draws=3)
     run = RunDirectory(str(tmp_path), "protocol_ablation", {}, "")
     work = stages.Work(config, run, load_dataset("digits", num_train=10, num_test=2))
