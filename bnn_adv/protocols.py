@@ -100,87 +100,90 @@ _CORRECTED = Protocol(
     ),
 )
 
-# All steps are taken also by images that are fooled early: they move away from the boundary, and so
-# keep fooling predictions from fresh draws.
-_STRONG_PGD = pgd.build(num_steps=100)
-
-_STRONG = Protocol(
-    "strong",
-    "PGD of 100 steps, up to 5 restarts, on the margin of the mean logits, the normalised vote, "
-    "the expected loss and the loss of the mean, each on the images that still stand; per-image "
-    "worst case.",
-    tuple(
-        Entry(f"pgd_{objective}", _STRONG_PGD, objective)
-        for objective in ("mean_logit_margin", "normalised_vote", "expected_loss", "loss_of_mean")
-    ),
-    restarts=5,
-    worst_case=True,
-)
-
-# Once an image is fooled there is no more to know of it: these look for the worst case only.
-_FAST_PGD = pgd.build(num_steps=20, stop_on_success=True)
+# These stop at success: the worst case is all that counts, and once an image is fooled there is no
+# more to know of it.
+_SHORT_PGD = pgd.build(num_steps=20, stop_on_success=True)
+_SHORT_APGD = apgd.build(num_steps=20, stop_on_success=True)
 
 _FAST = Protocol(
     "fast",
     "PGD of 20 steps on the margin of the mean logits and on the normalised vote, and Auto-PGD of "
     "20 steps on the log-predictive margin; per-image worst case.",
     (
-        Entry("pgd_mean_logit_margin", _FAST_PGD, "mean_logit_margin"),
-        Entry("pgd_normalised_vote", _FAST_PGD, "normalised_vote"),
-        Entry(
-            "apgd_log_predictive_margin",
-            apgd.build(num_steps=20, stop_on_success=True),
-            "log_predictive_margin",
-        ),
+        Entry("pgd_mean_logit_margin", _SHORT_PGD, "mean_logit_margin"),
+        Entry("pgd_normalised_vote", _SHORT_PGD, "normalised_vote"),
+        Entry("apgd_log_predictive_margin", _SHORT_APGD, "log_predictive_margin"),
     ),
     worst_case=True,
 )
 
-_LONG_PGD = pgd.build(num_steps=100, stop_on_success=True)
+_PGD = pgd.build(num_steps=100, stop_on_success=True)
 _APGD = apgd.build(num_steps=100, stop_on_success=True)
+_APGD_T = apgd_t.build(num_steps=25, num_targets=9, start="clean", stop_on_success=True)
+
+_STRONG = Protocol(
+    "strong",
+    "PGD of 100 steps on the margin of the mean logits; then, on the images that still stand, "
+    "all of fast; Auto-PGD of 25 steps towards each of the 9 likeliest other classes, on the "
+    "log-predictive margin, on that of the mean logits and on the difference-of-logits ratio; PGD "
+    "of 100 steps on the normalised vote and Auto-PGD of 100 on the log-predictive margin; FAB of "
+    "10 steps towards each class; the square attack with 500 queries; per-image worst case.",
+    (
+        # All steps are taken also by images that are fooled early: they move away from the
+        # boundary, and so keep fooling predictions from fresh draws.
+        Entry("pgd_mean_logit_margin_100", pgd.build(num_steps=100), "mean_logit_margin"),
+        *_FAST.entries,
+        Entry("apgd_t_log_predictive_margin", _APGD_T, "log_predictive_margin"),
+        Entry("apgd_t_mean_logit_margin", _APGD_T, "mean_logit_margin"),
+        Entry("apgd_t_dlr", _APGD_T, "dlr"),
+        Entry("pgd_normalised_vote_100", _PGD, "normalised_vote"),
+        Entry("apgd_log_predictive_margin_100", _APGD, "log_predictive_margin"),
+        Entry(
+            "fab_t_log_predictive_margin",
+            fab_t.build(num_steps=10, num_targets=9, stop_on_success=True),
+            "log_predictive_margin",
+        ),
+        Entry("square_log_predictive_margin", square.build(num_steps=500), "log_predictive_margin"),
+    ),
+    worst_case=True,
+)
 
 _FULL = Protocol(
     "full",
-    "In the order of their cost, each on the images that still stand: random noise and corners; "
-    "FGSM; PGD of 100 steps on four objectives, and on single draws and the mean weights; Auto-PGD "
-    "of 100 steps on four more; targeted Auto-PGD; FAB; the square attack, NES and a genetic "
-    "search, which ask for no gradient; three rounds; per-image worst case.",
+    "All of strong; then, on the images that still stand: random noise and corners; FGSM; PGD of "
+    "100 steps on the expected loss and the loss of the mean, and by the gradients of single draws "
+    "and of the mean weights; Auto-PGD of 100 steps on three more objectives; targeted Auto-PGD of "
+    "50 steps from random starts; FAB of 30; the square attack with 2,000 queries, NES and a "
+    "genetic search, which ask for no gradient; three rounds; per-image worst case.",
     (
+        *_STRONG.entries,
         Entry("noise", noise.build(num_steps=100), "mean_logit_margin"),
         Entry("corner", corner.build(num_steps=100), "mean_logit_margin"),
         Entry("fgsm_expected_loss", fgsm.build(), "expected_loss"),
         *(
-            Entry(f"pgd_{objective}", _LONG_PGD, objective)
-            for objective in (
-                "mean_logit_margin",
-                "normalised_vote",
-                "expected_loss",
-                "loss_of_mean",
-            )
+            Entry(f"pgd_{objective}_100", _PGD, objective)
+            for objective in ("expected_loss", "loss_of_mean")
         ),
-        Entry("transfer_one_draw", _LONG_PGD, "mean_logit_margin", surrogate="one_draw"),
-        Entry("transfer_mean_weights", _LONG_PGD, "mean_logit_margin", surrogate="mean_weights"),
+        Entry("transfer_one_draw", _PGD, "mean_logit_margin", surrogate="one_draw"),
+        Entry("transfer_mean_weights", _PGD, "mean_logit_margin", surrogate="mean_weights"),
         *(
-            Entry(f"apgd_{objective}", _APGD, objective)
-            for objective in (
-                "mean_logit_margin",
-                "scaled_margin",
-                "log_predictive_margin",
-                "dlr",
-            )
+            Entry(f"apgd_{objective}_100", _APGD, objective)
+            for objective in ("mean_logit_margin", "scaled_margin", "dlr")
         ),
         Entry(
-            "apgd_t_mean_logit_margin",
+            "apgd_t_mean_logit_margin_50",
             apgd_t.build(num_steps=50, num_targets=9, stop_on_success=True),
             "mean_logit_margin",
         ),
         Entry(
-            "fab_t_log_predictive_margin",
+            "fab_t_log_predictive_margin_30",
             fab_t.build(num_steps=30, num_targets=9, stop_on_success=True),
             "log_predictive_margin",
         ),
         Entry(
-            "square_log_predictive_margin", square.build(num_steps=2000), "log_predictive_margin"
+            "square_log_predictive_margin_2000",
+            square.build(num_steps=2000),
+            "log_predictive_margin",
         ),
         Entry("nes_mean_logit_margin", nes.build(), "mean_logit_margin"),
         Entry("genetic_mean_logit_margin", genetic.build(), "mean_logit_margin"),

@@ -300,10 +300,12 @@ def random_starts(threat: Any, rng_keys: jax.Array, x_clean: jax.Array) -> jax.A
       x_clean: [B, ...].
     """
 
-    def one(rng_key: jax.Array, row: jax.Array, own: Threat) -> jax.Array:
+    def one(each: tuple[jax.Array, jax.Array, Threat]) -> jax.Array:
+        rng_key, row, own = each
         return own.random_start(rng_key, row[None])[0]
 
-    return jax.vmap(one)(rng_keys, x_clean, per_input(threat, x_clean.shape[0]))
+    # One after the other: random bits for a whole batch take twice the time to compile.
+    return jax.lax.map(one, (rng_keys, x_clean, per_input(threat, x_clean.shape[0])))
 
 
 def _shrink_to_sum(size: jax.Array, room: jax.Array, epsilon: jax.Array | float) -> jax.Array:

@@ -43,6 +43,9 @@ _FIRST_CHECKPOINT, _SHORTER, _SHORTEST = 22, 3, 6
 _SPARSE_STRETCH, _FIRST_SHARE = 4, 0.2
 _SPARSE_SHRINK, _LEAST_STEP, _SPARSER = 1.5, 0.1, 0.95
 
+AS_DATA = ("num_steps", "rho")
+"""Settings that compiled programs take as data."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -100,9 +103,27 @@ def init(
 ) -> State:
     """Choose random starts and evaluate the objective there."""
     start = random_starts(threat, rng_keys, x)
-    loss = loss_fn(start)
+    return begin(start, loss_fn(start), threat)
+
+
+def step(
+    rng_keys: jax.Array,
+    state: State,
+    loss_fn: LossFn,
+    x: jax.Array,
+    threat: Threat,
+    config: Config,
+) -> State:
+    """Take one step; at a checkpoint, decide whether to shorten the steps and go back."""
+    moved = propose(state, x, threat)
+    return take_in(state, moved, loss_fn(moved), x, threat, config)
+
+
+def begin(start: jax.Array, loss: Loss, threat: Threat) -> State:
+    """Return the state of a walk that begins at ``start``, [B, ...], given the loss there."""
+    loss = loss._replace(log_probs=None)
     first_step = 1.0 if threat.norm == "l1" else 2.0
-    epsilon = jnp.asarray(threat.epsilon, x.dtype)
+    epsilon = jnp.asarray(threat.epsilon, start.dtype)
     return State(
         x_adv=start,
         success=loss.success,
@@ -117,23 +138,21 @@ def init(
         rises=jnp.zeros(loss.value.shape, jnp.int32),
         was_halved=jnp.ones(loss.value.shape, bool),
         top_before=loss.value,
-        num_moved=jnp.full(loss.value.shape, max(int(_FIRST_SHARE * x[0].size), 1), jnp.int32),
-        support=jnp.full(loss.value.shape, x[0].size, jnp.int32),
+        num_moved=jnp.full(loss.value.shape, max(int(_FIRST_SHARE * start[0].size), 1), jnp.int32),
+        support=jnp.full(loss.value.shape, start[0].size, jnp.int32),
     )
 
 
-def step(
-    rng_keys: jax.Array,
-    state: State,
-    loss_fn: LossFn,
-    x: jax.Array,
-    threat: Threat,
-    config: Config,
+def propose(state: State, x: jax.Array, threat: Threat) -> jax.Array:
+    """Return where the next step leads, [B, ...]."""
+    return _sparse_step(state, x, threat) if threat.norm == "l1" else _step(state, x, threat)
+
+
+def take_in(
+    state: State, moved: jax.Array, loss: Loss, x: jax.Array, threat: Threat, config: Config
 ) -> State:
-    """Take one step; at a checkpoint, decide whether to shorten the steps and go back."""
-    is_sparse = threat.norm == "l1"
-    moved = _sparse_step(state, x, threat) if is_sparse else _step(state, x, threat)
-    loss = loss_fn(moved)
+    """Return the state after a step to ``moved``, [B, ...], given the loss there."""
+    loss = loss._replace(log_probs=None)
     best = keep_better(Best(state.x_adv, state.success, state.value), moved, loss)
     is_top = loss.value > state.top_loss.value
     after = State(
@@ -151,11 +170,10 @@ def step(
         num_moved=state.num_moved,
         support=state.support,
     )
-    if is_sparse:
-        stretch = max(_SPARSE_STRETCH * config.num_steps // 100, 1)
-        return _look_back_sparsely(after, (state.step + 1) % stretch == 0, x, threat)
-    lengths = jnp.asarray(_lengths(config.num_steps))
-    return _look_back(after, lengths[state.step], config.rho)
+    if threat.norm == "l1":
+        stretch = jnp.maximum(_SPARSE_STRETCH * config.num_steps // 100, 1)
+        return _look_back_sparsely(after, after.step % stretch == 0, x, threat)
+    return _look_back(after, _stretch(after.step, config.num_steps), config.rho)
 
 
 def build(*, num_steps: int = 100, rho: float = 0.75, stop_on_success: bool = False) -> Attack:
@@ -170,25 +188,31 @@ def build(*, num_steps: int = 100, rho: float = 0.75, stop_on_success: bool = Fa
     check_steps(num_steps)
     if not 0 <= rho <= 1:
         raise ValueError(f"rho must lie in [0, 1], got {rho}.")
-    return Attack("apgd", Config(num_steps, rho), init, step, num_steps, stop_on_success)
+    config = Config(num_steps, rho)
+    return Attack("apgd", config, init, step, num_steps, stop_on_success, as_data=AS_DATA)
 
 
 def checkpoints(num_steps: int) -> list[int]:
     """Return the steps after which APGD looks back, below ``num_steps``, ascending."""
-    last, share, found = 0, _FIRST_CHECKPOINT, set()
+    ends = np.asarray(_ends(num_steps)).tolist()
+    return sorted({step for step in ends if step < num_steps})
+
+
+def _ends(num_steps: Any) -> Any:
+    """Return the steps ``ceil(p_j num_steps)`` that end a stretch, [8], ascending."""
+    last, share, shares = 0, _FIRST_CHECKPOINT, []
     while share < 100:
-        found.add(-(-share * num_steps // 100))
+        shares.append(share)
         last, share = share, share + max(share - last - _SHORTER, _SHORTEST)
-    return sorted(step for step in found if step < num_steps)
+    return -(-np.array(shares) * num_steps // 100)
 
 
-def _lengths(num_steps: int) -> np.ndarray:
-    """Return, by step, how long the stretch is that ends with it; 0 where none does."""
-    lengths, last = np.zeros(num_steps, np.int32), 0
-    for end in checkpoints(num_steps):
-        lengths[end - 1] = end - last
-        last = end
-    return lengths
+def _stretch(step: jax.Array, num_steps: Any) -> jax.Array:
+    """Return how long the stretch is that ends with step number ``step``; 0 where none does."""
+    ends = jnp.asarray(_ends(num_steps))
+    last = jnp.max(jnp.where(ends < step, ends, 0))
+    is_end = (ends == step).any() & (step < num_steps)
+    return jnp.where(is_end, step - last, 0)
 
 
 def _step(state: State, x: jax.Array, threat: Threat) -> jax.Array:

@@ -105,6 +105,8 @@ class Attack:
       norms: Norms for which it is defined; None: all.
       uses_gradient: False for black boxes, which see values (and predictions) only.
       minimises_norm: It looks for the nearest input that fools, not for the largest objective.
+      as_data: Numbers among its settings that compiled programs take as data: one program serves
+        all their values.
     """
 
     name: str
@@ -116,3 +118,4 @@ class Attack:
     norms: tuple[str, ...] | None = None
     uses_gradient: bool = True
     minimises_norm: bool = False
+    as_data: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from bnn_adv import objectives
 from bnn_adv.attacks.base import Attack, Loss, LossFn
+from bnn_adv.attacks.transfer import Transfer
 from bnn_adv.objectives import Objective
 from bnn_adv.posterior import Posterior, check_sample_chunk
 from bnn_adv.sampler import FreshDraws
@@ -18,8 +20,9 @@ from bnn_adv.threat import Threat
 
 _SMALLEST = 8
 
-Attacked = Posterior | FreshDraws
-"""What is attacked: known draws ("frozen"), or a predictor that draws anew ("fresh")."""
+Attacked = Posterior | FreshDraws | Transfer
+"""What is attacked: known draws ("frozen"), also by another model's gradients, or a predictor that
+draws anew ("fresh")."""
 
 
 class Batch(NamedTuple):
@@ -64,8 +67,7 @@ def bind_fresh(
 ) -> LossFn:
     """Return a loss function whose gradients come from new draws, and all else from held-out ones.
 
-    All calls within a step see the same new draws, so that their gradients can be compared. The
-    held-out draws' gradient is not used, and the compiler leaves out what makes it.
+    All calls within a step see the same new draws, so that their gradients can be compared.
 
     Args:
       objective: What the attacker maximises.
@@ -76,14 +78,32 @@ def bind_fresh(
       number: Of the step, for which the draws are made; 0 is the start.
     """
     drawn = fresh.sampler.sample(jax.random.fold_in(batch.draws_key, number), fresh.num_samples)
-    few = _fit(chunk, drawn)
-    with jax.default_matmul_precision(drawn.precision):
-        new_scales = objectives.compute_scales(objective, drawn, batch.x, sample_chunk=few)
-    guide = bind(objective, drawn, batch.y, new_scales, few)
-    judge = bind(objective, fresh.held_out, batch.y, scales, _fit(chunk, fresh.held_out))
+    return bind_transfer(objective, Transfer(drawn, fresh.held_out), batch, scales, chunk)
+
+
+def bind_transfer(
+    objective: Objective, transfer: Transfer, batch: Batch, scales: jax.Array, chunk: int
+) -> LossFn:
+    """Return a loss function whose gradients are one model's, and all else another's.
+
+    The judge's gradient is not used, and the compiler leaves out what makes it.
+
+    Args:
+      objective: What the attacker maximises.
+      transfer: Both models.
+      batch: The images.
+      scales: The judge's scales at the clean images, [its draws, B].
+      chunk: Draws at once, at most.
+    """
+    guide, judge = transfer
+    few = _fit(chunk, guide)
+    with jax.default_matmul_precision(guide.precision):
+        own = objectives.compute_scales(objective, guide, batch.x, sample_chunk=few)
+    lead = bind(objective, guide, batch.y, own, few)
+    look = bind(objective, judge, batch.y, scales, _fit(chunk, judge))
 
     def loss_fn(x: jax.Array, target: jax.Array | None = None) -> Loss:
-        return judge(x, target)._replace(gradient=guide(x, target).gradient)
+        return look(x, target)._replace(gradient=lead(x, target).gradient)
 
     return loss_fn
 
@@ -91,17 +111,28 @@ def bind_fresh(
 def choose_chunk(attacked: Attacked, sample_chunk: int | None, x: Any) -> int:
     """Return how many draws are taken at once, see ``check_sample_chunk``.
 
-    Of new and held-out draws the larger set decides; one with fewer draws is taken whole.
+    Where some draws guide and others judge, the larger set decides; one with fewer draws is taken
+    whole.
 
     Raises:
       ValueError: The chunk is below one, or larger than the number of a posterior's draws.
     """
     if isinstance(attacked, Posterior):
         return check_sample_chunk(attacked, sample_chunk, x)
-    drawn = attacked.sampler.shapes(attacked.num_samples)
-    larger = max(drawn, attacked.held_out, key=_draws_on_a_device)
+    if isinstance(attacked, Transfer):
+        both = tuple(attacked)
+    else:
+        both = attacked.sampler.shapes(attacked.num_samples), attacked.held_out
+    larger = max(both, key=_draws_on_a_device)
     most = None if sample_chunk is None else min(sample_chunk, _draws_on_a_device(larger))
     return check_sample_chunk(larger, most, x)
+
+
+def judge_of(attacked: Attacked) -> Posterior:
+    """Return the draws that say what an input is worth, and whether it fools."""
+    if isinstance(attacked, Posterior):
+        return attacked
+    return attacked.judge if isinstance(attacked, Transfer) else attacked.held_out
 
 
 def _draws_on_a_device(posterior: Posterior) -> int:
@@ -122,6 +153,8 @@ def _loss_fn(
 ) -> LossFn:
     if isinstance(attacked, Posterior):
         return bind(objective, attacked, batch.y, scales, chunk)
+    if isinstance(attacked, Transfer):
+        return bind_transfer(objective, attacked, batch, scales, chunk)
     return bind_fresh(objective, attacked, batch, scales, chunk, number)
 
 
@@ -131,24 +164,31 @@ def derive_keys(rng_key: jax.Array, indices: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(rng_key, indices)
 
 
-@functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
 def start(
+    attacked: Attacked, batch: Batch, attack: Attack, objective: Objective, chunk: int
+) -> tuple[Any, jax.Array]:
+    """Return the attack's first state, and the fixed scales of every draw that judges, [S, B]."""
+    return _start(attacked, batch, *_split(attack), objective, chunk)
+
+
+@functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
+def _start(
     attacked: Attacked,
     batch: Batch,
+    numbers: dict[str, Any],
     attack: Attack,
     objective: Objective,
     chunk: int,
 ) -> tuple[Any, jax.Array]:
-    """Return the attack's first state, and the fixed scales of every draw that judges, [S, B]."""
-    judges = attacked if isinstance(attacked, Posterior) else attacked.held_out
+    config = _configure(attack, numbers)
+    judges = judge_of(attacked)
     few = _fit(chunk, judges)
     with jax.default_matmul_precision(judges.precision):
         scales = objectives.compute_scales(objective, judges, batch.x, sample_chunk=few)
     loss_fn = _loss_fn(attacked, batch, scales, 0, objective, chunk)
-    return attack.init(batch.keys, loss_fn, batch.x, batch.threat, attack.config), scales
+    return attack.init(batch.keys, loss_fn, batch.x, batch.threat, config), scales
 
 
-@functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
 def advance(
     attacked: Attacked,
     batch: Batch,
@@ -161,12 +201,42 @@ def advance(
     chunk: int,
 ) -> Any:
     """Take ``count`` steps after the first ``first``; data, so that one program serves them all."""
+    walk = batch, state, scales, first, count
+    return _advance(attacked, *walk, *_split(attack), objective, chunk)
+
+
+@functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
+def _advance(
+    attacked: Attacked,
+    batch: Batch,
+    state: Any,
+    scales: jax.Array,
+    first: jax.Array | int,
+    count: jax.Array | int,
+    numbers: dict[str, Any],
+    attack: Attack,
+    objective: Objective,
+    chunk: int,
+) -> Any:
+    config = _configure(attack, numbers)
 
     def body(done: jax.Array, current: Any) -> Any:
         loss_fn = _loss_fn(attacked, batch, scales, done + 1, objective, chunk)
-        return attack.step(batch.keys, current, loss_fn, batch.x, batch.threat, attack.config)
+        return attack.step(batch.keys, current, loss_fn, batch.x, batch.threat, config)
 
     return jax.lax.fori_loop(first, first + count, body, state)
+
+
+def _split(attack: Attack) -> tuple[dict[str, Any], Attack]:
+    """Return the numbers that programs take as data, and the rest, by which they are told apart."""
+    numbers = {name: getattr(attack.config, name) for name in attack.as_data}
+    config = _configure(attack, dict.fromkeys(numbers, 0))
+    # How many steps there are, and when a batch ends, is the host's business.
+    return numbers, dataclasses.replace(attack, config=config, num_steps=0, stop_on_success=False)
+
+
+def _configure(attack: Attack, numbers: dict[str, Any]) -> Any:
+    return dataclasses.replace(attack.config, **numbers) if numbers else attack.config
 
 
 @jax.jit

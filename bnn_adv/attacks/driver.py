@@ -57,8 +57,9 @@ def run_attack(
       rng_key: Typed key; image i uses ``fold_in(rng_key, indices[i])``.
       attack: From ``fgsm.build()``, ``pgd.build(...)``.
       objective: What to maximise, from ``OBJECTIVES``.
-      posterior: The draws that the attacker knows; or ``FreshDraws``, for a predictor that draws
-        anew: each step's gradient is then that of new draws, the same for all images.
+      posterior: The draws that the attacker knows; or ``Transfer``, to follow another model's
+        gradients; or ``FreshDraws``, for a predictor that draws anew: each step's gradient is then
+        that of new draws, the same for all images.
       x: Clean images in the threat model's box, [N, ...].
       y: Labels, [N].
       threat: Norm, radius (one, or one an image, [N]) and box.

@@ -107,4 +107,5 @@ def build(
     if keep not in ("best", "last"):
         raise ValueError(f"keep must be 'best' or 'last', got {keep!r}.")
     config = Config(num_steps, step_size, random_start, keep)
-    return Attack("pgd", config, init, step, num_steps, stop_on_success)
+    as_data = ("num_steps",) if step_size is None else ("num_steps", "step_size")
+    return Attack("pgd", config, init, step, num_steps, stop_on_success, as_data=as_data)

@@ -2,13 +2,14 @@
 
 Papernot, McDaniel, Goodfellow 2016, arXiv 1605.07277: adversarial inputs transfer between models.
 Where they break a posterior that withstands attacks on itself, its own gradients were masked, as
-they are by averaging over saturated draws.
+they are by averaging over saturated draws. The stand-in gives directions only: what is reached is
+judged by the posterior, and an attack goes on where the stand-in alone is fooled.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,19 @@ Surrogate = Literal["posterior", "one_draw", "mean_weights"]
 SURROGATES: tuple[Surrogate, ...] = ("posterior", "one_draw", "mean_weights")
 
 
+class Transfer(NamedTuple):
+    """Hold a posterior that is attacked by another model's gradients.
+
+    guide: The model whose gradients are followed.
+    judge: The posterior: value, success and log-probabilities are its own.
+    """
+
+    guide: Posterior
+    judge: Posterior
+
+
 def make_surrogate(rng_key: jax.Array, posterior: Posterior, kind: Surrogate) -> Posterior:
-    """Return what is attacked in place of a posterior.
+    """Return the model whose gradients stand in for a posterior's.
 
     Args:
       rng_key: Typed key; chooses the draw.

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from bnn_adv import parallel
 from bnn_adv.attacks import batches, run_attack
-from bnn_adv.attacks.transfer import make_surrogate
+from bnn_adv.attacks.transfer import Transfer, make_surrogate
 from bnn_adv.checkpoint import Checkpoints
 from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior, predict_log_probs
@@ -130,19 +130,16 @@ def run_entry(
     label = entry.name if restart == 0 else f"{entry.name} (restart {restart})"
     report = means.progress
     draw_key = jax.random.fold_in(key, zlib.crc32(b"surrogate"))
-    settings, surrogate = (
-        means.settings,
-        make_surrogate(draw_key, subject.posterior, entry.surrogate),
-    )
-    chunk = settings.sample_chunk
-    if chunk is not None:
-        chunk = min(chunk, surrogate.num_samples // surrogate.shards)
+    settings, posterior = means.settings, subject.posterior
+    attacked: batches.Attacked = posterior
+    if entry.surrogate != "posterior":
+        attacked = Transfer(make_surrogate(draw_key, posterior, entry.surrogate), posterior)
     epsilon = np.broadcast_to(np.asarray(subject.threat.epsilon, subject.x.dtype), len(subject.x))
     return run_attack(
         key,
         entry.attack,
         get_objective(entry.objective),
-        surrogate,
+        attacked,
         subject.x[rows],
         subject.y[rows],
         threat=with_radius(subject.threat, epsilon[rows]),
@@ -151,7 +148,7 @@ def run_entry(
         checkpoints=means.checkpoints,
         name=f"{means.prefix}{entry.name}/{restart}",
         batch_size=settings.batch_size,
-        sample_chunk=chunk,
+        sample_chunk=settings.sample_chunk,
         mesh=settings.mesh,
     )
 

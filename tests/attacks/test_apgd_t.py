@@ -1,4 +1,4 @@
-"""Targeted APGD: whom it aims at, in which order, and what it keeps."""
+"""Targeted APGD: whom it aims at, in which order, where it starts, and what it keeps."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 from bnn_adv.attacks import apgd, apgd_t
 from bnn_adv.attacks.base import Loss
 from bnn_adv.attacks.targets import rank_targets
-from bnn_adv.threat import LInf
+from bnn_adv.threat import THREATS, LInf
 
 KEYS = jax.random.split(jax.random.key(0), 2)
 X = jnp.asarray([[0.5, 0.5], [0.5, 0.5]])
@@ -33,9 +33,9 @@ def linear(x, target=None):
     return Loss(value, gradient, jnp.argmax(scores, 1) != 0, jax.nn.log_softmax(scores))
 
 
-def states(attack, loss_fn=linear):
-    take = jax.jit(lambda now: attack.step(KEYS, now, loss_fn, X, THREAT, attack.config))
-    found = [attack.init(KEYS, loss_fn, X, THREAT, attack.config)]
+def states(attack, loss_fn=linear, x=X, threat=THREAT):
+    take = jax.jit(lambda now: attack.step(KEYS, now, loss_fn, x, threat, attack.config))
+    found = [attack.init(KEYS, loss_fn, x, threat, attack.config)]
     for _ in range(attack.num_steps):
         found.append(take(found[-1]))
     return found
@@ -67,7 +67,7 @@ def test_it_fools_where_the_likeliest_class_leads_nowhere(walked):
 def test_of_several_targets_the_one_with_the_larger_margin_is_kept(walked):
     """Classes 2 and 3 both win; the largest margin in the ball is that of class 3, 0.02."""
     np.testing.assert_allclose(walked[-1].x_adv[:, 1], 0.7, atol=1e-6)
-    np.testing.assert_allclose(walked[-1].best.value, 0.02, atol=1e-6)
+    np.testing.assert_allclose(walked[-1].value, 0.02, atol=1e-6)
 
 
 def test_each_target_gets_the_steps_of_one_run_of_apgd(walked):
@@ -80,28 +80,60 @@ def test_each_target_gets_the_steps_of_one_run_of_apgd(walked):
     def aimed(x):
         return linear(x, jnp.asarray([3, 3]))
 
+    # The start takes a step of its own: the first target's are 1 to 7.
     alone = apgd.init(keys, aimed, X, THREAT, config)
-    np.testing.assert_allclose(walked[6].walk.x, alone.x, atol=1e-6)
+    np.testing.assert_allclose(walked[8].walk.x, alone.x, atol=1e-6)
     assert not np.allclose(alone.x, apgd.init(KEYS, aimed, X, THREAT, config).x)
-    for _ in range(5):
+    for _ in range(6):
         alone = apgd.step(keys, alone, aimed, X, THREAT, config)
-    np.testing.assert_allclose(walked[11].walk.x, alone.x, atol=1e-6)
-    np.testing.assert_allclose(walked[11].walk.value, alone.value, atol=1e-6)
+    np.testing.assert_allclose(walked[14].walk.x, alone.x, atol=1e-6)
+    np.testing.assert_allclose(walked[14].walk.value, alone.value, atol=1e-6)
 
 
 def test_steps_for_targets_that_do_not_exist_change_nothing(walked):
     """Five targets are asked for, four classes have three."""
-    assert len(walked) == 1 + 5 * 6
-    for leaf, later in zip(jax.tree.leaves(walked[18]), jax.tree.leaves(walked[-1]), strict=True):
+    assert len(walked) == 1 + 5 * 7
+    for leaf, later in zip(jax.tree.leaves(walked[21]), jax.tree.leaves(walked[-1]), strict=True):
         np.testing.assert_array_equal(leaf, later)
 
 
 def test_success_is_shown_before_a_target_is_finished(walked):
     first = next(i for i, state in enumerate(walked) if state.success.all())
-    assert 6 < first < 12
+    assert 7 < first < 14
     for state in walked[first:]:
         assert state.success.all()
         assert linear(state.x_adv).success.all()
+
+
+@pytest.mark.parametrize("norm", THREATS)
+def test_from_the_clean_input_the_first_step_is_exact_on_a_linear_model(norm):
+    """At and near walls of the box, in every norm."""
+    x = jnp.asarray([[0.6, 0.6], [0.0, 0.1]])
+    threat = THREATS[norm](0.3)
+    attack = apgd_t.build(num_steps=1, num_targets=3, start="clean")
+    found = states(attack, x=x, threat=threat)
+    for turn in range(3):
+        np.testing.assert_array_equal(found[2 * turn + 1].walk.x, x)
+        slope = WEIGHTS[found[0].targets[:, turn]] - WEIGHTS[0]
+        best = threat.maximise_linear(slope, x)
+        np.testing.assert_allclose(found[2 * turn + 2].walk.x, best, atol=1e-6)
+
+
+def test_where_the_clean_gradient_is_zero_the_first_step_is_random():
+    def plateau(x, target=None):
+        loss = linear(x, target)
+        flat = (x == 0.5).all(axis=1)
+        return loss._replace(gradient=jnp.where(flat[:, None], 0.0, loss.gradient))
+
+    found = states(apgd_t.build(num_steps=6, num_targets=3, start="clean"), plateau)
+    assert (np.asarray(found[2].walk.x) != 0.5).all()
+    assert found[-1].success.all()
+
+
+def test_programs_take_numbers_of_steps_and_targets_as_data():
+    """Fast and strong aim with one program."""
+    short, long = (apgd_t.build(num_steps=n, num_targets=k) for n, k in ((3, 5), (25, 9)))
+    assert {"num_steps", "num_targets", "rho"} == set(short.as_data) == set(long.as_data)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +142,7 @@ def test_success_is_shown_before_a_target_is_finished(walked):
         ({"num_steps": 0}, "num_steps.*got 0"),
         ({"num_targets": 0}, "num_targets.*got 0"),
         ({"rho": 1.5}, "rho.*got 1.5"),
+        ({"start": "corner"}, "start must be.*got 'corner'"),
     ],
 )
 def test_settings_out_of_range_are_refused(options, message):

@@ -18,39 +18,46 @@ from tests.evaluation.references import grid, linear_is_robust, nearest_wrong
 
 KEY = jax.random.key(0)
 CELLS = 400
-RADII = {"linf": 0.18, "l2": 0.4, "l1": 0.6}
 
 
-def robust(posterior, x, y, threat):
+def robust(posterior, x, y, threat, batch_size=15):
     """Return which inputs the suite leaves standing."""
     # Smaller batches would be padded to 8: batches of 15 have one shape, and compile once.
-    settings = Settings(batch_size=15)
+    settings = Settings(batch_size=batch_size)
     suite = get_protocol("strong")
     result = run_protocol(KEY, suite, posterior, x, y, threat=threat, settings=settings)
     adversarial = jnp.asarray(result.adversarial["worst"])
     return np.argmax(predict_log_probs(posterior, adversarial), axis=-1) == y
 
 
-def linear_problem(num_classes, dim=8):
-    """Return weights, biases and inputs of which a third of the coordinates lie at a wall."""
+def linear_problem(num_classes, num_inputs, dim=49, num_draws=3):
+    """Return weights, biases and inputs of which 40 % of the coordinates lie at a wall."""
     rng = np.random.default_rng(num_classes)
-    weights = rng.normal(size=(dim, num_classes)).astype(np.float32)
-    biases = rng.normal(size=num_classes).astype(np.float32) - 0.5 * weights.sum(0)
-    x = np.clip(rng.uniform(-0.4, 1.4, (30, dim)), 0, 1).astype(np.float32)
-    return weights, biases, x, np.argmax(x @ weights + biases, axis=1)
+    weights = rng.normal(size=(num_draws, dim, num_classes)).astype(np.float32)
+    offsets = rng.normal(size=(num_draws, num_classes)).astype(np.float32)
+    x = np.clip(rng.uniform(-1 / 3, 4 / 3, (num_inputs, dim)), 0, 1).astype(np.float32)
+    return weights, offsets - 0.5 * weights.sum(1), x
 
 
 # With two classes every attack reaches the closed form by itself: see tests/attacks.
-@pytest.mark.parametrize(("norm", "num_classes"), [*((n, 10) for n in THREATS), ("l2", 2)])
-def test_linear_models(norm, num_classes):
-    weights, biases, x, y = linear_problem(num_classes)
-    threat = THREATS[norm](RADII[norm])
-    margin = linear_is_robust(weights.astype(float), biases.astype(float), x, y, threat)
-    posterior = Posterior(linear_apply, {"w": weights[None], "b": biases[None]})
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "num_classes"),
+    [("linf", 0.03, 10), ("l2", 0.2, 10), ("l1", 0.4, 10), ("l2", 0.2, 2)],
+)
+def test_linear_models(norm, epsilon, num_classes):
+    """Nothing is left that can be broken, where the mean of the logits decides: it is linear."""
+    num_inputs = 12 * num_classes
+    weights, biases, x = linear_problem(num_classes, num_inputs)
+    posterior = Posterior(linear_apply, {"w": weights, "b": biases}, decision_rule="mean_logits")
+    y = np.argmax(predict_log_probs(posterior, jnp.asarray(x)), axis=-1)
+    threat = THREATS[norm](epsilon)
+    mean = weights.astype(float).mean(0), biases.astype(float).mean(0)
+    margin = linear_is_robust(*mean, x, y, threat)
     # Inputs on the edge to within float32 may go either way.
     clear = np.abs(margin) > 1e-5
-    assert 5 < (margin > 0).sum() < 25
-    np.testing.assert_array_equal(robust(posterior, x, y, threat)[clear], (margin > 0)[clear])
+    assert num_inputs / 6 < (margin > 0).sum() < num_inputs * 5 / 6
+    standing = robust(posterior, x, y, threat, batch_size=num_inputs)
+    np.testing.assert_array_equal(standing[clear], (margin > 0)[clear])
 
 
 def against_grid(posterior, x, norm, cells=CELLS):
