@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from bnn_adv import files, masking, metrics
+from bnn_adv.attacks.subject import describe
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.evaluation.cascade import (
     BROKEN,
@@ -34,6 +35,7 @@ from bnn_adv.evaluation.fresh_suite import (
     frozen_draws,
     run_fresh_suite,
 )
+from bnn_adv.evaluation.suite import identify_suite
 from bnn_adv.posterior import Posterior, hash_draws, shard_posterior
 from bnn_adv.protocols import MINIMAL, Protocol, get_protocol
 from bnn_adv.sampler import Sampler
@@ -186,9 +188,14 @@ def evaluate(
     subject = Subject(posterior, x, y, threat)
     means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
     draws_hash = hash_draws(posterior)
-    identity = _identify(means, protocol, subject, draws_hash)
+    more: dict[str, Any] = {"num_probe": num_probe, "num_curve": num_curve}
     if sampler is not None:
-        identity += f", {num_predictions} predictions of {num_samples} new draws"
+        predictor = f"{num_predictions} predictions of {num_samples} new draws"
+        more |= {"predictor": predictor, **describe(sampler, "fresh ")}
+
+    def identity() -> dict[str, str]:
+        return identify_suite("evaluate", protocol, subject, means, **more)
+
     with (checkpoints or NoCheckpoints()).session(identity):
         clean = predict(posterior, x, settings)
         found = run_cascade(protocol.entries, protocol.restarts, subject, clean, means)
@@ -378,14 +385,3 @@ def _confirm_fresh(
     nothing = np.zeros(len(fresh.x_adv), bool)
     verify_arrays({**arrays, "x_adv": fresh.x_adv, "broken": nothing}, posterior).check()
     return {"x_adv_fresh": fresh.x_adv, "success_rate_fresh": fresh.success_rate}
-
-
-def _identify(means: Means, protocol: Protocol, subject: Subject, draws_hash: str) -> str:
-    """Return what is computed, as text: a checkpoint of anything else is refused."""
-    key = np.asarray(jax.random.key_data(means.rng_key)).tolist()
-    inputs = zlib.crc32(subject.x.tobytes())
-    return (
-        f"evaluate {protocol.name}, {subject.threat}, key {key}, draws {draws_hash}, "
-        f"{len(subject.x)} inputs {inputs}, batch_size {means.settings.batch_size}, "
-        f"{subject.posterior.decision_rule}"
-    )

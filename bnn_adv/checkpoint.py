@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bnn_adv import interruption, parallel
+from bnn_adv import identity, interruption, parallel
 from bnn_adv.checkpoint_store import Parts, Saved, Store, to_host
 
 Log = Callable[[str], None]
@@ -46,7 +46,7 @@ class NoCheckpoints:
     """Save nothing: what ``None`` stands for in host loops."""
 
     @contextlib.contextmanager
-    def session(self, identity: str) -> Iterator[Saved | None]:
+    def session(self, named: identity.Named) -> Iterator[Saved | None]:
         """Yield None."""
         yield None
 
@@ -95,7 +95,8 @@ class Checkpoints(NoCheckpoints):
         self._started = self._saved_at = time.monotonic()
         self._seconds_before = 0.0
         self._saved_step = -1
-        self._identity: str | None = None
+        self._identity: identity.Identity | None = None
+        self._nested: dict[str, identity.Identity] = {}
         self._saved: Saved | None = None
         self._progress: _Progress | None = None
         self._staged: Parts = {}
@@ -109,25 +110,31 @@ class Checkpoints(NoCheckpoints):
         return self._seconds_before + time.monotonic() - self._started
 
     @contextlib.contextmanager
-    def session(self, identity: str) -> Iterator[Saved | None]:
+    def session(self, named: identity.Named) -> Iterator[Saved | None]:
         """Read the newest usable checkpoint, and save in time if the block is interrupted.
 
-        A session within a session belongs to the outer one and yields the same.
+        A session within a session belongs to the outer one and yields the same. What it computes
+        is remembered by its name as well, and compared when the work is continued.
 
         Args:
-          identity: What is computed; continuing something else is refused.
+          named: What is computed; continuing something else is refused.
 
         Yields:
           The checkpoint, or None where there is none.
 
         Raises:
-          ValueError: The folder holds checkpoints of another computation.
+          ValueError: The folder holds checkpoints of another computation; the message names what
+            differs.
+          TypeError: What is computed cannot be told from something else, see ``identity``.
         """
+        here = identity.resolve(named)
         if self._identity is not None:
+            there = self._nested.setdefault(here["computation"], here)
+            self._check(there, here)
             yield self._saved
             return
-        self._saved = self._restore(identity)
-        self._identity = identity
+        self._saved = self._restore(here)
+        self._identity = here
         self._saved_at = time.monotonic()
         try:
             with interruption.saving(self._save_on_behalf):
@@ -204,7 +211,12 @@ class Checkpoints(NoCheckpoints):
             return
         leaves = to_host(progress.tree)
         if parallel.is_writer():
-            record = {"identity": self._identity, "seconds": self.seconds, "meta": progress.meta}
+            record = {
+                "identity": self._identity,
+                "nested": self._nested,
+                "seconds": self.seconds,
+                "meta": progress.meta,
+            }
             try:
                 self._part_files = self._store.write(
                     progress.step, leaves, record, self._pending, self._part_files
@@ -220,8 +232,18 @@ class Checkpoints(NoCheckpoints):
         self._pending = {}
         self._saved_step = progress.step
 
-    def _restore(self, identity: str) -> Saved | None:
+    def _check(self, there: identity.Identity, here: identity.Identity) -> None:
+        if changed := identity.compare(there, here):
+            within = "" if there["computation"] != here["computation"] else here["computation"]
+            raise ValueError(
+                f"{self.directory} holds a checkpoint of something else: "
+                + (f"of {within}, " if within else "")
+                + f"{changed}. Give another folder, or delete this one."
+            )
+
+    def _restore(self, here: identity.Identity) -> Saved | None:
         self._saved_step, self._part_files, self._pending, self._staged = -1, [], {}, {}
+        self._nested = {}
         if jax.process_count() == 1:
             saved = self._restore_newest()
         else:
@@ -234,12 +256,9 @@ class Checkpoints(NoCheckpoints):
                 saved = self._store.read(step)
         if saved is None:
             return None
-        if saved.record["identity"] != identity:
-            raise ValueError(
-                f"{self.directory} holds a checkpoint of something else: "
-                f"{saved.record['identity']!r} there, {identity!r} here. "
-                "Give another folder, or delete this one."
-            )
+        # Those of older versions hold a text, and no nested ones.
+        self._check(identity.resolve(saved.record["identity"]), here)
+        self._nested = dict(saved.record.get("nested", {}))
         self._saved_step = saved.step
         self._part_files = saved.record["parts"]
         self._seconds_before = saved.record["seconds"]

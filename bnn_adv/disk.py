@@ -51,6 +51,10 @@ class DiskDraws:
         self._lock = threading.Lock()
         self._next: tuple[tuple[int, int], Future[list[np.ndarray]]] | None = None
 
+    def __identity__(self) -> dict[str, Any]:
+        """Return what the draws are, wherever the folder is, see ``canonical.digest``."""
+        return {"template": self.template, "arrays": self.arrays}
+
     @property
     def arrays(self) -> list[np.ndarray]:
         """All draws' leaves, memory-mapped: [S, ...] each."""

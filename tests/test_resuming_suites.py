@@ -1,15 +1,22 @@
 """An interrupted suite of attacks ends with the images of an uninterrupted one."""
 
+import dataclasses
+import shutil
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import fgsm, pgd, run_attack
+from bnn_adv import identity, objectives
+from bnn_adv.attacks import driver, fgsm, pgd, run_attack
 from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.evaluation import Settings, run_protocol
+from bnn_adv.evaluation import Settings, attacker_defender_table, run_protocol
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.pacing import Pacer
+from bnn_adv.posterior import Posterior
 from bnn_adv.protocols import Entry, Protocol
+from bnn_adv.sampler import FreshDraws, Sampler
 from bnn_adv.threat import LInf
 
 KEY = jax.random.key(0)
@@ -100,3 +107,187 @@ def test_a_single_attack_resumes_and_refuses_another(posterior, batch, tmp_path)
     with pytest.raises(ValueError, match=r"something else.*epsilon=0.1.*epsilon=0.2"):
         run(Unreliable(tmp_path, ticks=99), epsilon=0.2)
     np.testing.assert_array_equal(run(Unreliable(tmp_path, ticks=99)), run())
+
+
+def times_two(params, x):
+    """Not the conftest's network."""
+    return 2.0 * _logits(params, x)
+
+
+def _logits(params, x):
+    return x @ params["w"]
+
+
+def _draws(seed):
+    return {"w": jnp.asarray(np.random.default_rng(seed).normal(size=(3, 6, 4)), jnp.float32)}
+
+
+def _draw(params, rng_key):
+    return {"w": params + jax.random.normal(rng_key, params.shape)}
+
+
+def make_problem():
+    random = np.random.default_rng(4)
+    return {
+        "rng_key": KEY,
+        "attack": pgd.build(num_steps=2),
+        "objective": OBJECTIVES["mean_logit_margin"],
+        "posterior": Posterior(_logits, _draws(0)),
+        "x": random.uniform(0.2, 0.8, (6, 6)).astype(np.float32),
+        "y": np.arange(6) % 4,
+        "threat": LInf(0.1),
+        "indices": np.arange(6),
+        "batch_size": 4,
+        "sample_chunk": 3,
+    }
+
+
+PROBLEM = make_problem()
+OTHER_X = np.array(PROBLEM["x"])
+OTHER_X[5, 5] += 0.01
+KNOWN = PROBLEM["posterior"]
+FRESH = FreshDraws(Sampler(_logits, jax.tree_util.Partial(_draw, jnp.zeros((6, 4)))), 2, KNOWN)
+CHANGES = {
+    "key": {"rng_key": jax.random.key(1)},
+    "key ": {"rng_key": jax.random.key(0, impl="rbg")},
+    "attack": {"attack": pgd.build(num_steps=2, random_start=False)},
+    "attack ": {"attack": dataclasses.replace(PROBLEM["attack"], step=lambda *a: a[1])},
+    "objective": {"objective": OBJECTIVES["expected_loss"]},
+    # The same name.
+    "objective ": {"objective": dataclasses.replace(PROBLEM["objective"], head=objectives.dlr)},
+    "draws": {"posterior": Posterior(_logits, _draws(1))},
+    "apply_fn": {"posterior": Posterior(times_two, _draws(0))},
+    "decision_rule": {"posterior": dataclasses.replace(KNOWN, decision_rule="mean_logits")},
+    "precision": {"posterior": dataclasses.replace(KNOWN, precision="bfloat16")},
+    "sampler": {"posterior": FRESH},
+    "inputs": {"x": OTHER_X},
+    "labels": {"y": (PROBLEM["y"] + 1) % 4},
+    "threat": {"threat": LInf(np.linspace(0.05, 0.1, 6).astype(np.float32))},
+    "indices": {"indices": np.arange(6) + 1},
+    "batch_size": {"batch_size": 3},
+    "sample_chunk": {"sample_chunk": 2},
+}
+
+
+def attack_problem(checkpoints=None, **changes):
+    problem = {**PROBLEM, **changes}
+    return run_attack(**problem, checkpoints=checkpoints)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("started")
+    with pytest.raises(Unplugged):
+        attack_problem(Unreliable(folder, ticks=3, every_steps=1))
+    return folder
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_an_attack_refuses_each_change_by_its_name(what, started):
+    with pytest.raises(ValueError, match=rf"something else: .*{what.strip()} '.* there, '.* here"):
+        attack_problem(Unreliable(started, ticks=99), **CHANGES[what])
+
+
+def test_what_was_made_anew_and_is_the_same_goes_on(started, tmp_path):
+    folder = shutil.copytree(started, tmp_path / "copy")
+    found = attack_problem(Unreliable(folder, ticks=99), **make_problem())
+    np.testing.assert_array_equal(found, attack_problem())
+
+
+def test_versions_are_named(started, monkeypatch):
+    monkeypatch.setattr(identity, "describe_software", lambda: "jax 99")
+    with pytest.raises(ValueError, match=r"software '.*jax 0\..* there, 'jax 99' here"):
+        attack_problem(Unreliable(started, ticks=99))
+
+
+def test_the_parts_of_other_rows_are_refused():
+    """One image was broadcast over four rows."""
+    with pytest.raises(ValueError, match=r"part attack/0 holds float32\[2, 6\] for the rows \[0"):
+        driver._recall(
+            "attack/0",
+            {"x_adv": np.zeros((2, 6), np.float32), "rows": np.arange(2)},
+            np.arange(4),
+            np.zeros((4, 6), np.float32),
+        )
+
+
+def run_suite(checkpoints=None, **changes):
+    problem = {**PROBLEM, "suite": SUITES["worst"], **changes}
+    return run_protocol(
+        problem["rng_key"],
+        problem["suite"],
+        problem["posterior"],
+        problem["x"],
+        problem["y"],
+        threat=problem["threat"],
+        settings=Settings(batch_size=4, sample_chunk=3),
+        checkpoints=checkpoints,
+    )
+
+
+@pytest.fixture(scope="module")
+def started_suite(tmp_path_factory):
+    """Within a session that says less, as that of a run's stage may."""
+    folder = tmp_path_factory.mktemp("suite")
+    checkpoints = Unreliable(folder, ticks=3, every_steps=1)
+    with pytest.raises(Unplugged), checkpoints.session("stage"):
+        run_suite(checkpoints)
+    return folder
+
+
+ENTRY = ENTRIES[1]
+WEAKER = Entry(ENTRY.name, dataclasses.replace(ATTACK, num_steps=3), ENTRY.objective)
+SUITE_CHANGES = {
+    "key": CHANGES["key"],
+    "labels": CHANGES["labels"],
+    "inputs": CHANGES["inputs"],
+    "draws": CHANGES["draws"],
+    "apply_fn": CHANGES["apply_fn"],
+    "threat": CHANGES["threat"],
+    "suite": {"suite": dataclasses.replace(SUITES["worst"], entries=(WEAKER, ENTRIES[2]))},
+    "suite ": {"suite": dataclasses.replace(SUITES["worst"], restarts=3)},
+}
+
+
+@pytest.mark.parametrize("what", SUITE_CHANGES)
+def test_a_nested_suite_refuses_each_change_by_its_name(what, started_suite):
+    checkpoints = Unreliable(started_suite, ticks=99)
+    wanted = rf"something else: of protocol worst, .*{what.strip()} '.* there, '.* here"
+    with pytest.raises(ValueError, match=wanted), checkpoints.session("stage"):
+        run_suite(checkpoints, **SUITE_CHANGES[what])
+
+
+def test_a_suite_with_another_definition_of_an_objective_is_refused(started_suite, monkeypatch):
+    other = dataclasses.replace(OBJECTIVES["mean_logit_margin"], head=objectives.dlr)
+    monkeypatch.setitem(OBJECTIVES, "mean_logit_margin", other)
+    checkpoints = Unreliable(started_suite, ticks=99)
+    with pytest.raises(ValueError, match="objectives '"), checkpoints.session("stage"):
+        run_suite(checkpoints)
+
+
+def test_a_table_resumes_and_refuses_another_sampler(tmp_path):
+    """Its identity held an address: it never resumed."""
+
+    def run(checkpoints=None, shift=0.0):
+        sampler = Sampler(_logits, jax.tree_util.Partial(_draw, jnp.full((6, 4), shift)))
+        return attacker_defender_table(
+            KEY,
+            sampler,
+            PROBLEM["x"],
+            PROBLEM["y"],
+            threat=LInf(0.1),
+            attack=pgd.build(num_steps=2),
+            objective=OBJECTIVES["expected_loss"],
+            attacker_samples=(2,),
+            defender_samples=(2,),
+            held_out_samples=2,
+            num_predictions=2,
+            checkpoints=checkpoints,
+        )
+
+    with pytest.raises(Unplugged):
+        run(Unreliable(tmp_path, ticks=2, every_steps=1))
+    with pytest.raises(ValueError, match=r"of attackers of a fresh predictor, sampler '"):
+        run(Unreliable(tmp_path, ticks=99), shift=0.25)
+    found, whole = run(Unreliable(tmp_path, ticks=99)), run()
+    np.testing.assert_array_equal(found.accuracies, whole.accuracies)

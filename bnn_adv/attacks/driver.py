@@ -12,11 +12,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bnn_adv import parallel
-from bnn_adv.attacks import batches
+from bnn_adv.attacks import batches, subject
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.batches import Attacked, Batch
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.checkpoint_store import Saved
+from bnn_adv.identity import identify
 from bnn_adv.objectives import Objective
 from bnn_adv.pacing import Pacer
 from bnn_adv.sampler import FreshDraws
@@ -92,20 +93,35 @@ def run_attack(
     radii = np.broadcast_to(np.asarray(threat.epsilon, x.dtype), (len(x),))
     result = np.array(x)
     keeper = checkpoints or NoCheckpoints()
-    what: tuple[Any, ...]
-    what = (name, attack.name, attack.config, objective.name, threat, crc32(x.tobytes()))
+    attacked = posterior
+
+    def identity() -> dict[str, str]:
+        return identify(
+            f"attack {name}",
+            key=rng_key,
+            attack=attack,
+            objective=objective,
+            **subject.describe(attacked),
+            inputs=x,
+            labels=y,
+            indices=indices,
+            threat=threat,
+            batch_size=batch_size,
+            sample_chunk=chunk,
+            mesh=mesh,
+        )
+
     if isinstance(posterior, FreshDraws):
-        what += (f"{posterior.num_samples} new draws", f"{posterior.held_out.num_samples} held out")
         sampler = parallel.replicate(posterior.sampler, mesh)
         posterior = dataclasses.replace(posterior, sampler=sampler)
     draws_key = jax.random.fold_in(rng_key, _DRAWS)
     pacer, total = Pacer(), len(x) * attack.num_steps
-    with keeper.session(", ".join(map(str, what))) as saved:
+    with keeper.session(identity) as saved:
         for start in range(0, len(x), batch_size):
             rows = np.arange(start, min(start + batch_size, len(x)))
             part = f"{name}/{start}"
             if saved is not None and part in saved.parts:
-                result[rows] = saved.parts[part]["x_adv"]
+                result[rows] = _recall(part, saved.parts[part], rows, result[rows])
                 continue
             padded = batches.pad(rows, batch_size, parts)
             own = with_radius(threat, radii[padded])
@@ -121,7 +137,7 @@ def run_attack(
                     on_steps(start * attack.num_steps + len(rows) * first, total)
                 keeper.tick(None, walk.arrays, {"part": part, **walk.meta})
             result[rows] = walk.found
-            keeper.add_part(part, {"x_adv": result[rows]})
+            keeper.add_part(part, {"x_adv": result[rows], "rows": rows})
             keeper.tick(None, {})
     if on_steps is not None:
         on_steps(total, total)
@@ -215,6 +231,22 @@ class _Walk:
             self._batch, self._state, self._scales, at
         )
         self._places = places
+
+
+def _recall(
+    name: str, part: dict[str, np.ndarray], rows: np.ndarray, clean: np.ndarray
+) -> np.ndarray:
+    """Return the images of a part, which must be those of the rows it is asked for."""
+    stored, found = part.get("rows"), part["x_adv"]
+    same = stored is not None and np.array_equal(stored, rows)
+    if not same or found.shape != clean.shape or found.dtype != clean.dtype:
+        raise ValueError(
+            f"The checkpoint's part {name} holds {found.dtype}{list(found.shape)} for the rows "
+            f"{None if stored is None else stored.tolist()}, where {clean.dtype}"
+            f"{list(clean.shape)} for the rows {rows.tolist()} are wanted: it is a checkpoint of "
+            "something else. Give another folder, or delete this one."
+        )
+    return found
 
 
 def _check(x: np.ndarray, y: np.ndarray, attack: Attack, threat: Any, batch_size: int) -> None:

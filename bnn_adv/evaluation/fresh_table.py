@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 
 from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks.subject import describe
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.evaluation.cascade import Settings, SuiteProgress
 from bnn_adv.evaluation.fresh import (
@@ -19,6 +19,7 @@ from bnn_adv.evaluation.fresh import (
     find_adversarial,
     predict_wrong,
 )
+from bnn_adv.identity import identify
 from bnn_adv.objectives import Objective
 from bnn_adv.sampler import Sampler, check_num_samples
 from bnn_adv.threat import Threat
@@ -128,9 +129,25 @@ def attacker_defender_table(
         ]
 
     tables = [judge(x)]
-    with (checkpoints or NoCheckpoints()).session(
-        _identify(rng_key, x, threat, attack, objective, attackers, held_out_samples, settings)
-    ):
+
+    def identity() -> dict[str, str]:
+        return identify(
+            "attackers of a fresh predictor",
+            key=rng_key,
+            **describe(sampler),
+            inputs=x,
+            labels=np.asarray(y),
+            threat=threat,
+            attack=attack,
+            objective=objective,
+            attacker_samples=attackers,
+            held_out_samples=held_out_samples,
+            batch_size=settings.batch_size,
+            sample_chunk=settings.sample_chunk,
+            mesh=settings.mesh,
+        )
+
+    with (checkpoints or NoCheckpoints()).session(identity):
         for size in attackers:
             found = find_adversarial(
                 rng_key,
@@ -159,10 +176,3 @@ def attacker_defender_table(
         num_images=len(x),
         num_predictions=num_predictions,
     )
-
-
-def _identify(rng_key: jax.Array, x: np.ndarray, *what: Any) -> str:
-    """Return what a table computes, as text: a checkpoint of anything else is refused."""
-    key = np.asarray(jax.random.key_data(rng_key)).tolist()
-    images = f"{len(x)} images {zlib.crc32(x.tobytes())}"
-    return ", ".join(["attackers of a fresh predictor", f"key {key}", images, *map(str, what)])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from bnn_adv import masking, metrics
+from bnn_adv.attacks.subject import describe
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.evaluation.cascade import (
     Means,
@@ -19,6 +20,7 @@ from bnn_adv.evaluation.cascade import (
     run_cascade,
     run_entry,
 )
+from bnn_adv.identity import identify
 from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior
 from bnn_adv.protocols import Protocol
@@ -92,7 +94,7 @@ def run_protocol(
     means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
     clean = predict(posterior, x, settings)
     keeper = checkpoints or NoCheckpoints()
-    with keeper.session(_identify(rng_key, protocol, posterior, x, threat, settings)):
+    with keeper.session(lambda: identify_suite("protocol", protocol, subject, means)):
         run = _run_worst_case if protocol.worst_case else _run_each
         adversarial, accuracies, attack_of = run(protocol, subject, clean, means)
     last = predict(posterior, list(adversarial.values())[-1], settings)
@@ -139,18 +141,29 @@ def _run_worst_case(
     return {"worst": found.worst}, accuracies, found.attack_of
 
 
-def _identify(
-    rng_key: jax.Array,
-    protocol: Protocol,
-    posterior: Posterior,
-    x: np.ndarray,
-    threat: Threat,
-    settings: Settings,
-) -> str:
-    """Return what a protocol computes, as text: a checkpoint of anything else is refused."""
-    key = np.asarray(jax.random.key_data(rng_key)).tolist()
-    return (
-        f"protocol {protocol.name}, {threat}, key {key}, {posterior.num_samples} draws "
-        f"({posterior.decision_rule}), {len(x)} images {zlib.crc32(x.tobytes())}, "
-        f"batch_size {settings.batch_size}"
+def identify_suite(
+    what: str, protocol: Protocol, subject: Subject, means: Means, **more: Any
+) -> dict[str, str]:
+    """Return what a suite computes: a checkpoint of anything else is refused.
+
+    Args:
+      what: Kind of computation.
+      protocol: The suite; its entries count, and so do the definitions of their objectives.
+      subject: What is attacked.
+      means: Key and sizes.
+      more: What else the result follows from.
+    """
+    return identify(
+        f"{what} {protocol.name}",
+        key=means.rng_key,
+        suite=dataclasses.replace(protocol, description=""),
+        objectives={name: get_objective(name) for name in protocol.objectives},
+        **describe(subject.posterior),
+        inputs=subject.x,
+        labels=subject.y,
+        threat=subject.threat,
+        batch_size=means.settings.batch_size,
+        sample_chunk=means.settings.sample_chunk,
+        mesh=means.settings.mesh,
+        **more,
     )

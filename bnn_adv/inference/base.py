@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.sharding import Mesh
 
-from bnn_adv import parallel
+from bnn_adv import identity, parallel
 from bnn_adv.densities import Data
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.sampler import Sampler
@@ -63,14 +63,26 @@ def summarise_held_out(posterior: Posterior, held_out: Data | None) -> dict[str,
     }
 
 
-def identify(method: str, rng_key: jax.Array, network: nn.Module, config: Any, data: Data) -> str:
-    """Return what a run computes, as text: a checkpoint of anything else is refused."""
-    key = np.asarray(jax.random.key_data(rng_key)).tolist()
-    # Labels stand for the data: a hash of all inputs would cost more than a small run.
-    labels = zlib.crc32(parallel.to_host(data.y).tobytes())
-    return (
-        f"{method}, {' '.join(str(network).split())}, {config}, key {key}, "
-        f"data {list(data.x.shape)} {labels}"
+def identify(
+    method: str,
+    rng_key: jax.Array,
+    network: nn.Module,
+    config: Any,
+    data: Data,
+    mesh: Mesh | None,
+) -> Callable[[], dict[str, str]]:
+    """Return what says, where it is asked for, what a run computes.
+
+    A checkpoint of anything else is refused; where there are none, the data are not hashed.
+    """
+    return lambda: identity.identify(
+        f"training by {method}",
+        key=rng_key,
+        network=network,
+        settings=config,
+        inputs=parallel.to_host(data.x),
+        labels=parallel.to_host(data.y),
+        mesh=mesh,
     )
 
 

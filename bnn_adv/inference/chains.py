@@ -10,6 +10,7 @@ import numpy as np
 
 from bnn_adv import parallel
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints, Saved
+from bnn_adv.identity import Named
 from bnn_adv.inference.base import Progress
 from bnn_adv.pacing import Pacer
 
@@ -38,7 +39,7 @@ def run_chains(
     thinning: int,
     progress: Progress,
     checkpoints: Checkpoints | None,
-    identity: str,
+    identity: Named,
 ) -> tuple[Any, Any, Any]:
     """Run chains, however they are cut into device calls.
 
@@ -65,7 +66,7 @@ def run_chains(
             state, done = saved.fit(state), saved.step
             if saved.parts:
                 shapes = jax.eval_shape(lambda: calls.step(state, 0, 1)[1])
-                kept = _recall(saved, jax.tree.structure(shapes))
+                kept = _recall(saved, jax.tree.structure(shapes), done - num_warmup)
         while done < num_warmup:
             count = warming.next(num_warmup - done)
             with warming.timed(count):
@@ -85,7 +86,9 @@ def run_chains(
             draws = (first + count) // thinning - first // thinning
             kept.append((_head(positions, draws), record))
             leaves = jax.tree.leaves(kept[-1])
-            keeper.add_part(f"{first}", {f"{i}": leaf for i, leaf in enumerate(leaves)})
+            arrays = {f"{i}": leaf for i, leaf in enumerate(leaves)}
+            rows = np.array([first, first + count])
+            keeper.add_part(f"{first}", {**arrays, "transitions": rows})
             done += count
             progress(done, total, _summarise(record.acceptance_rate, record.logdensity[-1]))
             keeper.tick(done, state)
@@ -98,7 +101,23 @@ def stack_chains(draws: np.ndarray) -> np.ndarray:
     return draws.swapaxes(0, 1).reshape(-1, *draws.shape[2:])
 
 
-def _recall(saved: Saved, structure: Any) -> list[tuple[Any, Any]]:
+def _recall(saved: Saved, structure: Any, done: int) -> list[tuple[Any, Any]]:
+    """Return the parts, which must hold one after the other the transitions that were done."""
+    after = 0
+    for name, part in saved.parts.items():
+        first, last = map(int, part.get("transitions", (-1, -1)))
+        if first != after or last <= first:
+            raise ValueError(
+                f"The checkpoint's part {name} holds the transitions {first} to {last} where "
+                f"those from {after} on are wanted: it is a checkpoint of something else. Give "
+                "another folder, or delete this one."
+            )
+        after = last
+    if after != done:
+        raise ValueError(
+            f"The checkpoint's parts hold {after} transitions where {done} were done: it is a "
+            "checkpoint of something else. Give another folder, or delete this one."
+        )
     return [
         jax.tree.unflatten(structure, [part[f"{i}"] for i in range(structure.num_leaves)])
         for part in saved.parts.values()

@@ -10,6 +10,7 @@ import numpy as np
 
 from bnn_adv import parallel
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.identity import Named
 from bnn_adv.inference.base import Progress, check_finite
 from bnn_adv.pacing import Pacer
 
@@ -30,7 +31,7 @@ def run_epochs(
     loss_name: str,
     progress: Progress,
     checkpoints: Checkpoints | None,
-    identity: str,
+    identity: Named,
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train for some epochs, however they are cut into device calls.
 

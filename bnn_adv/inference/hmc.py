@@ -285,7 +285,7 @@ def run(
         thinning=config.thinning,
         progress=progress,
         checkpoints=checkpoints,
-        identity=identify("hmc", rng_key, network, config, data),
+        identity=identify("hmc", rng_key, network, config, data, mesh),
     )
     posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, positions)))
     by_draw = (config.num_samples, config.thinning, config.num_chains)

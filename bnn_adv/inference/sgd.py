@@ -210,7 +210,7 @@ def run(
         loss_name="training loss",
         progress=progress,
         checkpoints=checkpoints,
-        identity=identify("sgd", rng_key, network, config, data),
+        identity=identify("sgd", rng_key, network, config, data, mesh),
     )
     posterior = Posterior(get_apply_fn(network), store(parallel.gather(state.params, mesh)))
     diagnostics: dict[str, Any] = {"loss": [numbers["loss"] for numbers in trace]}

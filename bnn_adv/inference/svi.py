@@ -287,7 +287,7 @@ def run(
         loss_name="ELBO",
         progress=progress,
         checkpoints=checkpoints,
-        identity=identify("svi", rng_key, network, config, data),
+        identity=identify("svi", rng_key, network, config, data, mesh),
     )
     state = parallel.gather(state, mesh)
     sample = functools.partial(_sample, problem, network, problem.svi.get_params(state.svi))

@@ -7,8 +7,9 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.checkpoint import Checkpoints
+from bnn_adv.checkpoint_store import Saved
 from bnn_adv.densities import Data
-from bnn_adv.inference import METHODS
+from bnn_adv.inference import METHODS, chains
 from bnn_adv.pacing import Pacer
 
 NETWORK = networks.MLP((), 3)
@@ -101,6 +102,7 @@ def test_checkpoints_of_another_run_are_refused(tmp_path):
     [
         ("NETWORK", networks.MLP((), 3, "tanh")),  # the same shapes
         ("DATA", DATA._replace(y=DATA.y[::-1])),
+        ("DATA", DATA._replace(x=DATA.x.at[49, 1].add(1e-6))),
     ],
 )
 def test_checkpoints_of_another_network_or_other_labels_are_refused(
@@ -109,8 +111,18 @@ def test_checkpoints_of_another_network_or_other_labels_are_refused(
     with pytest.raises(Unplugged):
         run("ensemble", Unreliable(tmp_path, ticks=2, every_steps=1))
     monkeypatch.setitem(globals(), name, other)
-    with pytest.raises(ValueError, match="something else"):
+    changed = {"NETWORK": "network", "DATA": "(inputs|labels)"}[name]
+    with pytest.raises(ValueError, match=rf"something else.*, {changed} '.* there, '.* here"):
         run("ensemble", Unreliable(tmp_path, ticks=9))
+
+
+def test_the_parts_of_a_chain_follow_one_another():
+    part = {"0": np.zeros((2, 1)), "transitions": np.array([0, 2])}
+    saved = Saved(5, {}, {"0": part, "3": {**part, "transitions": np.array([3, 5])}}, [])
+    with pytest.raises(ValueError, match=r"part 3 holds the transitions 3 to 5 .* from 2 on"):
+        chains._recall(saved, jax.tree.structure(0), 5)
+    with pytest.raises(ValueError, match="hold 2 transitions where 5 were done"):
+        chains._recall(saved._replace(parts={"0": part}), jax.tree.structure(0), 5)
 
 
 def test_the_pacer_aims_at_a_second_and_grows_step_by_step(monkeypatch):
