@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
-from bnn_adv import files
+from bnn_adv import files, parallel
 
 _INDEX = "draws.json"
 
@@ -143,7 +143,7 @@ def as_arrays(samples: Any) -> list[np.ndarray]:
     """Return the leaves of stacked draws as NumPy arrays, memory-mapped where they are on disk."""
     if isinstance(samples, DiskDraws):
         return samples.arrays
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(samples)]
+    return list(parallel.to_host(jax.tree.leaves(samples)))
 
 
 def flatten_names(params: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from bnn_adv import files, parallel
 from bnn_adv.data import load_dataset
 from bnn_adv.evaluation import Settings
 from bnn_adv.interruption import exit_on_signals
+from bnn_adv.posterior import hash_draws
 from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.report.evaluation_page import render_evaluation
 from bnn_adv.report.robustness_curve import curve_figure
@@ -74,7 +75,9 @@ def attack(config: AttackConfig, workdir: str, *, mesh: Mesh | None = None) -> d
         seed=config.seed,
     )
     posterior, diagnostics = read_posterior(config, dataset, mesh)
-    run = RunDirectory(workdir, "attack", to_json(config), describe_command("experiments.attack"))
+    # Draws that were replaced since are those of another run.
+    record = {**to_json(config), "draws_hash": hash_draws(posterior)}
+    run = RunDirectory(workdir, "attack", record, describe_command("experiments.attack"))
     results = run.read_results()
     if results is not None:
         print(f"{run.path} holds a finished run of this command.\n")
@@ -118,6 +121,7 @@ def _work(
         "mesh": None if mesh is None else dict(mesh.shape),
         "command": run.command,
         "environment": run.environment,
+        "environments": run.environments,
         "config": {
             key: value
             for key, value in to_json(config).items()

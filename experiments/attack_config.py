@@ -14,7 +14,7 @@ from bnn_adv.data import DATASETS, Dataset
 from bnn_adv.decision import DECISION_RULES
 from bnn_adv.disk import DiskDraws
 from bnn_adv.networks import ACTIVATIONS, build_network, get_apply_fn, init_params
-from bnn_adv.posterior import Posterior, load_posterior, shard_posterior
+from bnn_adv.posterior import Posterior, hash_draws, load_posterior, shard_posterior
 from bnn_adv.protocols import PROTOCOLS, get_protocol
 from bnn_adv.threat import THREATS
 from experiments.config import setting
@@ -124,7 +124,7 @@ def read_posterior(
       mesh: Devices to split the draws over.
 
     Raises:
-      ValueError: The draws do not fit the network.
+      ValueError: The draws do not fit the network, or are not those of their run.
       FileNotFoundError: There are no draws.
     """
     network = build_network(
@@ -142,11 +142,25 @@ def read_posterior(
         diagnostics = files.read_json(folder / f"{config.model}.json")
         if (folder / config.model).is_dir():
             draws = DiskDraws(folder / config.model, expected)
-            return Posterior(apply_fn, draws, **_options(config, diagnostics)), diagnostics
+            posterior = Posterior(apply_fn, draws, **_options(config, diagnostics))
+            _check_trained(posterior, config, diagnostics)
+            return posterior, diagnostics
         path = folder / f"{config.model}.npz"
     posterior = load_posterior(path, apply_fn, expected)
+    _check_trained(posterior, config, diagnostics)
     posterior = dataclasses.replace(posterior, **_options(config, diagnostics))
     return shard_posterior(posterior, mesh), diagnostics
+
+
+def _check_trained(posterior: Posterior, config: AttackConfig, diagnostics: dict[str, Any]) -> None:
+    """Raise where a run's draws are not those that its training has recorded."""
+    trained = diagnostics.get("draws_hash", {}).get(config.model)
+    if trained is not None and trained != (found := hash_draws(posterior)):
+        raise ValueError(
+            f"The draws of {config.model} in {config.posterior} were replaced: its training wrote "
+            f"draws of the hash {trained}, they have {found}. Put them back, or give the file "
+            "that replaced them as --posterior=FILE.npz."
+        )
 
 
 def _options(config: AttackConfig, diagnostics: dict[str, Any]) -> dict[str, Any]:

@@ -130,6 +130,7 @@ def _work(
         "seconds": round(sum(sum(row["seconds"].values()) for row in rows), 1),
         "command": run.command,
         "environment": run.environment,
+        "environments": run.environments,
         "config": {key: value for key, value in to_json(config).items() if key != "data_dir"},
     }
     diagnostics = {row["model"]: row["diagnostics"] for row in rows}

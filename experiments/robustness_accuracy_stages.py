@@ -26,7 +26,7 @@ from bnn_adv.threat import LInf
 from experiments import stages
 from experiments.progress import progress
 from experiments.robustness_accuracy_config import Config, Task, method_config
-from experiments.run_directory import RunDirectory
+from experiments.run_directory import RunDirectory, identify_run
 
 _HELD_OUT = 200
 _METHODS = {"hmc": "hmc", "sgd": "sgd", "vi": "svi"}
@@ -271,7 +271,8 @@ def reopen(path: Any, config: dict[str, Any]) -> bool:
         rows = files.read_json(results)["data"]["networks"] if results.exists() else []
         for row in rows:
             if row["status"] != "not run":
-                files.write_json(path / row_path(f"{row['dataset']}-{row['name']}"), row)
+                stored = path / row_path(f"{row['dataset']}-{row['name']}")
+                files.write_json(stored, stages.wrap(row, {"settings": identify_run(before)}))
         results.unlink(missing_ok=True)
         # Last: a run of the old budget without results is reopened again.
         files.write_json(stored, {**before, "time_budget": after})

@@ -10,7 +10,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,49 +17,77 @@ from typing import Any
 import jax
 
 from bnn_adv import files, parallel
+from bnn_adv.canonical import digest
 from bnn_adv.checkpoint import Checkpoints
+from experiments import locks, metrics_log
 
 _DOES_NOT_CHANGE_RESULTS = {"checkpoint_every", "data_dir"}
+_DOES_NOT_CHANGE_STAGES = {"time_budget"}
+"""How far a run gets, not what it finds."""
 
 
 class RunDirectory:
     """Open, or reopen, a run directory.
 
+    Its first file is ``config.json``, which says what the run is: a start that ended anywhere after
+    it is resumed, and one that ended before has left nothing. While a process works there no other
+    one can.
+
     Args:
       path: The folder; created where absent.
       experiment: Name of the experiment.
-      config: Every flag, as JSON values.
+      config: Every flag, and the hashes of what else results follow from, as JSON values.
       command: The command line, for the record.
 
     Raises:
-      ValueError: The folder holds another run, or files that are no run.
-      OSError: The folder cannot be created or written to.
+      ValueError: The folder holds another run, or files that are no run, or a damaged one.
+      OSError: The folder cannot be created or written to, or another process works there.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], experiment: str, config: dict[str, Any], command: str
     ) -> None:
         self.path = Path(path).expanduser()
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.draws: dict[str, str] = {}
         record = {"experiment": experiment, **config}
-        stored = self.path / "config.json"
-        if parallel.agree(stored.exists()):
-            self._check_same(json.loads(stored.read_text("utf-8")), record)
-            self._remove_leftovers()
+        self.identity = identify_run(record)
+        self.path.mkdir(parents=True, exist_ok=True)
+        is_finished = parallel.agree((self.path / "results.json").exists())
+        if parallel.is_writer() and not is_finished:
+            locks.acquire(self.path)
+        try:
+            self._open(record, command, is_finished)
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _open(self, record: dict[str, Any], command: str, is_finished: bool) -> None:
+        if parallel.agree((self.path / "config.json").exists()):
+            self._check_same(self._read("config.json"), record)
+        else:
+            self._check_empty()
+            self.write(files.write_json, "config.json", record)
+        if is_finished:
             return
-        if parallel.is_writer() and any(self.path.iterdir()):
-            raise ValueError(
-                f"{self.path} is not empty and holds no run (no config.json). "
-                "Give an empty or new folder to --workdir."
-            )
-        self.write(files.write_text, "command.txt", command + "\n")
-        self.write(files.write_json, "environment.json", describe_environment())
-        self.write(files.write_json, "config.json", record)
+        if parallel.is_writer():
+            self._remove_leftovers()
+            if torn := metrics_log.cut_torn_line(self.path / "metrics.jsonl"):
+                self.say(f"The last line of metrics.jsonl was torn and is cut off: {torn[:80]!r}.")
+        if not parallel.agree((self.path / "command.txt").exists()):
+            self.write(files.write_text, "command.txt", command + "\n")
+        self._note_environment()
 
     @property
     def environment(self) -> dict[str, Any]:
         """Versions, device and commit of the machine that started the run."""
-        return json.loads((self.path / "environment.json").read_text("utf-8"))
+        return self.environments[0]
+
+    @property
+    def environments(self) -> list[dict[str, Any]]:
+        """What ``environment`` says of every start, each once, in order."""
+        first = self._read("environment.json")
+        later = first.pop("later_starts", [])
+        return [first, *later]
 
     @property
     def command(self) -> str:
@@ -68,10 +95,13 @@ class RunDirectory:
         return (self.path / "command.txt").read_text("utf-8").strip()
 
     def read_results(self) -> dict[str, Any] | None:
-        """Return the results if the run is finished, else None."""
-        path = self.path / "results.json"
-        exists = parallel.agree(path.exists())
-        return json.loads(path.read_text("utf-8")) if exists else None
+        """Return the results if the run is finished, else None.
+
+        Raises:
+          ValueError: They are damaged.
+        """
+        exists = parallel.agree((self.path / "results.json").exists())
+        return self._read("results.json") if exists else None
 
     def write(self, writer: Callable[[Path, Any], object], name: str, value: Any) -> None:
         """Write a file of the run: process 0 does, for all.
@@ -99,6 +129,7 @@ class RunDirectory:
         if parallel.is_writer():
             for name in ("partial", "checkpoints"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
+        self._unlock()
 
     def say(self, message: str) -> None:
         """Print a message on standard error and append it to ``metrics.jsonl``."""
@@ -112,23 +143,53 @@ class RunDirectory:
         """Append one JSON object to ``metrics.jsonl``, with the time in seconds since 1970."""
         if not parallel.is_writer():
             return
-        line = json.dumps({"time": round(time.time(), 3), **record})
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        metrics_log.append(self.path / "metrics.jsonl", record)
 
     def sum_logged(self, name: str) -> float:
         """Return the sum of a number over the lines of ``metrics.jsonl`` that hold it."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return 0.0
-        lines = path.read_text("utf-8").splitlines()
-        return sum(json.loads(line).get(name, 0.0) for line in lines)
+        return metrics_log.total(self.path / "metrics.jsonl", name)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads((self.path / name).read_text("utf-8"))
+        except ValueError as error:
+            found = str(error)
+        if isinstance(found, dict):
+            return found
+        raise ValueError(
+            f"{self.path / name} is damaged ({found if isinstance(found, str) else 'no object'}): "
+            "put back a copy of it, or give another --workdir."
+        )
+
+    def _unlock(self) -> None:
+        if parallel.is_writer():
+            locks.release(self.path)
+
+    def _note_environment(self) -> None:
+        """Add this start's environment where it is not that of an earlier start."""
+        here, path = describe_environment(), self.path / "environment.json"
+        if not parallel.agree(path.exists()):
+            self.write(files.write_json, "environment.json", here)
+            return
+        known = self.environments
+        if parallel.agree(here not in known):
+            record = {**known[0], "later_starts": [*known[1:], here]}
+            self.write(files.write_json, "environment.json", record)
+
+    def _check_empty(self) -> None:
+        names = {path.name for path in self.path.iterdir()} - {locks.NAME}
+        # What the write of a start that was killed has left.
+        names = {name for name in names if not name.endswith(files.TEMPORARY)}
+        if parallel.is_writer() and names:
+            raise ValueError(
+                f"{self.path} is not empty and holds no run (no config.json). "
+                "Give an empty or new folder to --workdir."
+            )
 
     def _remove_leftovers(self) -> None:
-        """Delete what a start that was killed while it wrote has left: never a file of the run."""
-        if parallel.is_writer():
-            for path in self.path.rglob(".*.tmp"):
-                path.unlink(missing_ok=True)
+        """Delete what a start that was killed while it wrote has left: never a file of others."""
+        for path in self.path.rglob(f".*{files.TEMPORARY}"):
+            path.unlink(missing_ok=True)
 
     def _check_same(self, stored: dict[str, Any], given: dict[str, Any]) -> None:
         names = sorted((set(stored) | set(given)) - _DOES_NOT_CHANGE_RESULTS)
@@ -141,6 +202,14 @@ class RunDirectory:
                 f"{self.path} holds a run with other settings: {listed}. "
                 "Give another --workdir, or the same flags to resume it."
             )
+
+
+def identify_run(record: dict[str, Any]) -> str:
+    """Return the hash of all settings on which what a run finds depends."""
+    left_out = _DOES_NOT_CHANGE_RESULTS | _DOES_NOT_CHANGE_STAGES
+    # As JSON reads them back: a tuple is a list there.
+    kept = json.loads(json.dumps({k: v for k, v in record.items() if k not in left_out}))
+    return digest(kept, "config")
 
 
 def describe_environment() -> dict[str, Any]:

@@ -121,6 +121,7 @@ def _write(run: RunDirectory, name: str, config: Any, scale: str, study: Study) 
         "seconds": round(stages.spent(run), 1),
         "command": run.command,
         "environment": run.environment,
+        "environments": run.environments,
         "config": {key: value for key, value in to_json(config).items() if key != "data_dir"},
     }
     for plot in study.plots:

@@ -19,6 +19,7 @@ from bnn_adv.inference import METHODS, hmc, sgd, svi
 from bnn_adv.inference.base import keep_on_device
 from bnn_adv.networks import build_network, get_apply_fn, init_params
 from bnn_adv.posterior import Posterior, load_posterior, save_posterior, shard_posterior
+from experiments import stages
 from experiments.evaluate_config import MODELS, EvaluateConfig, decision_rule
 from experiments.progress import progress
 from experiments.run_directory import RunDirectory
@@ -125,19 +126,24 @@ def train_or_load(
         if not path.with_suffix(".npz").exists():
             return None
         posterior = load_posterior(path.with_suffix(".npz"), apply_fn, expected)
-        return _place(dataclasses.replace(posterior, **options), mesh)
+        return dataclasses.replace(posterior, **options)
 
-    posterior = load(model)
+    posterior, fresh = load(model), load(f"{model}_fresh")
     if posterior is None:
         raise FileNotFoundError(
             f"{run.path / 'posterior'} holds the record of {model} and not its draws: delete "
             f"{record} there to train it again."
         )
-    return Trained(posterior, load(f"{model}_fresh"), files.read_json(run.path / record))
+    loaded = {model: posterior} if fresh is None else {model: posterior, f"{model}_fresh": fresh}
+    diagnostics = stages.break_seal(run, record, files.read_json(run.path / record), loaded)
+    on_mesh = None if fresh is None else _place(fresh, mesh)
+    return Trained(_place(posterior, mesh), on_mesh, diagnostics)
 
 
 def _place(posterior: Posterior, mesh: Mesh | None) -> Posterior:
     """Split the draws over the mesh where they can be; one network is not."""
+    if isinstance(posterior.samples, DiskDraws):
+        return posterior
     if parallel.shards(mesh, posterior.num_samples, "draws") > 1:
         return shard_posterior(posterior, mesh)
     return dataclasses.replace(posterior, samples=parallel.replicate(posterior.samples, mesh))
@@ -178,9 +184,11 @@ def _train(
             mesh=mesh,
             store=store_in(folder / model) if config.draws_on_disk else keep_on_device,
         )
+    trained = {model: result.posterior}
     if result.sample is not None and config.fresh:
         fresh = result.sample(model_key(config, model, 2), result.posterior.num_samples)
         _save(run, f"{model}_fresh", fresh, on_disk=config.draws_on_disk)
+        trained[f"{model}_fresh"] = fresh
     if not config.draws_on_disk:
         _save(run, model, result.posterior, on_disk=False)
     seconds = time.monotonic() - started if checkpoints is None else checkpoints.seconds
@@ -188,6 +196,7 @@ def _train(
         **result.diagnostics,
         "decision_rule": decision_rule(config, model),
         "training_seconds": round(seconds, 1),
+        **stages.seal(run, trained),
     }
     # Written last: its presence says that the model is complete.
     run.write(files.write_json, record, numbers)
