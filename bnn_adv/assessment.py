@@ -28,6 +28,7 @@ from bnn_adv.evaluation.cascade import (
     predict,
     run_cascade,
 )
+from bnn_adv.evaluation.confirmation import UNDECIDED
 from bnn_adv.evaluation.curve import trace_curve
 from bnn_adv.evaluation.fresh_suite import (
     FreshSubject,
@@ -45,9 +46,6 @@ from bnn_adv.validation import check_model, check_problem
 from bnn_adv.verification import verify_arrays
 
 SCHEMA_VERSION = 1
-
-_UNDECIDED = 1e-3
-"""Margin of log-probabilities, in nats, within which float32 may err."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,9 +198,9 @@ def evaluate(
         clean = predict(posterior, x, settings)
         found = run_cascade(protocol.entries, protocol.restarts, subject, clean, means)
         arrays = _arrays(subject, clean, found, draws_hash)
-        verdict = verify_arrays(arrays, posterior)
+        verdict = verify_arrays(arrays, posterior, threat=threat)
         # What float32 alone calls fooled is not claimed: minimum-norm attacks end on the boundary.
-        undecided = verdict.claimed & (np.abs(verdict.margin) < _UNDECIDED) & ~verdict.fooled
+        undecided = verdict.claimed & (np.abs(verdict.margin) < UNDECIDED) & ~verdict.fooled
         arrays["broken"] &= ~undecided
         verdict = dataclasses.replace(verdict, claimed=arrays["broken"])
         verdict.check()
@@ -219,7 +217,7 @@ def evaluate(
                 frozen=found.worst,
                 probe=probe,
             )
-            arrays |= _confirm_fresh(fresh, arrays, posterior)
+            arrays |= _confirm_fresh(fresh, arrays, posterior, threat)
         record = {
             "schema_version": SCHEMA_VERSION,
             "experiment": "attack",
@@ -379,9 +377,10 @@ def _arrays(
 
 
 def _confirm_fresh(
-    fresh: FreshSuite, arrays: dict[str, np.ndarray], posterior: Posterior
+    fresh: FreshSuite, arrays: dict[str, np.ndarray], posterior: Posterior, threat: Threat
 ) -> dict[str, np.ndarray]:
     """Return what is saved of a fresh predictor's images, all confirmed to lie in ball and box."""
     nothing = np.zeros(len(fresh.x_adv), bool)
-    verify_arrays({**arrays, "x_adv": fresh.x_adv, "broken": nothing}, posterior).check()
+    claimless = {**arrays, "x_adv": fresh.x_adv, "broken": nothing}
+    verify_arrays(claimless, posterior, threat=threat).check()
     return {"x_adv_fresh": fresh.x_adv, "success_rate_fresh": fresh.success_rate}

@@ -21,43 +21,18 @@ import numpy as np
 
 from bnn_adv import files
 from bnn_adv.posterior import Posterior, hash_draws
+from bnn_adv.verification_arrays import (
+    NORMS,
+    ROUNDING,
+    VerificationError,
+    check_arrays,
+    check_threat,
+    describe_radius,
+)
 from bnn_adv.verification_predictions import compile_network, find_margin, predict
-
-SCHEMA_VERSION = 1
-
-_ROUNDING = 2.0**-24
-"""Largest relative error of rounding to float32."""
-
-_NORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "linf": lambda rows: np.abs(rows).max(axis=1),
-    "l2": lambda rows: np.sqrt(np.square(rows).sum(axis=1)),
-    "l1": lambda rows: np.abs(rows).sum(axis=1),
-}
-"""By name: the norm of every row, [N, d] -> [N]."""
-
-_SHAPES = {
-    "schema_version": ("iu", None),
-    "x": ("f", "images"),
-    "x_adv": ("f", "images"),
-    "y": ("iu", "rows"),
-    "indices": ("iu", "rows"),
-    "broken": ("b", "rows"),
-    "clean_correct": ("b", "rows"),
-    "norm": ("U", None),
-    "epsilon": ("fiu", "one or rows"),
-    "lower": ("fiu", None),
-    "upper": ("fiu", None),
-    "draws_hash": ("U", None),
-}
-"""By name: allowed kinds of dtype, and what the shape must be."""
-
 
 _DEFAULT_RULE = "mean_probabilities"
 """Decision rule of files that name none: they are older than the choice."""
-
-
-class VerificationError(ValueError):
-    """Say that stored adversarial images are not what they claim to be."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,6 +53,10 @@ class Verification:
       margin: ``max_{k != y} lbar_k - lbar_y`` at the adversarial image in nats, [N]; NaN where
         the label or a logit is invalid.
       correct: Whether the label is the most probable class at the clean image, [N].
+      norm: Name of the norm.
+      epsilon: Radius, one or [N].
+      box: Smallest and largest allowed value.
+      threat_from: Who says so: ``"caller"`` or ``"file"``.
     """
 
     indices: np.ndarray
@@ -90,6 +69,10 @@ class Verification:
     clean_agrees: np.ndarray
     margin: np.ndarray
     correct: np.ndarray
+    norm: str
+    epsilon: np.ndarray
+    box: tuple[float, float]
+    threat_from: str
 
     @property
     def num_inputs(self) -> int:
@@ -158,6 +141,8 @@ class Verification:
             f"{self.num_inputs} images: {self.claimed.sum()} claimed, {self.confirmed.sum()} "
             f"confirmed, {len(self.unconfirmed)} not, {len(self.unclaimed)} fooled unclaimed",
             f"accuracy {self.accuracy:.2%}, adversarial accuracy {self.adversarial_accuracy:.2%}",
+            f"{self.norm} ball of radius {describe_radius(self.epsilon)} in the box "
+            f"[{self.box[0]:g}, {self.box[1]:g}], as the {self.threat_from} says",
         ]
         return "\n".join(lines + (self._offences() or ["every check passed"]))
 
@@ -181,6 +166,7 @@ def verify_adversarial(
     path: str | os.PathLike[str],
     posterior: Posterior,
     *,
+    threat: Any = None,
     apply_fn: Callable[[Any, np.ndarray], Any] | None = None,
     x: Any = None,
     y: Any = None,
@@ -194,7 +180,13 @@ def verify_adversarial(
       ValueError: The file is damaged.
     """
     return verify_arrays(
-        files.read_arrays(path), posterior, apply_fn=apply_fn, x=x, y=y, batch_size=batch_size
+        files.read_arrays(path),
+        posterior,
+        threat=threat,
+        apply_fn=apply_fn,
+        x=x,
+        y=y,
+        batch_size=batch_size,
     )
 
 
@@ -202,6 +194,7 @@ def verify_arrays(
     arrays: Mapping[str, Any],
     posterior: Posterior,
     *,
+    threat: Any = None,
     apply_fn: Callable[[Any, np.ndarray], Any] | None = None,
     x: Any = None,
     y: Any = None,
@@ -218,6 +211,9 @@ def verify_arrays(
         ``epsilon`` (one, or [N]), ``lower``, ``upper``, ``draws_hash``; ``decision_rule`` where it
         is not the mean of probabilities.
       posterior: The draws that predict, in memory or on disk.
+      threat: What the attacker was allowed: anything with ``norm``, ``epsilon`` (one, or [N]),
+        ``lower`` and ``upper``, all finite; arrays that state something else are refused. None
+        takes the arrays' word for it, which the findings say.
       apply_fn: Replaces the posterior's function by an independent one: called with one draw as
         NumPy arrays and a batch [B, ...], returns logits [B, C]. None: the posterior's, compiled,
         at its precision.
@@ -229,13 +225,16 @@ def verify_arrays(
       The findings; call ``check`` on them to refuse false claims.
 
     Raises:
-      VerificationError: An array is missing or malformed, the version is unknown, draws or
-        decision rule are not those of the file, or the data set has no row of such a number.
+      VerificationError: An array is missing or malformed, the version is unknown, radius or box
+        are not finite, threat model, draws or decision rule are not those of the file, or the data
+        set has no row of such a number.
       ValueError: ``batch_size`` is below one.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    stored = _check_arrays(arrays)
+    stored = check_arrays(arrays)
+    if threat is not None:
+        check_threat(stored, threat)
     _check_draws(stored, posterior)
     _check_rule(arrays, posterior)
     call = compile_network(posterior) if apply_fn is None else apply_fn
@@ -248,7 +247,7 @@ def verify_arrays(
         np.where(valid, find_margin(scores, labels, rows), np.nan) for scores in (log_probs, clean)
     )
     # The claim was made in float32, whose logits are off by some units of their last place.
-    close = np.abs(clean_margin) <= 64 * _ROUNDING * np.maximum(1.0, largest_clean)
+    close = np.abs(clean_margin) <= 64 * ROUNDING * np.maximum(1.0, largest_clean)
     distance, allowed = _distances(stored)
     lower, upper = (stored["x_adv"].dtype.type(stored[name]) for name in ("lower", "upper"))
     images = stored["x_adv"].reshape(len(rows), -1)
@@ -263,47 +262,11 @@ def verify_arrays(
         clean_agrees=close | ((clean_margin <= 0) == stored["clean_correct"]),
         margin=np.where(np.isfinite(largest), margin, np.nan),
         correct=(clean.argmax(axis=1) == labels) & valid,
+        norm=str(stored["norm"]),
+        epsilon=stored["epsilon"],
+        box=(float(stored["lower"]), float(stored["upper"])),
+        threat_from="file" if threat is None else "caller",
     )
-
-
-def _check_arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    missing = [name for name in _SHAPES if name not in arrays]
-    if missing:
-        raise VerificationError(
-            f"The adversarial images lack the arrays {', '.join(missing)}: they were not written "
-            "by this library, or by another version. Compute them again."
-        )
-    stored = {name: np.asarray(arrays[name]) for name in _SHAPES}
-    version = stored["schema_version"]
-    if version.shape or version != SCHEMA_VERSION:
-        raise VerificationError(
-            f"Adversarial images of schema version {version}; this library reads "
-            f"{SCHEMA_VERSION}. Compute them again."
-        )
-    images = stored["x"].shape
-    if len(images) < 2 or not np.prod(images):
-        raise VerificationError(f"x must have shape [N, ...] and at least one value, got {images}.")
-    rows = images[:1]
-    shapes = {None: ((),), "images": (images,), "rows": (rows,), "one or rows": ((), rows)}
-    for name, (kinds, what) in _SHAPES.items():
-        array, wanted = stored[name], shapes[what]
-        if array.shape not in wanted or array.dtype.kind not in kinds:
-            raise VerificationError(
-                f"{name} must have shape {' or '.join(map(str, wanted))} and a dtype of kind "
-                f"{' or '.join(kinds)}, got {array.shape} and {array.dtype}."
-            )
-    if str(stored["norm"]) not in _NORMS:
-        raise VerificationError(
-            f"Unknown norm {str(stored['norm'])!r}. Known: {', '.join(_NORMS)}."
-        )
-    if not (stored["epsilon"] >= 0).all() or not stored["lower"] < stored["upper"]:
-        raise VerificationError(
-            f"Need epsilon >= 0 and lower < upper, got epsilon {stored['epsilon'].min()} and the "
-            f"box [{stored['lower']}, {stored['upper']}]."
-        )
-    if len(np.unique(stored["indices"])) < len(stored["indices"]):
-        raise VerificationError("indices must be distinct: an image is stored twice.")
-    return stored
 
 
 def _check_draws(stored: dict[str, np.ndarray], posterior: Posterior) -> None:
@@ -327,13 +290,13 @@ def _check_rule(arrays: Mapping[str, Any], posterior: Posterior) -> None:
 
 def _distances(stored: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the norm of every change, [N], and the largest that is allowed, [N]."""
-    norm = _NORMS[str(stored["norm"])]
+    norm = NORMS[str(stored["norm"])]
     clean, moved = (
         stored[name].astype(np.float64).reshape(len(stored["x"]), -1) for name in ("x", "x_adv")
     )
     epsilon = stored["epsilon"].astype(np.float64)
     with np.errstate(invalid="ignore"):
-        return norm(moved - clean), epsilon + 2 * _ROUNDING * (norm(clean) + 32 * epsilon)
+        return norm(moved - clean), epsilon + 2 * ROUNDING * (norm(clean) + 32 * epsilon)
 
 
 def _match(stored: dict[str, np.ndarray], x: Any, y: Any) -> np.ndarray:

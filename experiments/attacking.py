@@ -10,14 +10,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bnn_adv import files, metrics, parallel
+from bnn_adv.canonical import digest
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation import Settings, evaluate_fresh, run_protocol
+from bnn_adv.evaluation.confirmation import confirm
 from bnn_adv.networks import count_params
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.protocols import get_protocol
 from bnn_adv.report import Example
 from bnn_adv.threat import THREATS
+from experiments import stages
 from experiments.evaluate_config import EvaluateConfig
 from experiments.progress import Report, progress
 from experiments.run_directory import RunDirectory
@@ -43,17 +46,47 @@ def attack_or_load(
     names = [f"partial/{model}{end}" for end in (".json", ".npz")]
     row_path, arrays_path = (run.path / name for name in names)
     if parallel.agree(row_path.exists()):
-        return files.read_json(row_path), files.read_arrays(arrays_path)
+        stored = stages.unwrap(run, names[0], files.read_json(row_path))
+        row, arrays = stored["row"], files.read_arrays(arrays_path)
+        if stored["arrays"] != (found := digest(arrays, "arrays")):
+            raise stages.StageError(
+                f"{arrays_path} was replaced: {names[0]} was written with arrays of the hash "
+                f"{stored['arrays']}, they have {found}. Delete both to attack again."
+            )
+        _confirm(config, trained.posterior, dataset, arrays)
+        return row, arrays
     # One for all protocols: each may be shorter than the time between checkpoints.
     checkpoints = run.checkpoints(f"{model}-attacks", config.checkpoint_every)
     keeper = checkpoints or NoCheckpoints()
     with keeper.session(f"attacks on {model}"):
         row, arrays = attack_model(config, model, trained, dataset, run, mesh, checkpoints)
     run.write(files.write_arrays, names[1], arrays)
-    run.write(files.write_json, names[0], row)
+    record = {"row": row, "arrays": digest(arrays, "arrays")}
+    run.write(files.write_json, names[0], stages.wrap(record, stages.sources(run)))
     if checkpoints is not None:
         checkpoints.remove()
     return row, arrays
+
+
+def _confirm(
+    config: EvaluateConfig,
+    posterior: Posterior,
+    dataset: Dataset,
+    arrays: dict[str, np.ndarray],
+) -> None:
+    """Pass images that an earlier start has found through the referee once more."""
+    clean = _log_probs(posterior, dataset.x_test, Settings(config.batch_size))
+    for name, images in arrays.items():
+        if not name.endswith("/success"):
+            confirm(
+                posterior,
+                dataset.x_test,
+                dataset.y_test,
+                images,
+                threat=THREATS[config.norm](config.epsilon),
+                clean_correct=np.argmax(clean, axis=-1) == dataset.y_test,
+                misclassified=arrays[f"{name}/success"],
+            )
 
 
 def attack_model(
@@ -78,6 +111,7 @@ def attack_model(
         "num_parameters": count_params(posterior.take([0]).samples),
         "num_samples": posterior.num_samples,
         "decision_rule": posterior.decision_rule,
+        "draws_hash": run.draws[model],
         **_clean_accuracy(posterior, x, y, settings),
         "protocols": {},
         "fresh": None,

@@ -20,6 +20,7 @@ from bnn_adv.evaluation.cascade import (
     run_cascade,
     run_entry,
 )
+from bnn_adv.evaluation.confirmation import confirm
 from bnn_adv.identity import identify
 from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior
@@ -72,7 +73,8 @@ def run_protocol(
 ) -> ProtocolResult:
     """Attack every image by every attack of a protocol.
 
-    The attacker knows the very draws that predict ("frozen").
+    What is returned was confirmed by ``verification``, which shares no code with the attacks. The
+    attacker knows the very draws that predict ("frozen").
 
     Args:
       rng_key: Typed key; each attack derives its own from its name and restart.
@@ -88,6 +90,7 @@ def run_protocol(
     Raises:
       ValueError: Images outside the box, a negative epsilon, a bad size, or checkpoints of
         something else.
+      VerificationError: Something found could not be confirmed; nothing is returned then.
     """
     x, y = np.asarray(x), np.asarray(y, np.int32)
     subject = Subject(posterior, x, y, threat)
@@ -97,7 +100,18 @@ def run_protocol(
     with keeper.session(lambda: identify_suite("protocol", protocol, subject, means)):
         run = _run_worst_case if protocol.worst_case else _run_each
         adversarial, accuracies, attack_of = run(protocol, subject, clean, means)
-    last = predict(posterior, list(adversarial.values())[-1], settings)
+    last = clean
+    for images in adversarial.values():
+        last = predict(posterior, images, settings)
+        confirm(
+            posterior,
+            x,
+            y,
+            images,
+            threat=threat,
+            clean_correct=np.argmax(clean, axis=-1) == y,
+            misclassified=np.argmax(last, axis=-1) != y,
+        )
     blind = np.ones(len(x), bool)
     for name in protocol.objectives:
         blind &= masking.zero_gradients(
