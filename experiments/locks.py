@@ -16,11 +16,14 @@ _held: dict[Path, int] = {}
 """Files that this process has open; it may open its own folder again."""
 
 
-def acquire(folder: Path) -> None:
+def acquire(folder: Path) -> bool:
     """Lock a folder until this process ends, or ``release``.
 
     The system frees the lock of a process that is gone, however it went: a file that was left
     behind keeps nobody out.
+
+    Returns:
+      Whether it was free; False where this process had locked it before.
 
     Raises:
       BlockingIOError: Another process works there; the message says which one.
@@ -28,7 +31,7 @@ def acquire(folder: Path) -> None:
     """
     path = folder.resolve() / NAME
     if path in _held and _is_at(_held[path], path):
-        return
+        return False
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -49,6 +52,7 @@ def acquire(folder: Path) -> None:
         os.truncate(file, 0)
         os.write(file, f"process {os.getpid()} on {platform.node()} since {started}\n".encode())
     _held[path] = file
+    return True
 
 
 def release(folder: Path) -> None:

@@ -53,12 +53,12 @@ class RunDirectory:
         self.identity = identify_run(record)
         self.path.mkdir(parents=True, exist_ok=True)
         is_finished = parallel.agree((self.path / "results.json").exists())
-        if parallel.is_writer() and not is_finished:
-            locks.acquire(self.path)
+        is_new = parallel.is_writer() and not is_finished and locks.acquire(self.path)
         try:
             self._open(record, command, is_finished)
         except BaseException:
-            self._unlock()
+            if is_new:
+                locks.release(self.path)
             raise
 
     def _open(self, record: dict[str, Any], command: str, is_finished: bool) -> None:
@@ -129,7 +129,8 @@ class RunDirectory:
         if parallel.is_writer():
             for name in ("partial", "checkpoints"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
-        self._unlock()
+        if parallel.is_writer():
+            locks.release(self.path)
 
     def say(self, message: str) -> None:
         """Print a message on standard error and append it to ``metrics.jsonl``."""
@@ -160,10 +161,6 @@ class RunDirectory:
             f"{self.path / name} is damaged ({found if isinstance(found, str) else 'no object'}): "
             "put back a copy of it, or give another --workdir."
         )
-
-    def _unlock(self) -> None:
-        if parallel.is_writer():
-            locks.release(self.path)
 
     def _note_environment(self) -> None:
         """Add this start's environment where it is not that of an earlier start."""

@@ -66,6 +66,27 @@ def offence(arrays, posterior, **options):
     return found, str(error.value)
 
 
+def test_the_callers_threat_model_counts(draws, arrays):
+    allowed = THREATS["linf"](EPSILON)
+    found = verify_arrays(arrays, draws, threat=allowed)
+    found.check()
+    assert "linf ball of radius 0.2 in the box [0, 1], as the caller says" in str(found)
+    assert "as the file says" in str(verify_arrays(arrays, draws))
+    verify_arrays(arrays, draws, threat=THREATS["linf"](np.full(6, EPSILON, np.float32))).check()
+    for threat, message in (
+        (THREATS["linf"](0.1), "claim the epsilon 0.2; the threat model that was given has 0.1"),
+        (THREATS["l2"](EPSILON), "claim the norm linf; .* given has l2"),
+        (THREATS["linf"](EPSILON, -1.0), "claim the lower 0; .* given has -1"),
+        (THREATS["linf"](EPSILON, 0.0, 2.0), "claim the upper 1; .* given has 2"),
+        (THREATS["linf"](np.inf), "epsilon must be finite"),
+        (THREATS["linf"](None), "epsilon must be finite"),
+        (THREATS["linf"](np.full(5, EPSILON)), "one, or one an image"),
+        (THREATS["linf"](EPSILON, -np.inf), "lower must be finite"),
+    ):
+        with pytest.raises(VerificationError, match=message):
+            verify_arrays(arrays, draws, threat=threat)
+
+
 def test_honest_file_is_confirmed(draws, arrays, tmp_path):
     files.write_arrays(tmp_path / "adversarial.npz", arrays)
     found = verify_adversarial(tmp_path / "adversarial.npz", draws, batch_size=4)
@@ -247,6 +268,9 @@ def test_logits_that_are_not_finite_confirm_nothing(draws, arrays):
         ("schema_version", np.int64(2), "schema version 2"),
         ("norm", np.array("l7"), "Unknown norm 'l7'. Known: linf"),
         ("upper", np.float64(-1), "lower < upper"),
+        ("epsilon", np.float64(np.inf), "all finite.*epsilon inf"),
+        ("lower", np.float64(-np.inf), "all finite.*-inf"),
+        ("upper", np.float64(np.inf), "all finite"),
         ("indices", np.zeros(6, int), "distinct"),
     ],
 )

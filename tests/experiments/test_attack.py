@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -77,6 +78,32 @@ def test_reads_a_file_of_draws(trained, tmp_path):
     results = attack.attack(config, str(tmp_path / "file"))
     assert (results["norm"], results["epsilon"], results["num_test"]) == ("l2", 0.5, 10)
     assert json.loads((tmp_path / "file" / "config.json").read_text("utf-8"))["norm"] == "l2"
+
+
+def test_a_posterior_that_was_replaced_is_another_run(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    draws = run / "posterior" / "deterministic.npz"
+    shutil.copy(draws, tmp_path / "draws.npz")
+    config = dataclasses.replace(
+        SETTINGS,
+        posterior=str(tmp_path / "draws.npz"),
+        dataset="digits",
+        architecture="fc",
+        hidden=8,
+        activation="relu",
+        epsilon=0.2,
+    )
+    results = attack.attack(config, str(tmp_path / "attack"))
+    hashed = results["provenance"]["draws_hash"]
+    arrays = {name: leaf + 0.25 for name, leaf in files.read_arrays(draws).items()}
+    files.write_arrays(tmp_path / "draws.npz", arrays)
+    with pytest.raises(ValueError, match=rf"draws_hash is '{hashed}' there, '[0-9a-f]+' here"):
+        attack.attack(config, str(tmp_path / "attack"))
+    # Of a run, whose training says what it wrote, they are refused whatever the folder.
+    files.write_arrays(draws, arrays)
+    config = dataclasses.replace(SETTINGS, posterior=str(run), model="deterministic")
+    with pytest.raises(ValueError, match=r"draws of deterministic in .* were replaced"):
+        attack.attack(config, str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bnn_adv import files
+from bnn_adv.canonical import digest
 from bnn_adv.threat import LInf
 from experiments import evaluate
 from experiments.presets import PRESETS
@@ -144,6 +145,49 @@ def test_an_interrupted_run_continues_to_the_same_numbers(finished, tmp_path, mo
     for a, b in zip(old, new, strict=True):
         assert a["protocols"] == b["protocols"]
         assert a["fresh"] == b["fresh"]
+
+
+def test_files_that_were_replaced_between_starts_are_refused(tmp_path, monkeypatch, capsys):
+    """An image 1.0 away was reported within the radius."""
+    flags = {"dataset": "half_moons", "models": "deterministic", "protocol": "corrected"}
+    folder = tmp_path / "run"
+
+    def stop(*arguments):
+        raise OSError("pulled plug")
+
+    monkeypatch.setattr(evaluate, "write_report", stop)
+    with pytest.raises(SystemExit):
+        run(folder, **flags)
+    monkeypatch.undo()
+    stored, record = folder / "partial/deterministic.npz", folder / "partial/deterministic.json"
+    arrays, row = files.read_arrays(stored), files.read_json(record)
+    name = "deterministic/corrected/pgd"
+    far = {**arrays, name: np.clip(arrays[name] + 1.0, 0, 1)}
+    files.write_arrays(stored, far)
+    with pytest.raises(SystemExit):
+        run(folder, **flags)
+    assert "partial/deterministic.npz was replaced" in capsys.readouterr().err
+    # Forged with its hash: the referee sees it.
+    row["value"]["arrays"] = digest(far, "arrays")
+    files.write_json(record, row)
+    with pytest.raises(SystemExit):
+        run(folder, **flags)
+    assert "outside the ball" in capsys.readouterr().err
+    row["value"]["arrays"] = digest(arrays, "arrays")
+    files.write_arrays(stored, arrays)
+    files.write_json(record, row)
+    draws = folder / "posterior/deterministic.npz"
+    trained = files.read_arrays(draws)
+    files.write_arrays(draws, {key: leaf + 1 for key, leaf in trained.items()})
+    with pytest.raises(SystemExit):
+        run(folder, **flags)
+    assert "posterior/deterministic were replaced" in capsys.readouterr().err
+    files.write_arrays(draws, trained)
+    run(folder, **flags)
+    results = json.loads((folder / "results.json").read_text())
+    kept = files.read_json(folder / "posterior/deterministic.json")["draws_hash"]
+    assert results["rows"][0]["draws_hash"] == kept["deterministic"]
+    assert results["environments"] == [results["environment"]]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Stages and studies: computed once, resumed, reprinted."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from bnn_adv import files
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import MLP, get_apply_fn, init_params
-from bnn_adv.posterior import Posterior
+from bnn_adv.posterior import Posterior, hash_draws, save_posterior
 from bnn_adv.report.study import Study, Table
 from experiments import stages
 from experiments.config import setting
@@ -62,6 +63,53 @@ def test_a_posterior_comes_back_bit_equal(run):
             5,
             2,
         )
+
+
+def test_a_posterior_that_was_replaced_is_refused(run):
+    network = MLP((3,), num_classes=2)
+    draws = init_params(jax.random.key(0), network, (2,))
+    one, other = (
+        Posterior(get_apply_fn(network), jax.tree.map(lambda w, c=c: w[None] + c, draws))
+        for c in (0.0, 1.0)
+    )
+
+    def get(name="net", train=_never):
+        return stages.cached_posterior(run, name, network, (2,), train)
+
+    get(train=lambda: InferenceResult(one, {}, None))
+    value = stages.cached(run, "values", lambda: {"a": 1})
+    stages.cached_arrays(run, "arrays", lambda: {"x": np.zeros(2)})
+    save_posterior(run.path / "posterior" / "net.npz", other)
+    with pytest.raises(stages.StageError, match=r"net were replaced: posterior/net.json"):
+        get()
+    # Its record was replaced as well: what was computed from the first draws is not continued.
+    record = files.read_json(run.path / "posterior" / "net.json")
+    record["draws_hash"] = {"net": hash_draws(other)}
+    files.write_json(run.path / "posterior" / "net.json", record)
+    get()
+    changed = rf"net '{hash_draws(one)}' there, '{hash_draws(other)}' here"
+    with pytest.raises(stages.StageError, match=rf"partial/values.json .*: {changed}"):
+        stages.cached(run, "values", _never)
+    with pytest.raises(stages.StageError, match=rf"partial/arrays.npz .*: {changed}"):
+        stages.cached_arrays(run, "arrays", _never)
+    save_posterior(run.path / "posterior" / "net.npz", one)
+    files.write_json(
+        run.path / "posterior" / "net.json", {**record, "draws_hash": {"net": hash_draws(one)}}
+    )
+    get()
+    assert stages.cached(run, "values", _never) == value
+
+
+def test_a_stage_of_other_settings_is_refused(run, tmp_path):
+    other = RunDirectory(tmp_path / "other", "test", {"seed": 1}, "command")
+    stages.cached(other, "values", lambda: {"a": 1})
+    shutil.copytree(other.path / "partial", run.path / "partial")
+    with pytest.raises(stages.StageError, match="computed from something else: settings"):
+        stages.cached(run, "values", _never)
+    # One that does not say what it comes from, as older versions wrote.
+    files.write_json(run.path / "partial" / "old.json", {"a": 1})
+    with pytest.raises(stages.StageError, match="settings 'nothing' there"):
+        stages.cached(run, "old", _never)
 
 
 def test_names_are_file_names(run):
