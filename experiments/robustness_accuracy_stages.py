@@ -271,8 +271,8 @@ def reopen(path: Any, config: dict[str, Any]) -> bool:
         rows = files.read_json(results)["data"]["networks"] if results.exists() else []
         for row in rows:
             if row["status"] != "not run":
-                stored = path / row_path(f"{row['dataset']}-{row['name']}")
-                files.write_json(stored, stages.wrap(row, {"settings": identify_run(before)}))
+                waits = path / row_path(f"{row['dataset']}-{row['name']}")
+                files.write_json(waits, stages.wrap(row, {"settings": identify_run(before)}))
         results.unlink(missing_ok=True)
         # Last: a run of the old budget without results is reopened again.
         files.write_json(stored, {**before, "time_budget": after})

@@ -66,5 +66,5 @@ def test_claims_are_confirmed_and_ties_claim_nothing():
         misclassified=np.array([False, True, True, False]),
     )
     np.testing.assert_array_equal(found.confirmed, [False, True, False, False])
-    with pytest.raises(VerificationError, match="claimed and not misclassified: 3"):
+    with pytest.raises(VerificationError, match="claimed and not misclassified: 0, 3"):
         confirm(posterior, X, Y, moved, threat=THREAT, clean_correct=correct, misclassified=correct)
