@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -152,12 +152,12 @@ def flatten_names(params: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
 
 
-def check_draws(where: object, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_draws(where: object, stored: Mapping[str, Any], wanted: dict[str, Any]) -> None:
     """Raise unless stored draws fit one draw of a network.
 
     Args:
       where: File or folder, for the message.
-      stored: Arrays by name, [S, ...].
+      stored: Arrays by name, [S, ...], or what has their ``shape``.
       wanted: One draw's leaves by name.
 
     Raises:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 TEMPORARY = ".bnn_adv.tmp"
 """Ending of the files that ``atomic_writer`` renames when they are complete."""
+
+_SMALL = 1 << 26
+_MOST_PACKED = 100
+"""How often an array may exceed the bytes that it is packed in, beyond ``_SMALL`` bytes; files of
+this package are not packed, and numbers that say something do not pack so well."""
 
 
 @contextlib.contextmanager
@@ -84,17 +91,49 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
         np.savez(file, **converted)  # type: ignore[arg-type]
 
 
+class ArrayHeader(NamedTuple):
+    """Hold what an ``.npz`` file says of one of its arrays.
+
+    shape: Its shape.
+    dtype: Its dtype.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def inspect_arrays(path: str | os.PathLike[str]) -> dict[str, ArrayHeader]:
+    """Return shape and dtype of the arrays of an ``.npz`` file without reading them.
+
+    Raises:
+      FileNotFoundError: There is no such file.
+      ValueError: The file is damaged, not an ``.npz`` file, or made to unpack to much more than it
+        holds.
+    """
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        return {
+            member.filename.removesuffix(".npy"): _read_header(archive, member)
+            for member in archive.infolist()
+        }
+
+
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read the arrays that ``write_arrays`` wrote, without unpickling.
 
     Raises:
       FileNotFoundError: There is no such file.
-      ValueError: The file is damaged or not an ``.npz`` file.
+      ValueError: As for ``inspect_arrays``.
     """
+    names = inspect_arrays(path)
+    # np.load does not close a damaged file that it opened itself.
+    with _reading(path), open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+        return {name: stored[name] for name in names}
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
-        # np.load does not close a damaged file that it opened itself.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        yield
     except FileNotFoundError:
         raise
     except Exception as error:
@@ -102,6 +141,30 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             f"{os.fspath(path)} cannot be read as an .npz file ({error}). "
             "It is damaged or truncated: delete it and write it again."
         ) from error
+
+
+def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayHeader:
+    """Return an array's header, which must announce what the archive holds of it."""
+    if member.file_size > max(_SMALL, _MOST_PACKED * member.compress_size):
+        raise ValueError(
+            f"{member.filename} would unpack {member.compress_size} bytes to {member.file_size}"
+        )
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+        size = file.tell() + dtype.itemsize * math.prod(shape)
+    if dtype.hasobject:
+        raise ValueError(f"{member.filename} holds Python objects, which are not unpickled")
+    if size != member.file_size:
+        raise ValueError(
+            f"{member.filename} announces {dtype}{list(shape)} and holds {member.file_size} bytes"
+        )
+    return ArrayHeader(shape, dtype)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -301,8 +301,9 @@ def load_posterior(path: str | os.PathLike[str], apply_fn: ApplyFn, expected: Pa
       ValueError: The file is damaged, or an array is missing, unknown or of another shape; the
         message names it.
     """
-    stored = files.read_arrays(path)
     wanted = flatten_names(expected)
-    check_draws(os.fspath(path), stored, wanted)
+    # What is not expected is not read.
+    check_draws(os.fspath(path), files.inspect_arrays(path), wanted)
+    stored = files.read_arrays(path)
     leaves = [jnp.asarray(stored[name]) for name in wanted]
     return Posterior(apply_fn, jax.tree.unflatten(jax.tree.structure(expected), leaves))

@@ -1,6 +1,8 @@
 """Atomic files: the old content or the new, nothing else, no pickle."""
 
 import json
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -51,3 +53,33 @@ def test_damaged_json_names_the_file(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(ValueError, match=r"a\.json is not JSON"):
         files.read_json(tmp_path / "a.json")
+
+
+def test_an_archive_that_unpacks_to_much_more_is_not_read(tmp_path):
+    """13 MiB took 3 GiB."""
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, x=np.zeros(80 << 20, np.uint8))
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    for read in (files.inspect_arrays, files.read_arrays):
+        with pytest.raises(ValueError, match=r"bomb.npz .*x.npy would unpack \d+ bytes to 838"):
+            read(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_a_header_that_announces_more_than_there_is_is_damaged(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("x.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)}
+        )
+        file.write(b"1234")
+    with pytest.raises(ValueError, match=r"x.npy announces float32\[1099511627776\] and holds"):
+        files.read_arrays(path)
+
+
+def test_headers_are_read_without_the_arrays(tmp_path):
+    files.write_arrays(tmp_path / "a.npz", {"x": np.zeros((2, 3), ">i2"), "t": np.array("text")})
+    found = files.inspect_arrays(tmp_path / "a.npz")
+    assert found == {"x": ((2, 3), np.dtype(">i2")), "t": ((), np.dtype("<U4"))}

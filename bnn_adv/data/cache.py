@@ -18,6 +18,7 @@ import numpy as np
 from bnn_adv import files
 
 _DIGEST = "digest"
+_LONGEST_DIGEST = 1024
 _log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
@@ -40,7 +41,13 @@ def files_digest(paths: Iterable[Path]) -> str:
 
 
 def cached(
-    decode: Callable[[], Arrays], *, name: str, digest: str, folders: Sequence[Path]
+    decode: Callable[[], Arrays],
+    *,
+    name: str,
+    digest: str,
+    folders: Sequence[Path],
+    expected: Mapping[str, tuple[int, ...]] | None = None,
+    check: Callable[[Arrays], str] | None = None,
 ) -> Arrays:
     """Return what ``decode`` returns, from a cache file where there is a sound one.
 
@@ -52,14 +59,21 @@ def cached(
       digest: Digest of the source, for instance ``files_digest``.
       folders: Where to look, and then to write to the first one that can be written. A folder
         whose mode allows nobody to write is left alone even where the user is root.
+      expected: Shapes of the arrays (uint8) by name; a file that announces others is not read.
+      check: Returns what is wrong with the arrays of a file, empty where nothing is: that they are
+        as they were written does not say that the right ones were.
 
     Returns:
       The named arrays.
     """
     paths = [folder / f"bnn_adv-{name}-{digest}.npz" for folder in folders]
     for path in paths:
-        if (arrays := _read(path)) is not None:
+        arrays = _read(path, expected)
+        if arrays is None:
+            continue
+        if not (problem := check(arrays) if check else ""):
             return arrays
+        _log.warning("Decoding again: %s %s", path, problem)
     arrays = decode()
     for path in filter(_may_write_beside, paths):
         try:
@@ -76,13 +90,15 @@ def _may_write_beside(path: Path) -> bool:
     return not path.parent.exists() or bool(path.parent.stat().st_mode & 0o222)
 
 
-def _read(path: Path) -> Arrays | None:
+def _read(path: Path, expected: Mapping[str, tuple[int, ...]] | None) -> Arrays | None:
     if not path.is_file():
         return None
     try:
         # numpy leaves a file open that begins like a zip and is not one, as a truncated one does.
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path} is truncated or no .npz file.")
+        if expected is not None:
+            _check_headers(path, files.inspect_arrays(path), expected)
         arrays = files.read_arrays(path)
     except (OSError, ValueError) as error:
         _log.warning("Decoding again: %s", error)
@@ -92,6 +108,20 @@ def _read(path: Path) -> Arrays | None:
         _log.warning("Decoding again: %s does not hold what was written to it.", path)
         return None
     return arrays
+
+
+def _check_headers(
+    path: Path,
+    found: Mapping[str, files.ArrayHeader],
+    expected: Mapping[str, tuple[int, ...]],
+) -> None:
+    announced = {name: header for name, header in found.items() if name != _DIGEST}
+    wanted = {
+        name: files.ArrayHeader(shape, np.dtype(np.uint8)) for name, shape in expected.items()
+    }
+    size = found[_DIGEST].dtype.itemsize if _DIGEST in found else 0
+    if announced != wanted or size > _LONGEST_DIGEST or found.get(_DIGEST, ((),))[0] != ():
+        raise ValueError(f"{path} announces other arrays than those of its data set.")
 
 
 def _arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -49,19 +49,21 @@ def read(
       DatasetError: The file is absent, truncated, of another type or shape, or has another
         checksum. The message names the file, what was expected and what was found.
     """
-    content = _uncompressed(path)
+    longest = None if shape is None else 4 + 4 * len(shape) + math.prod(shape)
+    content = _uncompressed(path, longest)
     found_shape, start = _header(content, path)
+    if shape is not None and found_shape != tuple(shape):
+        raise DatasetError(
+            f"{os.fspath(path)} has the wrong shape: expected {tuple(shape)}, found {found_shape}."
+        )
     # Python integers, because a damaged header may state more values than an int64 counts.
     expected_size = start + math.prod(found_shape)
     if len(content) != expected_size:
         problem = "is truncated" if len(content) < expected_size else "is too long"
         raise DatasetError(
             f"{os.fspath(path)} {problem}: its header announces shape {found_shape}, "
-            f"{expected_size} bytes with the header, but it holds {len(content)}."
-        )
-    if shape is not None and found_shape != tuple(shape):
-        raise DatasetError(
-            f"{os.fspath(path)} has the wrong shape: expected {tuple(shape)}, found {found_shape}."
+            f"{expected_size} bytes with the header, but it holds "
+            f"{len(content)}{' or more' if len(content) > (longest or math.inf) else ''}."
         )
     if md5 is not None and (found := _md5(content)) != md5:
         raise DatasetError(
@@ -99,20 +101,24 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _uncompressed(path: str | os.PathLike[str]) -> bytes:
+def _uncompressed(path: str | os.PathLike[str], longest: int | None) -> bytes:
+    """Return the content, and one byte more than ``longest`` of one that is longer."""
+    most = -1 if longest is None else longest + 1
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from error
-    if not content.startswith(_GZIP_MAGIC):
-        return content
-    try:
-        return gzip.decompress(content)
+        with open(path, "rb") as file:
+            packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+            file.seek(0)
+            if not packed:
+                return file.read(most)
+            with gzip.open(file) as unpacked:
+                return unpacked.read(most)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(
             f"{os.fspath(path)} is truncated or damaged: expected a complete gzip file, "
-            f"found {len(content)} bytes that do not decompress ({error})."
+            f"found {os.path.getsize(path)} bytes that do not decompress ({error})."
         ) from error
+    except OSError as error:
+        raise DatasetError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from error
 
 
 def _header(content: bytes, path: str | os.PathLike[str]) -> tuple[tuple[int, ...], int]:

@@ -63,8 +63,8 @@ def load(
 ) -> Dataset:
     """Load a data set, from a cache of its decoded arrays where there is one.
 
-    Examples are in the order of the published files whatever the source, and every source is
-    verified against the published checksums when it is decoded.
+    Examples are in the order of the published files whatever the source, and every source, also
+    the cache, is verified against the published checksums whenever it is read.
 
     Args:
       image_set: Description of the published files.
@@ -89,6 +89,8 @@ def load(
             name=image_set.name,
             digest=cache.files_digest(source.files),
             folders=[source.folder, cache.user_folder()],
+            expected={key: file.shape for key, file in image_set.files.items()},
+            check=partial(_find_other, image_set),
         )
     except (DatasetError, OSError) as error:
         raise DatasetError(f"{error}\n{how_to_get(image_set)}") from error
@@ -163,6 +165,12 @@ def _decode_tfds(image_set: ImageSet, folder: Path) -> cache.Arrays:
                 )
         arrays |= {f"x_{split}": x, f"y_{split}": y}
     return arrays
+
+
+def _find_other(image_set: ImageSet, arrays: cache.Arrays) -> str:
+    """Return which arrays are not those that were published; empty where all are."""
+    other = [key for key, file in image_set.files.items() if idx.checksum(arrays[key]) != file.md5]
+    return f"holds other data than published: {', '.join(other)}." if other else ""
 
 
 def _unit(images: np.ndarray) -> np.ndarray:

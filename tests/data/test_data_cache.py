@@ -133,3 +133,47 @@ def test_files_digest_sees_names_and_contents_but_not_order(tmp_path):
     b.write_bytes(b"two")
     assert cache.files_digest([a, b]) == digest
     assert cache.files_digest([a, b.rename(tmp_path / "c")]) != digest
+
+
+SHAPES = {"x": (20, 30), "y": (3,)}
+BYTES = {"x": ARRAYS["x"], "y": np.arange(3, dtype=np.uint8)}
+
+
+def load_expected(folder, decode=lambda: dict(BYTES), check=lambda arrays: ""):
+    return cache.cached(
+        decode, name="tiny", digest="d1", folders=[folder], expected=SHAPES, check=check
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": np.zeros((20, 31), np.uint8)},
+        {"x": np.zeros((20, 30), np.float64)},
+        {"more": np.zeros(2, np.uint8)},
+        {"digest": np.array("d" * 1000)},
+        {"digest": np.zeros(9, np.uint8)},
+    ],
+)
+def test_a_file_that_announces_other_arrays_is_not_read(tmp_path, change, monkeypatch, caplog):
+    load_expected(tmp_path)
+    (path,) = tmp_path.iterdir()
+    files.write_arrays(path, {**files.read_arrays(path), **change})
+    read = []
+    monkeypatch.setattr(files, "read_arrays", lambda path: read.append(path))
+    found = load_expected(tmp_path)
+    np.testing.assert_array_equal(found["x"], BYTES["x"])
+    assert not read
+    assert "announces other arrays" in caplog.text
+
+
+def test_what_was_written_wrongly_is_found_by_the_published_checksum(tmp_path, caplog):
+    wrong = {**BYTES, "x": BYTES["x"][::-1].copy()}
+    load_expected(tmp_path, decode=lambda: wrong)
+
+    def check(arrays):
+        return "" if arrays["x"][0, 1] == 1 else "holds other data than published: x."
+
+    np.testing.assert_array_equal(load_expected(tmp_path, check=check)["x"], BYTES["x"])
+    assert "holds other data than published: x." in caplog.text
+    load_expected(tmp_path, decode=must_not_decode, check=check)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -121,3 +122,15 @@ def test_find_prefers_the_plain_file(write, tmp_path):
     assert idx.find(tmp_path, "stem") == packed
     plain = write(b"", "stem")
     assert idx.find(tmp_path, "stem") == plain
+
+
+def test_a_gzip_file_is_unpacked_up_to_the_expected_size(tmp_path):
+    """13 MiB took 6 GiB."""
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    content = idx.encode(np.zeros((10, 28, 28), np.uint8)) + bytes(64 << 20)
+    path.write_bytes(gzip.compress(content, 6))
+    tracemalloc.start()
+    with pytest.raises(DatasetError, match=r"too long.* 7856 bytes .* holds 7857 or more"):
+        idx.read(path, shape=(10, 28, 28))
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
