@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ class Aim(NamedTuple):
 
 
 Statistic = Callable[[jax.Array, Aim], jax.Array]
-Head = Callable[[jax.Array, Aim], jax.Array]
+Head = Callable[..., jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +56,15 @@ class Objective:
       reduce: ``"mean"`` or ``"log_mean_exp"`` over the draws. Or what the posterior's decision rule
         makes of them, [B, C]: ``"log_predictive"``, the log of the prediction; ``"output"``, what
         the published code calls a network's output: mean probabilities or mean logits.
-      head: ``(reduced [B, K], aim) -> [B]``.
+      head: ``(reduced [B, K], aim, *numbers) -> [B]``.
       linear_head: True where ``head`` is linear and ``reduce`` the mean. Then the gradient is the
         mean of the draws' gradients and one pass over the draws is enough.
       scale: ``logits [B, C] -> [B]``, positive; a draw's statistic is divided by its scale at the
         clean input, which stays fixed during the attack. None leaves the statistic as it is.
       normalise: Divide each draw's gradient by its norm before the mean, so that every draw has
         one vote. Needs ``linear_head``.
+      numbers: Further arguments of ``head``. Compiled programs take them as data: one program
+        serves all their values, where numbers that ``head`` closes over make a new one each.
     """
 
     name: str
@@ -72,6 +74,11 @@ class Objective:
     linear_head: bool = False
     scale: Callable[[jax.Array], jax.Array] | None = None
     normalise: bool = False
+    numbers: tuple[float | jax.Array, ...] = ()
+
+    def value(self, reduced: jax.Array, aim: Aim) -> jax.Array:
+        """Return the head of what was reduced over the draws, [B]."""
+        return self.head(reduced, aim, *self.numbers)
 
 
 class Evaluation(NamedTuple):
@@ -217,8 +224,8 @@ def follow_rule(objective: Objective, rule: DecisionRule) -> Objective:
     head = objective.head
     if objective.reduce == "log_predictive":
 
-        def head_of_log_probs(reduced: jax.Array, aim: Aim) -> jax.Array:
-            return objective.head(jax.nn.log_softmax(reduced), aim)
+        def head_of_log_probs(reduced: jax.Array, aim: Aim, *numbers: Any) -> jax.Array:
+            return objective.head(jax.nn.log_softmax(reduced), aim, *numbers)
 
         head = head_of_log_probs
     return dataclasses.replace(objective, statistic=_logits, reduce="mean", head=head)
@@ -311,7 +318,7 @@ def _one_pass(
 
         def total(inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             values, own = statistic(inputs)
-            values = objective.head(values, aim)
+            values = objective.value(values, aim)
             return values.sum(), (values, own)
 
         gradient, (value, own) = jax.grad(total, has_aux=True)(x)
@@ -346,7 +353,7 @@ def _two_passes(
     how = ("sum" if is_mean else "log_sum_exp", folding(rule))
     reduced, contributions = fold(forward, draws, how)
     reduced = reduced / size if is_mean else reduced - jnp.log(size)
-    value, head_vjp = jax.vjp(lambda r: objective.head(r, aim), reduced)
+    value, head_vjp = jax.vjp(lambda r: objective.value(r, aim), reduced)
     (cotangent,) = head_vjp(jnp.ones_like(value))
 
     def backward(draw: tuple[Params, jax.Array]) -> jax.Array:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import objectives
+from bnn_adv import objectives, programs
 from bnn_adv.attacks.base import Attack, Loss, LossFn
 from bnn_adv.attacks.transfer import Transfer
 from bnn_adv.objectives import Objective
@@ -19,6 +19,9 @@ from bnn_adv.sampler import FreshDraws
 from bnn_adv.threat import Threat
 
 _SMALLEST = 8
+
+Numbers = tuple[dict[str, Any], tuple[float | jax.Array, ...]]
+"""An attack's settings and an objective's numbers that compiled programs take as data."""
 
 Attacked = Posterior | FreshDraws | Transfer
 """What is attacked: known draws ("frozen"), also by another model's gradients, or a predictor that
@@ -168,19 +171,19 @@ def start(
     attacked: Attacked, batch: Batch, attack: Attack, objective: Objective, chunk: int
 ) -> tuple[Any, jax.Array]:
     """Return the attack's first state, and the fixed scales of every draw that judges, [S, B]."""
-    return _start(attacked, batch, *_split(attack), objective, chunk)
+    return _start(attacked, batch, *_split(attack, objective), chunk)
 
 
-@functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
+@functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
 def _start(
     attacked: Attacked,
     batch: Batch,
-    numbers: dict[str, Any],
+    numbers: Numbers,
     attack: Attack,
     objective: Objective,
     chunk: int,
 ) -> tuple[Any, jax.Array]:
-    config = _configure(attack, numbers)
+    config, objective = _join(numbers, attack, objective)
     judges = judge_of(attacked)
     few = _fit(chunk, judges)
     with jax.default_matmul_precision(judges.precision):
@@ -189,6 +192,29 @@ def _start(
     return attack.init(batch.keys, loss_fn, batch.x, batch.threat, config), scales
 
 
+@functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
+def _advance(
+    attacked: Attacked,
+    batch: Batch,
+    state: Any,
+    scales: jax.Array,
+    first: jax.Array | int,
+    count: jax.Array | int,
+    numbers: Numbers,
+    attack: Attack,
+    objective: Objective,
+    chunk: int,
+) -> Any:
+    config, objective = _join(numbers, attack, objective)
+
+    def body(done: jax.Array, current: Any) -> Any:
+        loss_fn = _loss_fn(attacked, batch, scales, done + 1, objective, chunk)
+        return attack.step(batch.keys, current, loss_fn, batch.x, batch.threat, config)
+
+    return jax.lax.fori_loop(first, first + count, body, state)
+
+
+@programs.sized_by(_advance)
 def advance(
     attacked: Attacked,
     batch: Batch,
@@ -202,37 +228,25 @@ def advance(
 ) -> Any:
     """Take ``count`` steps after the first ``first``; data, so that one program serves them all."""
     walk = batch, state, scales, first, count
-    return _advance(attacked, *walk, *_split(attack), objective, chunk)
+    return _advance(attacked, *walk, *_split(attack, objective), chunk)
 
 
-@functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
-def _advance(
-    attacked: Attacked,
-    batch: Batch,
-    state: Any,
-    scales: jax.Array,
-    first: jax.Array | int,
-    count: jax.Array | int,
-    numbers: dict[str, Any],
-    attack: Attack,
-    objective: Objective,
-    chunk: int,
-) -> Any:
-    config = _configure(attack, numbers)
-
-    def body(done: jax.Array, current: Any) -> Any:
-        loss_fn = _loss_fn(attacked, batch, scales, done + 1, objective, chunk)
-        return attack.step(batch.keys, current, loss_fn, batch.x, batch.threat, config)
-
-    return jax.lax.fori_loop(first, first + count, body, state)
-
-
-def _split(attack: Attack) -> tuple[dict[str, Any], Attack]:
+def _split(attack: Attack, objective: Objective) -> tuple[Numbers, Attack, Objective]:
     """Return the numbers that programs take as data, and the rest, by which they are told apart."""
-    numbers = {name: getattr(attack.config, name) for name in attack.as_data}
-    config = _configure(attack, dict.fromkeys(numbers, 0))
+    settings = {name: getattr(attack.config, name) for name in attack.as_data}
+    config = _configure(attack, dict.fromkeys(settings, 0))
     # How many steps there are, and when a batch ends, is the host's business.
-    return numbers, dataclasses.replace(attack, config=config, num_steps=0, stop_on_success=False)
+    attack = dataclasses.replace(attack, config=config, num_steps=0, stop_on_success=False)
+    if objective.numbers:
+        unnamed = dataclasses.replace(objective, name="", numbers=())
+        return (settings, objective.numbers), attack, unnamed
+    return (settings, ()), attack, objective
+
+
+def _join(numbers: Numbers, attack: Attack, objective: Objective) -> tuple[Any, Objective]:
+    """Return an attack's settings and an objective with the numbers that ``_split`` took out."""
+    settings, of_objective = numbers
+    return _configure(attack, settings), dataclasses.replace(objective, numbers=of_objective)
 
 
 def _configure(attack: Attack, numbers: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.decision import DecisionRule
-from bnn_adv.objectives import Aim, Objective, margin
+from bnn_adv.objectives import Aim, Head, Objective, margin
 from bnn_adv.uncertainty.measures import MEASURES, Measure, log_entropy
 
 DEFAULT_WEIGHT = 3.0
@@ -19,7 +19,6 @@ DEFAULT_WEIGHT = 3.0
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-@functools.cache
 def evasive_objective(
     measure: Measure,
     threshold: float,
@@ -38,7 +37,7 @@ def evasive_objective(
     confident right and a confident wrong answer lies uncertainty. The logarithm keeps a gradient
     where U is small. The value of an input that fools ranks the penalty first, and falls where
     the penalty sets in: it serves attacks that prefer inputs that fool to those of larger value,
-    as PGD does. Equal arguments give the same object.
+    as PGD does. Equal arguments give equal objects, and all of a measure share their programs.
 
     Args:
       measure: Name in ``MEASURES``.
@@ -56,9 +55,23 @@ def evasive_objective(
             "threshold and weight must be finite and at least 0, got "
             f"threshold={threshold} and weight={weight}."
         )
-    log_threshold = math.log(max(threshold, _TINY))
+    # Data of the programs: every posterior has a threshold of its own.
+    numbers = math.log(max(threshold, _TINY)), float(weight)
+    name = f"evade_{measure}_{threshold:.6g}_{weight:.6g}"
+    return Objective(
+        name if rule == "mean_probabilities" else f"{name}_{rule}",
+        _statistic,
+        "mean",
+        _make_head(measure, rule),
+        numbers=numbers,
+    )
 
-    def head(reduced: jax.Array, aim: Aim) -> jax.Array:
+
+@functools.cache
+def _make_head(measure: Measure, rule: DecisionRule) -> Head:
+    def head(
+        reduced: jax.Array, aim: Aim, log_threshold: float | jax.Array, weight: float | jax.Array
+    ) -> jax.Array:
         logits, probs, entropy = jnp.split(reduced, [size := reduced.shape[1] // 2, 2 * size], 1)
         lost = margin(logits, aim)
         predicted = jax.nn.softmax(logits) if rule == "mean_logits" else probs
@@ -72,10 +85,7 @@ def evasive_objective(
         evasive = jax.lax.stop_gradient(value - follow) + follow
         return jnp.where(margin(predicted, aim) > 0, evasive, lost)
 
-    name = f"evade_{measure}_{threshold:.6g}_{weight:.6g}"
-    return Objective(
-        name if rule == "mean_probabilities" else f"{name}_{rule}", _statistic, "mean", head
-    )
+    return head
 
 
 def _statistic(logits: jax.Array, aim: Aim) -> jax.Array:
