@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import blocks, parallel
+from bnn_adv import blocks, parallel, programs
 from bnn_adv.densities import Prior, categorical, sample_prior
 from bnn_adv.expected_norm import Groups
 from bnn_adv.networks import Params
@@ -217,7 +217,7 @@ def falls_throughout(mean_linf: np.ndarray) -> np.ndarray:
     return (mean_linf[0] > 0) & np.all(np.diff(mean_linf, axis=0) <= 0, axis=0)
 
 
-@functools.partial(jax.jit, static_argnames=("counts", "num_groups", "loss", "chunk"))
+@functools.partial(programs.jit, static_argnames=("counts", "num_groups", "loss", "chunk"))
 def _one_batch(
     posterior: Posterior,
     x: jax.Array,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import blocks, files, parallel
+from bnn_adv import blocks, files, parallel, programs
 from bnn_adv.decision import DecisionRule, check_rule, contribution, folding, log_predictive
 from bnn_adv.disk import DiskDraws, as_arrays, check_draws, flatten_names
 from bnn_adv.networks import ApplyFn, Params
@@ -146,7 +146,7 @@ def shard_posterior(posterior: Posterior, mesh: Mesh | None) -> Posterior:
     return dataclasses.replace(posterior, samples=samples, shards=mesh.shape["draws"])
 
 
-@functools.partial(jax.jit, static_argnames=("sample_chunk", "batch_size"))
+@functools.partial(programs.jit, static_argnames=("sample_chunk", "batch_size"))
 def log_probs(
     posterior: Posterior,
     x: jax.Array,
@@ -177,7 +177,7 @@ def log_probs(
     return _in_batches(one_batch, x, size, posterior.precision).swapaxes(0, 1)
 
 
-@functools.partial(jax.jit, static_argnames=("sample_chunk", "batch_size"))
+@functools.partial(programs.jit, static_argnames=("sample_chunk", "batch_size"))
 def predict_log_probs(
     posterior: Posterior,
     x: jax.Array,

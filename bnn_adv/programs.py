@@ -8,6 +8,8 @@ runs again.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,13 +21,39 @@ MOST = 8
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-_compiled: list[Any] = []
-_noted: dict[int, Any] = {}
+_compiled: list[Compiled] = []
+_noted: dict[int, Callable[[], Any]] = {}
+
+
+class Compiled:
+    """Call ``jax.jit(fn, **options)``, all of whose programs and traces ``drop`` can forget."""
+
+    def __init__(self, fn: Callable[..., Any], options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, fn)
+        self._fn, self._options = fn, options
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget all programs and traces."""
+
+        # JAX keeps its traces as long as the function that it traced: clear_cache leaves them.
+        @functools.wraps(self._fn)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._fn(*args, **kwargs)
+
+        self._jitted = jax.jit(call, **self._options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the function returns."""
+        return self._jitted(*args, **kwargs)
+
+    def _cache_size(self) -> int:
+        return int(self._jitted._cache_size())  # type: ignore[attr-defined]
 
 
 def jit(fn: Callable[..., Any], **options: Any) -> Any:
     """Return ``jax.jit(fn, **options)``, whose programs ``note`` may drop."""
-    compiled = jax.jit(fn, **options)
+    compiled = Compiled(fn, options)
     _compiled.append(compiled)
     return compiled
 
@@ -58,7 +86,13 @@ def drop() -> None:
     """Drop the programs of all networks; what runs again is compiled again."""
     _noted.clear()
     for compiled in _compiled:
-        compiled.clear_cache()
+        compiled.renew()
+    # One more place where JAX (0.10) remembers structures of arguments, and their functions. It has
+    # no public name but for clear_caches, which would drop the caller's own programs as well.
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src import pjit
+
+        pjit._process_in_axis_resources.cache_clear()
 
 
 def sized_by(compiled: Any) -> Callable[[_Function], _Function]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import parallel
+from bnn_adv import parallel, programs
 from bnn_adv.posterior import Posterior, check_sample_chunk
 from bnn_adv.streaming import map_samples
 
@@ -54,7 +54,7 @@ def measure_logits(posterior: Posterior, x: Any, *, batch_size: int = 128) -> Lo
     )
 
 
-@functools.partial(jax.jit, static_argnames="chunk")
+@functools.partial(programs.jit, static_argnames="chunk")
 def _logits(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
     with jax.default_matmul_precision(posterior.precision):
         return map_samples(

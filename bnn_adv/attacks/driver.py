@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import parallel
+from bnn_adv import parallel, programs
 from bnn_adv.attacks import batches, subject
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.batches import Attacked, Batch
@@ -82,6 +82,8 @@ def run_attack(
     """
     x, y = np.asarray(x), np.asarray(y)
     _check(x, y, attack, threat, batch_size)
+    judge = batches.judge_of(posterior)
+    programs.note(judge.apply_fn, judge.samples)
     parts = 1 if mesh is None else mesh.shape["data"]
     if batch_size % parts:
         raise ValueError(

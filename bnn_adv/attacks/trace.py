@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
-from bnn_adv import objectives, parallel
+from bnn_adv import objectives, parallel, programs
 from bnn_adv.attacks import batches
 from bnn_adv.attacks.base import Attack, Loss, LossFn
 from bnn_adv.objectives import Objective
@@ -122,7 +122,7 @@ class _Ear:
         return loss.value, loss.success
 
 
-@functools.partial(jax.jit, static_argnames=("attack", "objective", "chunk"))
+@functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
 def _walk(
     posterior: Posterior,
     keys: jax.Array,

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import parallel
+from bnn_adv import parallel, programs
 from bnn_adv.attacks import batches, run_attack
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
 from bnn_adv.checkpoint import Checkpoints
@@ -105,6 +105,7 @@ def predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarr
     The last batch is padded as those of attacks are: the images that stand differ in number after
     every attack, and each number would compile anew.
     """
+    programs.note(posterior.apply_fn, posterior.samples)
     count, size = len(x), settings.batch_size
     if count % size:
         full = count - count % size

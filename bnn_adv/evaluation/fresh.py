@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import metrics, parallel
+from bnn_adv import metrics, parallel, programs
 from bnn_adv.attacks import batches, run_attack
 from bnn_adv.attacks.base import Attack
 from bnn_adv.checkpoint import Checkpoints
@@ -131,6 +131,7 @@ def predict_wrong(
     settings: Settings,
 ) -> np.ndarray:
     """Return whether prediction p of image i is wrong, [P, N]; arguments as ``success_rates``."""
+    programs.note(sampler.apply_fn)
     sampler, x, y = parallel.replicate((sampler, jnp.asarray(x), jnp.asarray(y)), settings.mesh)
     most = settings.sample_chunk and min(settings.sample_chunk, num_samples)
     chunk = check_sample_chunk(sampler.shapes(num_samples), most, x[: settings.batch_size])
@@ -139,7 +140,7 @@ def predict_wrong(
     return np.stack([parallel.to_host(_predict_once(key, sampler, x, y, *sizes)) for key in keys])
 
 
-@functools.partial(jax.jit, static_argnames=("num_samples", "chunk", "batch_size"))
+@functools.partial(programs.jit, static_argnames=("num_samples", "chunk", "batch_size"))
 def _predict_once(
     rng_key: jax.Array,
     sampler: Sampler,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import objectives, parallel
+from bnn_adv import objectives, parallel, programs
 from bnn_adv.masking.base import Arithmetic, Case, Check, Evidence, Precision, finite, percent
 from bnn_adv.networks import Params
 from bnn_adv.objectives import Objective, get_objective
@@ -138,7 +138,7 @@ def check_non_deterministic(evidence: Evidence) -> Check:
     return Check("non_deterministic", raised, value, _LARGEST_CHANGE, found, sentence + ".")
 
 
-@functools.partial(jax.jit, static_argnames=("chunk",))
+@functools.partial(programs.jit, static_argnames=("chunk",))
 def _share_saturated(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
     def one(params: Params) -> jax.Array:
         return is_one_hot(posterior.apply_fn(params, x))
@@ -147,7 +147,7 @@ def _share_saturated(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Arra
         return map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards).mean()
 
 
-@functools.partial(jax.jit, static_argnames=("chosen", "chunk"))
+@functools.partial(programs.jit, static_argnames=("chosen", "chunk"))
 def _predict_and_differentiate(
     posterior: Posterior, x: jax.Array, y: jax.Array, chosen: tuple[Objective, ...], chunk: int
 ) -> tuple[jax.Array, list[jax.Array]]:

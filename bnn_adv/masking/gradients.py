@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import objectives, parallel
+from bnn_adv import objectives, parallel, programs
 from bnn_adv.attacks import batches
 from bnn_adv.masking.base import Case, Check, Evidence, Gradients, percent
 from bnn_adv.objectives import OBJECTIVES, Objective
@@ -57,7 +57,7 @@ def zero_gradients(
     return result
 
 
-@functools.partial(jax.jit, static_argnames=("objective", "chunk"))
+@functools.partial(programs.jit, static_argnames=("objective", "chunk"))
 def _is_zero(
     posterior: Posterior, x: jax.Array, y: jax.Array, objective: Objective, chunk: int
 ) -> jax.Array:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bnn_adv import blocks
+from bnn_adv import blocks, programs
 from bnn_adv.decision import log_predictive
 from bnn_adv.networks import Params
 from bnn_adv.posterior import Posterior, check_sample_chunk, one_draw
@@ -42,7 +42,7 @@ class Uncertainty(NamedTuple):
     mutual_information: Any
 
 
-@functools.partial(jax.jit, static_argnames=("sample_chunk", "batch_size"))
+@functools.partial(programs.jit, static_argnames=("sample_chunk", "batch_size"))
 def measure(
     posterior: Posterior,
     x: jax.Array,
