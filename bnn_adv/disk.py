@@ -7,8 +7,11 @@ folder holds one ``.npy`` file a parameter array, with the draws on the leading 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +23,19 @@ import numpy as np
 from bnn_adv import files, parallel
 
 _INDEX = "draws.json"
+
+_MOST_OPEN = 4
+"""Folders of draws whose files stay open and whose next chunk is kept; compiled programs keep the
+draws themselves longer than anybody reads them."""
+
+_open_lock = threading.Lock()
+_opened: OrderedDict[int, weakref.ref[DiskDraws]] = OrderedDict()
+
+
+@functools.cache
+def _reader() -> ThreadPoolExecutor:
+    """Return the thread that reads ahead, one for all draws."""
+    return ThreadPoolExecutor(1, thread_name_prefix="read-draws")
 
 
 @jax.tree_util.register_static
@@ -46,8 +62,9 @@ class DiskDraws:
         wanted = flatten_names(self.template)
         arrays = {name: _map(self.folder / file) for name, file in index["arrays"].items()}
         check_draws(self.folder, arrays, wanted)
-        self._arrays = [arrays[name] for name in wanted]
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-draws")
+        self._paths = [self.folder / index["arrays"][name] for name in wanted]
+        self._stamps = [_stamp(path) for path in self._paths]
+        self._maps: list[np.ndarray] | None = None
         self._lock = threading.Lock()
         self._next: tuple[tuple[int, int], Future[list[np.ndarray]]] | None = None
 
@@ -57,8 +74,28 @@ class DiskDraws:
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """All draws' leaves, memory-mapped: [S, ...] each."""
-        return list(self._arrays)
+        """All draws' leaves, memory-mapped: [S, ...] each.
+
+        Raises:
+          ValueError: A file was replaced since.
+        """
+        with _open_lock:
+            maps = self._maps
+            if maps is None:
+                for path, stamp in zip(self._paths, self._stamps, strict=True):
+                    if _stamp(path) != stamp:
+                        raise ValueError(
+                            f"{path} was replaced while its draws were in use. Open the folder "
+                            "again for the new ones."
+                        )
+                maps = self._maps = [_map(path) for path in self._paths]
+            _opened.pop(id(self), None)
+            _opened[id(self)] = weakref.ref(self)
+            while len(_opened) > _MOST_OPEN:
+                _, oldest = _opened.popitem(last=False)
+                if (draws := oldest()) is not None:
+                    draws._maps = draws._next = None
+        return list(maps)
 
     def read(self, start: jax.Array, size: int) -> Any:
         """Return the draws from ``start`` on, stacked: a pytree of [size, ...]."""
@@ -73,7 +110,7 @@ class DiskDraws:
     def take(self, indices: Any) -> Any:
         """Return the draws at ``indices`` in memory, as a pytree of NumPy arrays."""
         structure = jax.tree.structure(self.template)
-        chosen = [np.array(array[np.asarray(indices)]) for array in self._arrays]
+        chosen = [np.array(array[np.asarray(indices)]) for array in self.arrays]
         return jax.tree.unflatten(structure, chosen)
 
     def _fetch(self, start: int, size: int) -> list[np.ndarray]:
@@ -87,11 +124,11 @@ class DiskDraws:
         after = start + size if start + size < self.num_samples else 0
         after = min(after, self.num_samples - size)
         with self._lock:
-            self._next = (after, size), self._reader.submit(self._copy, after, size)
+            self._next = (after, size), _reader().submit(self._copy, after, size)
         return found
 
     def _copy(self, start: int, size: int) -> list[np.ndarray]:
-        return [np.array(array[start : start + size]) for array in self._arrays]
+        return [np.array(array[start : start + size]) for array in self.arrays]
 
 
 def write_draws(folder: str | os.PathLike[str], parts: Iterable[Any], *, num_samples: int) -> None:
@@ -177,6 +214,11 @@ def check_draws(where: object, stored: Mapping[str, Any], wanted: dict[str, Any]
             f"{where} does not fit the network: {'; '.join(problems)}. "
             "Load it with the network that it was saved with."
         )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _map(path: Path) -> np.ndarray:

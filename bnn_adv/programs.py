@@ -47,8 +47,11 @@ class Compiled:
         """Return what the function returns."""
         return self._jitted(*args, **kwargs)
 
-    def _cache_size(self) -> int:
-        return int(self._jitted._cache_size())  # type: ignore[attr-defined]
+    def __getattr__(self, name: str) -> Any:
+        """Return what ``jax.jit`` offers besides: ``lower``, ``eval_shape`` and so on."""
+        if name == "_jitted":
+            raise AttributeError(name)
+        return getattr(self._jitted, name)
 
 
 def jit(fn: Callable[..., Any], **options: Any) -> Any:
@@ -99,7 +102,8 @@ def sized_by(compiled: Any) -> Callable[[_Function], _Function]:
     """Let a function that prepares a compiled one's arguments say how many programs that has."""
 
     def decorate(fn: _Function) -> _Function:
-        fn.__dict__["_cache_size"] = compiled._cache_size
+        # Asked anew each time: ``drop`` puts another function in the place of the old one.
+        fn.__dict__["_cache_size"] = lambda: compiled._cache_size()
         return fn
 
     return decorate

@@ -19,6 +19,7 @@ DEFAULT_WEIGHT = 3.0
 _TINY = float(np.finfo(np.float32).tiny)
 
 
+@functools.lru_cache(maxsize=64)
 def evasive_objective(
     measure: Measure,
     threshold: float,
@@ -37,7 +38,7 @@ def evasive_objective(
     confident right and a confident wrong answer lies uncertainty. The logarithm keeps a gradient
     where U is small. The value of an input that fools ranks the penalty first, and falls where
     the penalty sets in: it serves attacks that prefer inputs that fool to those of larger value,
-    as PGD does. Equal arguments give equal objects, and all of a measure share their programs.
+    as PGD does. Equal arguments give the same object, and all of a measure share their programs.
 
     Args:
       measure: Name in ``MEASURES``.
