@@ -30,7 +30,7 @@ from experiments.evaluate_config import EvaluateConfig, validate
 from experiments.presets import PRESETS
 from experiments.run_directory import RunDirectory, describe_command
 from experiments.runtime import RuntimeConfig
-from experiments.training import train_or_load
+from experiments.training import check_networks, train_or_load
 
 FLAGS = flags.FLAGS
 
@@ -80,6 +80,7 @@ def evaluate(
         num_test=config.num_test or None,
         seed=config.seed,
     )
+    check_networks(config, dataset)
     record = {**to_json(config), "preset": preset}
     run = RunDirectory(workdir, "evaluate", record, describe_command("experiments.evaluate"))
     results = run.read_results()

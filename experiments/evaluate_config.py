@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from bnn_adv.data import DATASETS
 from bnn_adv.decision import DECISION_RULES, DecisionRule, check_rule
@@ -133,6 +134,10 @@ def validate(config: EvaluateConfig) -> None:
         get_protocol(name)
     if not config.epsilon >= 0:
         raise ValueError(f"--epsilon must be at least 0, got {config.epsilon}.")
+    if not math.isfinite(config.epsilon):
+        raise ValueError(f"--epsilon must be finite, got {config.epsilon}.")
+    if not 0 <= config.seed < 2**63:
+        raise ValueError(f"--seed must lie between 0 and 2**63 - 1, got {config.seed}.")
     if not config.checkpoint_every >= 0:
         raise ValueError(f"--checkpoint_every must be at least 0, got {config.checkpoint_every}.")
     for field in dataclasses.fields(config):

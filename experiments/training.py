@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from typing import Any, NamedTuple
 
@@ -57,6 +58,32 @@ def build_model(config: EvaluateConfig, model: str, num_classes: int) -> nn.Modu
         activation=(is_hmc and config.hmc_activation) or config.activation,
         convolution=config.convolution,  # type: ignore[arg-type]
     )
+
+
+def check_networks(config: EvaluateConfig, dataset: Dataset) -> None:
+    """Raise unless every row's network takes the data set's inputs.
+
+    Raises:
+      ValueError: The message names the architecture and the inputs' shape.
+    """
+    shape = dataset.x_train.shape[1:]
+    for model in config.models:
+        network = build_model(config, model, dataset.num_classes)
+        try:
+            jax.eval_shape(functools.partial(_outputs, network, shape), jax.random.key(0))
+        # What a network raises of inputs that it cannot take is up to it.
+        except Exception as error:
+            own = (model == "hmc" and config.hmc_architecture) or config.architecture
+            raise ValueError(
+                f"--architecture={own} does not take the inputs of {config.dataset}, of shape "
+                f"{list(shape)} ({type(error).__name__}: {error}). Fully connected networks take "
+                "any: --architecture=fc."
+            ) from error
+
+
+def _outputs(network: nn.Module, shape: tuple[int, ...], rng_key: jax.Array) -> jax.Array:
+    params = init_params(rng_key, network, shape)
+    return get_apply_fn(network)(params, jnp.zeros((1, *shape)))
 
 
 def method_config(config: EvaluateConfig, model: str) -> tuple[str, Any]:

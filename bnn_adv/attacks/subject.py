@@ -22,7 +22,7 @@ def describe(attacked: Attacked | Sampler, prefix: str = "") -> dict[str, Any]:
     if isinstance(attacked, FreshDraws):
         return {
             **describe(attacked.sampler, prefix),
-            f"{prefix}new draws": attacked.num_samples,
+            f"{prefix}predictor": f"{attacked.num_samples} new draws",
             **describe(attacked.held_out, f"{prefix}held-out "),
         }
     fields: dict[str, Any] = {f"{prefix}apply_fn": attacked.apply_fn}

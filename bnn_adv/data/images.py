@@ -81,7 +81,11 @@ def load(
         message says what was expected and found, and how to get the data set.
     """
     del seed
-    roots = [tfds.default_root(), cache.user_folder()] if data_dir is None else [Path(data_dir)]
+    roots = (
+        [tfds.default_root(), cache.user_folder()]
+        if data_dir is None
+        else [Path(data_dir).expanduser()]
+    )
     try:
         source = _find(image_set, roots)
         arrays = cache.cached(
