@@ -134,11 +134,18 @@ def test_the_protocols_are_those_of_the_paper():
     assert not attack.config.random_start
     assert {entry.objective for entry in published.entries} == {"published"}
     assert get_protocol("corrected").objectives == ("expected_loss",)
-    strong = get_protocol("strong")
-    assert strong.restarts == 5
-    assert all(entry.attack.num_steps == 100 for entry in strong.entries)
     with pytest.raises(ValueError, match=r"'weak'.*published, corrected, fast, strong, full"):
         get_protocol("weak")
+
+
+def test_stronger_suites_hold_the_weaker_ones():
+    """The same entries: an image's key comes from the entry's name, and so the same attacks."""
+    fast, strong, full = (get_protocol(name) for name in ("fast", "strong", "full"))
+    assert set(fast.entries) < set(strong.entries) < set(full.entries)
+    assert fast.restarts <= strong.restarts <= full.restarts
+    assert all(suite.worst_case for suite in (fast, strong, full))
+    # The first one goes on after an image is fooled: predictions from fresh draws stay fooled.
+    assert not strong.entries[0].attack.stop_on_success
 
 
 def test_a_study_compares_the_papers_protocols_with_a_suite():
