@@ -103,9 +103,11 @@ class _Ear:
         self._loss_fn = loss_fn
         self._level = get_opaque_trace_state()
         self._last: Loss | None = None
+        self._aimed = False
 
     def __call__(self, x: jax.Array, target: jax.Array | None = None) -> Loss:
         loss = self._loss_fn(x, target)
+        self._aimed |= target is not None
         # What is computed inside control flow does not exist outside of it.
         if get_opaque_trace_state() == self._level:
             unlike = jnp.full_like(loss.value, jnp.nan)
@@ -116,6 +118,9 @@ class _Ear:
         """Return value and success of the last call, else those of the state's own point."""
         if self._last is not None:
             return self._last.value, self._last.success
+        if self._aimed:
+            # Whatever such an attack ranks its points by, it is not the objective.
+            return jnp.full(state.success.shape, jnp.nan), state.success
         if hasattr(state, "value"):
             return state.value, state.success
         loss = self._loss_fn(state.x_adv)

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
 NOT_AVAILABLE = "n/a"
-_ACRONYMS = {"fgsm", "pgd", "apgd", "ce", "dlr"}
+_ACRONYMS = {"fgsm", "pgd", "apgd", "fab", "nes", "ce", "dlr"}
 
 
 class Measured(NamedTuple):
@@ -49,12 +49,21 @@ def format_fraction(value: Any) -> str:
 
 
 def format_attack(name: str) -> str:
-    """Return the name of an attack for readers: ``pgd_mean_logit_margin`` is PGD, mean ..."""
-    head, _, tail = one_line(name).partition("_")
+    """Return the name of an attack for readers.
+
+    ``pgd_mean_logit_margin_100`` is PGD, mean logit margin, 100; ``fab_t_dlr`` is FAB-T, DLR.
+    """
+    head, *words = one_line(name).split("_")
     if head not in _ACRONYMS:
-        return one_line(name).replace("_", " ")
-    words = [word.upper() if word in _ACRONYMS else word for word in tail.split("_")]
-    return f"{head.upper()}, {' '.join(words)}" if tail else head.upper()
+        return " ".join([head, *words])
+    head = head.upper()
+    if words[:1] == ["t"]:
+        head, words = f"{head}-T", words[1:]
+    numbers = words[-1:] if words and words[-1].isdigit() else []
+    words = [
+        word.upper() if word in _ACRONYMS else word for word in words[: -1 if numbers else None]
+    ]
+    return ", ".join(filter(None, (head, " ".join(words), *numbers)))
 
 
 def one_line(value: Any) -> str:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import ATTACKS, Attack, pgd, run_attack
+from bnn_adv.attacks import ATTACKS, Attack, apgd_t, pgd, run_attack
 from bnn_adv.attacks.trace import trace_attack
 from bnn_adv.objectives import OBJECTIVES
 from bnn_adv.posterior import Posterior, predict_log_probs
@@ -108,3 +108,13 @@ def test_refuses_a_norm_that_the_attack_does_not_know():
     attack = dataclasses.replace(pgd.build(), norms=("l2",))
     with pytest.raises(ValueError, match="defined for the norms l2"):
         trace(attack)
+
+
+@pytest.mark.parametrize("num_targets", [1, 2])
+def test_what_aims_at_classes_has_no_values_to_compare(num_targets):
+    """Also where it ranks its points by something else, and steps inside control flow."""
+    attack = apgd_t.build(num_steps=3, num_targets=num_targets, start="clean")
+    found = trace(attack)
+    np.testing.assert_allclose(found.values[0], -SIDE * (X @ W - 1.25), atol=1e-5)
+    assert np.isnan(found.values[1:]).all()
+    np.testing.assert_array_equal(found.fooled, found.success[-1])

@@ -68,4 +68,7 @@ def test_names_of_attacks_are_spelled_out() -> None:
     assert format_attack("fgsm") == "FGSM"
     assert format_attack("pgd_mean_logit_margin") == "PGD, mean logit margin"
     assert format_attack("apgd_ce") == "APGD, CE"
+    assert format_attack("pgd_mean_logit_margin_100") == "PGD, mean logit margin, 100"
+    assert format_attack("apgd_t_dlr") == "APGD-T, DLR"
+    assert format_attack("fab_t_log_predictive_margin_30") == "FAB-T, log predictive margin, 30"
     assert format_attack("worst") == "worst"
