@@ -125,8 +125,36 @@ def build_table(rows: Sequence[Row], version: str) -> Table:
     return Table("Suites beside AutoAttack", header, tuple(body), caption)
 
 
+def build_overview(rows: Sequence[Row]) -> Table:
+    """Return one row a posterior, one column a threat: what AutoAttack and the suites leave.
+
+    Args:
+      rows: From ``build_row``, of the same suites.
+    """
+    suites = tuple(rows[0]["suites"])
+    threats = tuple(dict.fromkeys(row["threat"] for row in rows))
+    cells = {
+        (row["posterior"], row["threat"]): " / ".join(
+            f"{100 * record['accuracy']:.4g}"
+            for record in (row["autoattack"], *(row["suites"][suite] for suite in suites))
+        )
+        for row in rows
+    }
+    body = tuple(
+        (name, *(cells.get((name, threat)) for threat in threats))
+        for name in dict.fromkeys(row["posterior"] for row in rows)
+    )
+    caption = f"In each cell: % of the images left by AutoAttack / {' / '.join(suites)}."
+    return Table("What is left", ("posterior", *threats), body, caption)
+
+
 def format_results(results: Mapping[str, Any]) -> str:
     """Return table, caption, summary and errors as Markdown."""
     table = build_table(results["rows"], results["config"]["autoattack_version"])
-    parts = [f"## {table.title}", markdown(table).rstrip(), table.caption, results["summary"]]
+    overview = build_overview(results["rows"])
+    parts = [
+        *(f"## {table.title}", markdown(table).rstrip(), table.caption),
+        *(f"## {overview.title}", markdown(overview).rstrip(), overview.caption),
+        results["summary"],
+    ]
     return "\n\n".join(parts + [f"Error: {error}" for error in results["errors"]])

@@ -15,6 +15,7 @@ from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.report.study import list_tables, markdown, verdicts_table
 from bnn_adv.validation import check_problem
 from experiments import reproduce
+from experiments.autoattack_report import build_overview, summarise
 from experiments.benchmarks.table import format_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +73,15 @@ def test_speeds_are_those_of_the_committed_benchmark(path):
     assert format_markdown(results["rows"]) in README
     assert results["command"] in README
     assert (path.parent / "figures" / "cost.png").exists()
+
+
+@pytest.mark.parametrize("path", of_experiment("autoattack"), ids=lambda path: path.parent.name)
+def test_the_comparison_with_autoattack_is_the_committed_one(path):
+    results = json.loads(path.read_text("utf-8"))
+    assert markdown(build_overview(results["rows"])) in README
+    assert results["summary"] == summarise(results["rows"])
+    assert results["summary"] in " ".join(README.split())
+    assert results["command"] in README
 
 
 STUDIES = [path for name in reproduce.ITEMS for path in of_experiment(name)]
