@@ -219,6 +219,7 @@ def describe_environment() -> dict[str, Any]:
         "blackjax",
         "numpyro",
         "orbax-checkpoint",
+        "arviz-stats",
         "numpy",
     )
     return {
