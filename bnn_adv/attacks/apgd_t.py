@@ -141,7 +141,7 @@ def build(
     config = Config(num_steps, num_targets, rho, start)
     total = num_targets * (num_steps + 1)
     as_data = (*apgd.AS_DATA, "num_targets")
-    return Attack("apgd_t", config, init, step, total, stop_on_success, as_data=as_data)
+    return Attack("apgd_t", config, init, step, total, stop_on_success, aims=True, as_data=as_data)
 
 
 def _walk_config(config: Config) -> apgd.Config:

@@ -105,6 +105,7 @@ class Attack:
       norms: Norms for which it is defined; None: all.
       uses_gradient: False for black boxes, which see values (and predictions) only.
       minimises_norm: It looks for the nearest input that fools, not for the largest objective.
+      aims: It aims at one class after the other: values along its way cannot be compared.
       as_data: Numbers among its settings that compiled programs take as data: one program serves
         all their values.
     """
@@ -118,4 +119,5 @@ class Attack:
     norms: tuple[str, ...] | None = None
     uses_gradient: bool = True
     minimises_norm: bool = False
+    aims: bool = False
     as_data: tuple[str, ...] = ()

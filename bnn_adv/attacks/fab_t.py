@@ -96,4 +96,6 @@ def build(
     if num_targets < 1:
         raise ValueError(f"num_targets must be at least 1, got {num_targets}.")
     total = num_targets * num_starts * num_steps + num_bisections
-    return Attack("fab_t", config, init, step, total, stop_on_success, minimises_norm=True)
+    return Attack(
+        "fab_t", config, init, step, total, stop_on_success, minimises_norm=True, aims=True
+    )

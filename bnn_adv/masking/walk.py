@@ -7,6 +7,7 @@ matters for images that still stand.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +26,9 @@ _RELATIVE_FALL = 1e-5
 
 
 def is_walk(attack: Attack) -> bool:
-    """Return whether an attack climbs an objective along gradients, in several steps."""
-    return attack.uses_gradient and not attack.minimises_norm and attack.num_steps > 1
+    """Return whether an attack climbs one objective along gradients, in several steps."""
+    climbs = attack.uses_gradient and not attack.minimises_norm and not attack.aims
+    return climbs and attack.num_steps > 1
 
 
 def measure_walks(
@@ -42,17 +44,20 @@ def measure_walks(
     Args:
       rng_key: Typed key.
       case: What is probed.
-      attacks: The suite's attacks and the names of their objectives; what does not climb along
-        gradients in steps is left out, and so are norms that an attack does not know.
+      attacks: The suite's attacks and the names of their objectives; what does not climb one
+        objective along gradients in steps is left out, and so are norms that an attack does not
+        know. Of attacks that differ in their number of steps alone the longest is taken.
       iterated: Walks that are known already, of ``iterated_attack``, by objective.
       iterated_attack: The attack that made them.
       progress: Called with walks done and walks in all.
     """
-    wanted = [
-        pair
-        for pair in dict.fromkeys(attacks)
-        if is_walk(pair[0]) and (pair[0].norms is None or case.threat.norm in pair[0].norms)
-    ]
+    longest: dict[tuple[Attack, str], tuple[Attack, str]] = {}
+    for attack, name in attacks:
+        if is_walk(attack) and (attack.norms is None or case.threat.norm in attack.norms):
+            alike = _without_length(attack), name
+            if alike not in longest or longest[alike][0].num_steps < attack.num_steps:
+                longest[alike] = attack, name
+    wanted = list(longest.values())
     if not wanted:
         wanted = [(iterated_attack, name) for name in iterated]
     walks = []
@@ -62,6 +67,14 @@ def measure_walks(
         found = iterated[name] if known else strength.walk(rng_key, attack, name, case)
         walks.append(Walk(attack.name, name, found.values, found.success, found.fooled))
     return tuple(walks)
+
+
+def _without_length(attack: Attack) -> Attack:
+    """Return the attack with nothing said of its number of steps, nor of when a batch ends."""
+    config = attack.config
+    if dataclasses.is_dataclass(config) and hasattr(config, "num_steps"):
+        config = dataclasses.replace(config, num_steps=0)  # type: ignore[type-var]
+    return dataclasses.replace(attack, config=config, num_steps=0, stop_on_success=False)
 
 
 def check_lost_iterate(evidence: Evidence) -> Check:
