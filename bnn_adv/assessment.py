@@ -14,6 +14,7 @@ import numpy as np
 
 from bnn_adv import files, masking, metrics
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.decision import NO_CLASS, predicted_class
 from bnn_adv.evaluation.cascade import (
     BROKEN,
     NOT_RUN,
@@ -226,7 +227,7 @@ def evaluate(
             "num_classes": num_classes,
             "precision": posterior.precision,
             "decision_rule": posterior.decision_rule,
-            **_share("accuracy", np.argmax(clean, axis=-1) == y),
+            **_share("accuracy", predicted_class(clean) == y),
             **_share("adversarial_accuracy", found.standing),
             "softmax_robustness": metrics.softmax_robustness(clean, found.log_probs),
             "per_attack": table,
@@ -280,7 +281,7 @@ def _describe_attacks(
     probe: np.ndarray,
     means: Means,
 ) -> list[dict[str, Any]]:
-    right = probe[np.argmax(clean[probe], axis=-1) == subject.y[probe]]
+    right = probe[predicted_class(clean[probe]) == subject.y[probe]]
     outcomes = fill_outcomes(protocol.entries, found.outcomes, right, subject, means)
     breaks = outcomes == BROKEN
     rows = []
@@ -351,7 +352,7 @@ def _arrays(
     subject: Subject, clean: np.ndarray, found: Cascade, draws_hash: str
 ) -> dict[str, np.ndarray]:
     """Return the saved form, see ``verification``."""
-    correct = np.argmax(clean, axis=-1) == subject.y
+    correct = predicted_class(clean) == subject.y
     threat = subject.threat
     return {
         "schema_version": np.array(SCHEMA_VERSION),

@@ -12,6 +12,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from bnn_adv.leaves import lost_name, restored, storable
+
+_DTYPES = "__dtypes__"
+"""Names, in a file of arrays, the dtypes that NumPy's format loses."""
+
 
 @contextlib.contextmanager
 def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -65,24 +70,27 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
 
     Args:
       path: Destination, with its ``.npz`` ending.
-      arrays: Numeric, boolean or text arrays by name.
+      arrays: Numeric (also bfloat16 and its like), boolean or text arrays by name, or typed keys.
 
     Raises:
       ValueError: An array has dtype object, which only pickle could store.
     """
-    converted = {name: np.asarray(array) for name, array in arrays.items()}
+    dtypes = {name: lost for name, leaf in arrays.items() if (lost := lost_name(leaf))}
+    converted = {name: storable(array) for name, array in arrays.items()}
     for name, array in converted.items():
         if array.dtype == object:
             raise ValueError(
                 f"Array {name!r} has dtype object and would be pickled; "
                 "store numbers, booleans or text only."
             )
+    if dtypes:
+        converted[_DTYPES] = np.array(json.dumps(dtypes))
     with atomic_writer(path) as file:
         np.savez(file, **converted)  # type: ignore[arg-type]
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the arrays that ``write_arrays`` wrote, without unpickling.
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the arrays that ``write_arrays`` wrote, without unpickling; typed keys as such.
 
     Raises:
       FileNotFoundError: There is no such file.
@@ -91,7 +99,9 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         # np.load does not close a damaged file that it opened itself.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            found = {name: stored[name] for name in stored.files}
+        dtypes = json.loads(str(found.pop(_DTYPES))) if _DTYPES in found else {}
+        return {name: restored(array, dtypes.get(name)) for name, array in found.items()}
     except FileNotFoundError:
         raise
     except Exception as error:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri, softmax
 
-from bnn_adv.decision import DecisionRule
+from bnn_adv.decision import DecisionRule, predicted_class
 
 
 def accuracy(log_probs: Any, y: Any) -> float:
-    """Return the share of rows whose argmax is the label, in [0, 1].
+    """Return the share of rows whose ``decision.predicted_class`` is the label, in [0, 1].
 
     Args:
       log_probs: [N, C].
       y: [N].
     """
-    return float(np.mean(np.argmax(np.asarray(log_probs), axis=-1) == np.asarray(y)))
+    return float(np.mean(predicted_class(np.asarray(log_probs)) == np.asarray(y)))
 
 
 def wilson_interval(share: float, count: int, *, confidence: float = 0.95) -> tuple[float, float]:

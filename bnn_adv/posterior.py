@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import blocks, files, parallel
+from bnn_adv import blocks, files, leaves, parallel
 from bnn_adv.decision import DecisionRule, check_rule, contribution, folding, log_predictive
 from bnn_adv.disk import DiskDraws, as_arrays, check_draws, flatten_names
 from bnn_adv.networks import ApplyFn, Params
@@ -82,6 +82,24 @@ class Posterior:
     def num_samples(self) -> int:
         """Number of draws, S."""
         return count_draws(self.samples)
+
+    def logits(self, params: Params, x: jax.Array) -> jax.Array:
+        """Return what one draw says of inputs, [B, C]; every prediction is made of this.
+
+        In float32 or better whatever the network computes in: a mean over many draws, and a
+        softmax, need more digits than half precision has. Where a typed key is among the
+        parameters, each input is evaluated by itself: one draw is one network, whose random masks
+        do not depend on which inputs stand beside it.
+
+        Args:
+          params: One draw.
+          x: Inputs, [B, ...].
+        """
+        if leaves.has_key(params):
+            found = jax.vmap(lambda row: self.apply_fn(params, row[None])[0])(x)
+        else:
+            found = self.apply_fn(params, x)
+        return found.astype(jnp.promote_types(found.dtype, jnp.float32))
 
     def take(self, indices: Any) -> Posterior:
         """Return the posterior of the draws at ``indices`` (integers of shape [K])."""
@@ -169,7 +187,7 @@ def log_probs(
 
     def one_batch(rows: jax.Array) -> jax.Array:
         def one(params: Params) -> jax.Array:
-            return jax.nn.log_softmax(posterior.apply_fn(params, rows))
+            return jax.nn.log_softmax(posterior.logits(params, rows))
 
         each = map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards)
         return each.swapaxes(0, 1)
@@ -221,7 +239,7 @@ def fold_contributions(
 
     def one_batch(rows: jax.Array) -> Any:
         return fold_samples(
-            lambda params: contribution(rule, posterior.apply_fn(params, rows)),
+            lambda params: contribution(rule, posterior.logits(params, rows)),
             posterior.samples,
             folding(rule),
             chunk=chunk,
@@ -276,16 +294,22 @@ def hash_draws(posterior: Posterior) -> str:
     """Return a digest of names, shapes, types and values of all draws, as hexadecimal text."""
     digest = hashlib.blake2b(digest_size=16)
     names = flatten_names(one_draw(posterior))
-    for name, leaf in zip(names, as_arrays(posterior.samples), strict=True):
-        digest.update(f"{name} {leaf.shape} {leaf.dtype};".encode())
+    for (name, like), leaf in zip(names.items(), as_arrays(posterior.samples), strict=True):
+        digest.update(f"{name} {leaf.shape} {leaves.name_dtype(like)};".encode())
         for part in leaf:
             digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 
 
 def save_posterior(path: str | os.PathLike[str], posterior: Posterior) -> None:
-    """Write the draws to one ``.npz`` file, atomically and without pickle."""
-    files.write_arrays(path, flatten_names(posterior.samples))
+    """Write the draws to one ``.npz`` file, atomically and without pickle.
+
+    Dtypes are those that JAX computes in (without ``jax_enable_x64``, float64 is written as
+    float32), and come back as they are: also bfloat16 and typed keys.
+    """
+    names = flatten_names(one_draw(posterior))
+    plain = zip(names.items(), as_arrays(posterior.samples), strict=True)
+    files.write_arrays(path, {name: leaves.from_plain(leaf, like) for (name, like), leaf in plain})
 
 
 def load_posterior(path: str | os.PathLike[str], apply_fn: ApplyFn, expected: Params) -> Posterior:
@@ -298,11 +322,28 @@ def load_posterior(path: str | os.PathLike[str], apply_fn: ApplyFn, expected: Pa
 
     Raises:
       FileNotFoundError: There is no such file.
-      ValueError: The file is damaged, or an array is missing, unknown or of another shape; the
-        message names it.
+      ValueError: The file is damaged, or an array is missing, unknown or of another shape or dtype
+        (a wider float is taken where no digit is lost); the message names it.
     """
     stored = files.read_arrays(path)
     wanted = flatten_names(expected)
-    check_draws(os.fspath(path), stored, wanted)
-    leaves = [jnp.asarray(stored[name]) for name in wanted]
-    return Posterior(apply_fn, jax.tree.unflatten(jax.tree.structure(expected), leaves))
+    stored = {name: _narrow(leaf, wanted.get(name)) for name, leaf in stored.items()}
+    dtypes = {
+        n: leaves.name_dtype(w) if leaves.is_key(w) else w.dtype.name for n, w in stored.items()
+    }
+    plain = {n: jax.random.key_data(w) if leaves.is_key(w) else w for n, w in stored.items()}
+    check_draws(os.fspath(path), plain, wanted, dtypes)
+    loaded = [jnp.asarray(stored[name]) for name in wanted]
+    return Posterior(apply_fn, jax.tree.unflatten(jax.tree.structure(expected), loaded))
+
+
+def _narrow(leaf: Any, like: Any) -> Any:
+    """Return float64 as the narrower floats that are wanted, where that loses no digit."""
+    if like is None or leaves.is_key(leaf) or leaves.is_key(like) or leaf.dtype.kind != "f":
+        return leaf
+    wanted = leaves.computed_dtype(like.dtype)
+    if leaf.dtype.itemsize <= wanted.itemsize or not jnp.issubdtype(wanted, jnp.floating):
+        return leaf
+    with np.errstate(over="ignore"):
+        narrow = leaf.astype(wanted)
+    return narrow if np.array_equal(narrow.astype(leaf.dtype), leaf, equal_nan=True) else leaf

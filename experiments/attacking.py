@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from bnn_adv import files, metrics, parallel
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.data import Dataset
+from bnn_adv.decision import predicted_class
 from bnn_adv.evaluation import Settings, evaluate_fresh, run_protocol
 from bnn_adv.networks import count_params
 from bnn_adv.posterior import Posterior, predict_log_probs
@@ -138,7 +139,7 @@ def _clean_accuracy(
 
 
 def _fooled(posterior: Posterior, x: np.ndarray, y: np.ndarray, settings: Settings) -> np.ndarray:
-    return np.argmax(_log_probs(posterior, x, settings), axis=-1) != y
+    return predicted_class(_log_probs(posterior, x, settings)) != y
 
 
 def _log_probs(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
@@ -184,10 +185,10 @@ def describe_examples(
             index=int(row),
             label=int(dataset.y_test[row]),
             clean=dataset.x_test[row],
-            clean_prediction=int(np.argmax(clean[i])),
+            clean_prediction=int(predicted_class(clean[i])),
             clean_probability=float(clean[i].max()),
             adversarial=adversarial[attack][row],
-            adversarial_prediction=int(np.argmax(fooled[i])),
+            adversarial_prediction=int(predicted_class(fooled[i])),
             adversarial_probability=float(fooled[i].max()),
             model=model,
             attack=attack.split("/", 1)[1],

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv import metrics
+from bnn_adv.decision import predicted_class
 from bnn_adv.evaluation.cascade import Means, Subject, knows, predict, run_cascade
 from bnn_adv.protocols import Entry
 from bnn_adv.threat import box_radius, with_radius
@@ -79,12 +80,12 @@ def trace_curve(
     radius, whole = float(threat.epsilon), box_radius(threat, x.shape[1:])
     grid = [step * radius for step in STEPS] if epsilons is None else list(epsilons)
     grid = sorted({min(float(epsilon), whole) for epsilon in grid})
-    correct = np.argmax(clean, axis=-1) == y
+    correct = predicted_class(clean) == y
     smallest = np.where(correct, np.inf, 0.0)
     withstood = np.zeros(len(x))
 
     def take(images: np.ndarray, log_probs: np.ndarray) -> None:
-        fooled = np.argmax(log_probs, axis=-1) != y
+        fooled = predicted_class(log_probs) != y
         distance = np.asarray(threat.distance(jnp.asarray(images), jnp.asarray(x)), float)
         smallest[fooled] = np.minimum(smallest, distance)[fooled]
 

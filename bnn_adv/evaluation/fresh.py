@@ -18,7 +18,7 @@ from bnn_adv import metrics, parallel
 from bnn_adv.attacks import batches, run_attack
 from bnn_adv.attacks.base import Attack
 from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.decision import folding
+from bnn_adv.decision import folding, predicted_class
 from bnn_adv.evaluation.cascade import Settings, SuiteProgress, predict
 from bnn_adv.evaluation.suite import ProtocolResult, intervals
 from bnn_adv.objectives import Objective
@@ -159,7 +159,7 @@ def _predict_once(
 
     keys = jax.random.split(rng_key, num_samples)
     total = fold_samples(one_draw, keys, folding(rule), chunk=chunk)
-    return jnp.argmax(total, axis=-1) != y
+    return predicted_class(total) != y
 
 
 def accuracy_interval(wrong: np.ndarray) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 from bnn_adv import parallel
+from bnn_adv.decision import predicted_class
 from bnn_adv.densities import Data
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.sampler import Sampler
@@ -58,7 +59,7 @@ def summarise_held_out(posterior: Posterior, held_out: Data | None) -> dict[str,
     log_probs = predict_log_probs(posterior, held_out.x)
     own = jnp.take_along_axis(log_probs, held_out.y[:, None], axis=-1)
     return {
-        "held_out_accuracy": float(jnp.mean(jnp.argmax(log_probs, axis=-1) == held_out.y)),
+        "held_out_accuracy": float(jnp.mean(predicted_class(log_probs) == held_out.y)),
         "held_out_log_likelihood": float(own.mean()),
     }
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from bnn_adv.attacks import Attack, pgd
+from bnn_adv.decision import predicted_class
 from bnn_adv.masking import arithmetic, budget, draws, gradients, strength, walk
 from bnn_adv.masking.base import Case, Check, Evidence, Probe
 from bnn_adv.objectives import get_objective
@@ -111,7 +112,7 @@ def gather(
         return jax.random.fold_in(rng_key, zlib.crc32(part.encode()))
 
     log_probs = strength.predict(case, x)
-    correct = log_probs.argmax(-1) == y
+    correct = predicted_class(log_probs) == y
     probe = Probe(correct, correct & standing, log_probs.shape[-1], posterior.num_samples)
     begin("gradients")
     of_gradients = gradients.measure_gradients(key("gradients"), case, used)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from bnn_adv import metrics, parallel
 from bnn_adv.attacks import pgd, run_attack
+from bnn_adv.decision import predicted_class
 from bnn_adv.objectives import OBJECTIVES, Objective
 from bnn_adv.posterior import Posterior
 from bnn_adv.threat import Threat
@@ -123,7 +124,7 @@ def evaluate_uncertainty(
 
 
 def _fooled(found: Uncertainty, y: np.ndarray) -> np.ndarray:
-    return found.log_probs.argmax(axis=1) != y
+    return predicted_class(found.log_probs) != y
 
 
 def _take_better(a: Uncertainty, b: Uncertainty, name: str, y: np.ndarray) -> Uncertainty:
