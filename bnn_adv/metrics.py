@@ -70,7 +70,7 @@ def softmax_differences(log_probs: Any, log_probs_adv: Any) -> np.ndarray:
       log_probs_adv: The same at the adversarial inputs.
 
     Returns:
-      Numbers in [0, 1], [..., N].
+      Numbers in [0, 1], [..., N]; 1 where a prediction is not finite.
     """
     return _largest_change(np.exp(np.asarray(log_probs)), np.exp(np.asarray(log_probs_adv)))
 
@@ -99,4 +99,5 @@ def published_softmax_differences(log_probs: Any, log_probs_adv: Any) -> np.ndar
 
 def _largest_change(clean: np.ndarray, adversarial: np.ndarray) -> np.ndarray:
     change: np.ndarray = np.abs(clean - adversarial).max(axis=-1)
-    return change
+    # Where there is no prediction, all of it has changed.
+    return np.where(np.isnan(change), 1.0, change).astype(change.dtype)

@@ -25,6 +25,27 @@ _BATCH_ROUNDING = 0.05
 """Logits alone and in a batch may differ by this much of the largest: networks in bfloat16 do."""
 
 
+def check_settings(settings: Any) -> None:
+    """Raise unless batch and chunk sizes are whole numbers of at least one.
+
+    Raises:
+      ValueError: The message names the setting and its value.
+    """
+    inputs.check_count("batch_size", settings.batch_size, 1)
+    if settings.sample_chunk is not None:
+        inputs.check_count("sample_chunk", settings.sample_chunk, 1)
+
+
+def check_ess(min_ess: float | None) -> None:
+    """Raise where an effective sample size is negative; NaN is that of chains that never moved.
+
+    Raises:
+      ValueError: The message names the value.
+    """
+    if min_ess is not None and min_ess < 0:
+        raise ValueError(f"min_ess must be at least 0, or None where unknown, got {min_ess}.")
+
+
 def check_model(model: Any, num_samples: int, num_predictions: int) -> None:
     """Check that something is a posterior or a sampler, and say how to make one of what it is.
 
@@ -46,8 +67,7 @@ def check_model(model: Any, num_samples: int, num_predictions: int) -> None:
     if isinstance(model, Sampler):
         functions["draw"] = model.draw
         check_num_samples("num_samples", num_samples)
-        if num_predictions < 1:
-            raise ValueError(f"num_predictions must be at least 1, got {num_predictions}.")
+        inputs.check_count("num_predictions", num_predictions, 1)
     for name, function in functions.items():
         if not callable(function):
             raise TypeError(

@@ -128,8 +128,11 @@ class Verification:
 
     @property
     def adversarial_accuracy(self) -> float:
-        """Share of images that are correct when clean and not fooled by an allowed image."""
-        return float(np.mean(self.correct & ~(self.is_allowed & self.fooled)))
+        """Share of images that are correct when clean, and at an allowed adversarial image.
+
+        Where a logit is not finite, nothing is: such an image is neither fooled nor correct.
+        """
+        return float(np.mean(self.correct & ~(self.is_allowed & ~(self.margin <= 0))))
 
     @property
     def ok(self) -> bool:
@@ -262,7 +265,8 @@ def verify_arrays(
         matches_data=_match(stored, x, y),
         clean_agrees=close | ((clean_margin <= 0) == stored["clean_correct"]),
         margin=np.where(np.isfinite(largest), margin, np.nan),
-        correct=(clean.argmax(axis=1) == labels) & valid,
+        # The maximum of numbers with a NaN is NaN; argmax would name a class.
+        correct=(clean.argmax(axis=1) == labels) & valid & np.isfinite(clean.max(axis=1)),
     )
 
 

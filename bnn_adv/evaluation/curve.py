@@ -69,7 +69,7 @@ def trace_curve(
     Args:
       entries: Attacks within a ball, in order.
       minimal: Attacks that minimise the norm.
-      subject: What is attacked, with a single radius.
+      subject: What is attacked.
       clean: Log of the posterior predictive at the clean images, [N, C].
       means: Key, sizes, progress, checkpoints.
       found: Inputs that other attacks have found, [N, ...]; those that fool count.
@@ -77,7 +77,8 @@ def trace_curve(
       num_bisections: Rounds of bisection, at least 0.
     """
     x, y, threat = subject.x, subject.y, subject.threat
-    radius, whole = float(threat.epsilon), box_radius(threat, x.shape[1:])
+    # Of radii that differ by image, the median is the unit of the grid.
+    radius, whole = float(np.median(threat.epsilon)), box_radius(threat, x.shape[1:])
     grid = [step * radius for step in STEPS] if epsilons is None else list(epsilons)
     grid = sorted({min(float(epsilon), whole) for epsilon in grid})
     correct = predicted_class(clean) == y

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bnn_adv import masking, metrics
+from bnn_adv import inputs, masking, metrics
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.evaluation.cascade import (
     Means,
@@ -23,6 +23,7 @@ from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior
 from bnn_adv.protocols import Protocol
 from bnn_adv.threat import Threat
+from bnn_adv.validation import check_settings, open_problem
 
 
 class ProtocolResult(NamedTuple):
@@ -84,10 +85,13 @@ def run_protocol(
       checkpoints: Where to save progress and to continue from it.
 
     Raises:
-      ValueError: Images outside the box, a negative epsilon, a bad size, or checkpoints of
-        something else.
+      TypeError: ``rng_key`` is no typed key.
+      ValueError: Posterior, images, labels or radii do not fit, see ``validation.open_problem``; a
+        bad size; checkpoints of something else.
     """
-    x, y = np.asarray(x), np.asarray(y, np.int32)
+    inputs.check_key(rng_key)
+    check_settings(settings)
+    x, y, threat, _ = open_problem(posterior, x, y, threat)
     subject = Subject(posterior, x, y, threat)
     means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
     clean = predict(posterior, x, settings)
