@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri, softmax
 
-from bnn_adv.decision import DecisionRule, predicted_class
+from bnn_adv.decision import NO_CLASS, DecisionRule, predicted_class
 
 
 def accuracy(log_probs: Any, y: Any) -> float:
@@ -72,7 +72,7 @@ def softmax_differences(log_probs: Any, log_probs_adv: Any) -> np.ndarray:
     Returns:
       Numbers in [0, 1], [..., N]; 1 where a prediction is not finite.
     """
-    return _largest_change(np.exp(np.asarray(log_probs)), np.exp(np.asarray(log_probs_adv)))
+    return _largest_change(_probs(log_probs), _probs(log_probs_adv))
 
 
 def published_softmax_robustness(
@@ -92,9 +92,17 @@ def published_softmax_robustness(
 
 def published_softmax_differences(log_probs: Any, log_probs_adv: Any) -> np.ndarray:
     """Return ``softmax_differences`` of softmax of probabilities, as published, [..., N]."""
-    clean = softmax(np.exp(np.asarray(log_probs, np.float64)), axis=-1)
-    adversarial = softmax(np.exp(np.asarray(log_probs_adv, np.float64)), axis=-1)
+    clean = softmax(_probs(np.asarray(log_probs, np.float64)), axis=-1)
+    adversarial = softmax(_probs(np.asarray(log_probs_adv, np.float64)), axis=-1)
     return _largest_change(clean, adversarial)
+
+
+def _probs(log_probs: Any) -> np.ndarray:
+    """Return probabilities, NaN in every class where a prediction is not finite."""
+    log_probs = np.asarray(log_probs)
+    is_class = predicted_class(log_probs)[..., None] != NO_CLASS
+    probs: np.ndarray = np.exp(np.where(is_class, log_probs, np.nan))
+    return probs
 
 
 def _largest_change(clean: np.ndarray, adversarial: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def test_hash_tells_keys_and_their_kinds_apart():
 
 
 def test_masks_do_not_depend_on_place_or_company():
-    """One draw is one network: alone, in a batch and in another order an input has one prediction."""
+    """One draw is one network: an input has one prediction, alone or in any batch."""
     posterior = Posterior(noisy, draws())
     whole = np.asarray(predict_log_probs(posterior, X))
     np.testing.assert_allclose(predict_log_probs(posterior, X[::-1])[::-1], whole, atol=1e-6)
@@ -90,7 +90,7 @@ def test_files_of_other_dtypes_are_refused_unless_no_digit_is_lost(tmp_path):
         assert load(good).dtype == jnp.float32
         np.testing.assert_array_equal(load(good), values.astype(np.float32))
     for bad in (values.astype(np.int32), values + 0.1, values.astype(np.float16)):
-        with pytest.raises(ValueError, match="w has dtype .* where the network has float32"):
+        with pytest.raises(ValueError, match=r"w has dtype .* where the network has float32"):
             load(bad)
     write_draws(tmp_path / "d", [{"w": values.astype(np.int32)}], num_samples=3)
     with pytest.raises(ValueError, match="w has dtype int32"):
@@ -106,5 +106,7 @@ def test_float64_draws_are_the_float32_ones_that_jax_makes_of_them(tmp_path):
     narrow = Posterior(noisy, {"w": np.asarray(wide.samples["w"], np.float32)})
     assert hash_draws(wide) == hash_draws(narrow)
     save_posterior(tmp_path / "a.npz", wide)
-    assert hash_draws(load_posterior(tmp_path / "a.npz", noisy, one_draw(narrow))) == hash_draws(wide)
+    assert hash_draws(load_posterior(tmp_path / "a.npz", noisy, one_draw(narrow))) == hash_draws(
+        wide
+    )
     assert leaves.to_plain(np.arange(3, dtype=">f4")).dtype == np.dtype("=f4")
