@@ -110,6 +110,19 @@ class Posterior:
         return dataclasses.replace(self, samples=taken, shards=1)
 
 
+def logit_rounding(posterior: Posterior, x: Any) -> float:
+    """Return the relative rounding error of a network's logits, at least float32's.
+
+    Args:
+      posterior: S draws.
+      x: Inputs, [N, ...]; their values do not matter.
+    """
+    two = jax.ShapeDtypeStruct((2, *x.shape[1:]), jnp.float32)
+    dtype = jax.eval_shape(posterior.apply_fn, one_draw(posterior), two).dtype
+    own = float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 0.0
+    return max(own, float(jnp.finfo(jnp.float32).eps)) / 2
+
+
 def default_sample_chunk(posterior: Posterior, x: jax.Array) -> int:
     """Return how many draws to vmap over at once on a device, see ``blocks.choose_chunk``.
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bnn_adv import files
-from bnn_adv.posterior import Posterior, hash_draws
+from bnn_adv.posterior import Posterior, hash_draws, logit_rounding
 from bnn_adv.verification_predictions import compile_network, find_margin, predict
 
 SCHEMA_VERSION = 1
@@ -250,8 +250,10 @@ def verify_arrays(
     margin, clean_margin = (
         np.where(valid, find_margin(scores, labels, rows), np.nan) for scores in (log_probs, clean)
     )
-    # The claim was made in float32, whose logits are off by some units of their last place.
-    close = np.abs(clean_margin) <= 64 * _ROUNDING * np.maximum(1.0, largest_clean)
+    # The claim was made in the network's own precision: logits are off by some units of their last
+    # place.
+    rounding = logit_rounding(posterior, stored["x"])
+    close = np.abs(clean_margin) <= 64 * rounding * np.maximum(1.0, largest_clean)
     distance, allowed = _distances(stored)
     lower, upper = (stored["x_adv"].dtype.type(stored[name]) for name in ("lower", "upper"))
     images = stored["x_adv"].reshape(len(rows), -1)

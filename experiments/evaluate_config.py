@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from bnn_adv.data import DATASETS
 from bnn_adv.decision import DECISION_RULES, DecisionRule, check_rule
 from bnn_adv.networks import ACTIVATIONS, build_network
@@ -131,8 +133,10 @@ def validate(config: EvaluateConfig) -> None:
     _known("norm", (config.norm,), tuple(THREATS))
     for name in config.protocol:
         get_protocol(name)
-    if not config.epsilon >= 0:
-        raise ValueError(f"--epsilon must be at least 0, got {config.epsilon}.")
+    if not 0 <= config.epsilon < np.inf:
+        raise ValueError(f"--epsilon must be finite and at least 0, got {config.epsilon}.")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed must lie in 0..2^32 - 1, got {config.seed}.")
     if not config.checkpoint_every >= 0:
         raise ValueError(f"--checkpoint_every must be at least 0, got {config.checkpoint_every}.")
     for field in dataclasses.fields(config):
