@@ -231,7 +231,12 @@ def check_count(name: str, value: Any, least: int) -> None:
     except TypeError:
         whole = least - 1
     if isinstance(value, bool | np.bool_) or whole < least:
-        raise ValueError(f"{name} must be at least {least} and a whole number, got {value!r}.")
+        raise ValueError(f"{name} must be at least {least}, got {value!r}{_note(value)}.")
+
+
+def _note(value: Any) -> str:
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return "" if is_whole else ": give a whole number"
 
 
 def _check_box(threat: Any) -> tuple[float, float]:
