@@ -26,6 +26,7 @@ import numpy as np
 from bnn_adv import masking, metrics
 from bnn_adv.attacks import run_attack
 from bnn_adv.attacks.base import Attack
+from bnn_adv.decision import predicted_class
 from bnn_adv.evaluation.cascade import Settings
 from bnn_adv.evaluation.fresh import accuracy_interval
 from bnn_adv.objectives import Aim, Objective, get_objective
@@ -309,7 +310,7 @@ def judge(
       ``"softmax_difference"``: see ``metrics.softmax_differences``, [P, N].
     """
     right = {
-        name: np.argmax(log_probs, axis=-1) == y
+        name: predicted_class(log_probs) == y
         for name, log_probs in (("accuracy", clean), ("fgsm", fgsm), ("pgd", pgd))
     }
     differences = (

@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from bnn_adv import files, masking, metrics
+from bnn_adv import files, inputs, masking, metrics
 from bnn_adv.attacks.subject import describe
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.decision import NO_CLASS, predicted_class
 from bnn_adv.evaluation.cascade import (
     BROKEN,
     NOT_RUN,
@@ -28,7 +29,7 @@ from bnn_adv.evaluation.cascade import (
     predict,
     run_cascade,
 )
-from bnn_adv.evaluation.confirmation import UNDECIDED
+from bnn_adv.evaluation.confirmation import settle, state_claims
 from bnn_adv.evaluation.curve import trace_curve
 from bnn_adv.evaluation.fresh_suite import (
     FreshSubject,
@@ -40,9 +41,9 @@ from bnn_adv.evaluation.suite import identify_suite
 from bnn_adv.posterior import Posterior, hash_draws, shard_posterior
 from bnn_adv.protocols import MINIMAL, Protocol, get_protocol
 from bnn_adv.sampler import Sampler
-from bnn_adv.threat import Threat
+from bnn_adv.threat import Threat, take_rows
 from bnn_adv.uncertainty import evaluate_uncertainty
-from bnn_adv.validation import check_model, check_problem
+from bnn_adv.validation import check_ess, check_model, check_settings, open_problem
 from bnn_adv.verification import verify_arrays
 
 SCHEMA_VERSION = 1
@@ -68,6 +69,9 @@ class Evaluation:
     @property
     def adversarial_accuracy(self) -> float:
         """Share of inputs that withstand every attack (per-image worst case), in [0, 1].
+
+        An input at which an attack reached a prediction that is not finite does not withstand it;
+        the record's ``num_not_finite`` counts those, where there are any.
 
         An upper bound of the truth, like every number that attacks give. Threat model: frozen, the
         attacker knows the very draws that predict.
@@ -153,7 +157,7 @@ def evaluate(
       posterior: S draws, which the attacker knows; or a ``Sampler``.
       x: Clean inputs in the threat model's box, [N, ...].
       y: Integer labels, [N].
-      threat: ``LInf``, ``L2`` or ``L1`` with radius and box.
+      threat: ``LInf``, ``L2`` or ``L1`` with radius (one, or one an input, [N]) and box.
       rng_key: Typed key; everything follows from it.
       suite: Name of a suite, or one of your own.
       num_samples: Of a sampler: draws whose mean is a prediction, S.
@@ -168,21 +172,26 @@ def evaluate(
       checkpoints: Where to save progress and to continue from it.
 
     Raises:
-      TypeError: ``posterior`` is neither; the message says how to make one of it.
-      ValueError: Posterior, inputs or labels do not fit, see ``validation.check_problem``; an
+      TypeError: ``posterior`` is neither; the message says how to make one of it. ``rng_key`` is
+        no typed key.
+      ValueError: Posterior, inputs or labels do not fit, see ``validation.open_problem``; an
         unknown suite; a number below one.
       VerificationError: Something found could not be confirmed; nothing is reported then.
     """
     started = time.monotonic()
     protocol = get_protocol(suite) if isinstance(suite, str) else suite
+    inputs.check_key(rng_key)
+    inputs.check_count("num_probe", num_probe, 0)
+    inputs.check_count("num_curve", num_curve, 0)
+    check_settings(settings or Settings())
+    check_ess(min_ess)
     check_model(posterior, num_samples, num_predictions)
     settings, sampler = settings or Settings(), None
     if isinstance(posterior, Sampler):
         sampler = posterior
         frozen = frozen_draws(rng_key, sampler, num_samples)
         posterior = shard_posterior(frozen, settings.mesh)
-    num_classes = check_problem(posterior, x, y, threat)
-    x, y = np.asarray(x), np.asarray(y, np.int32)
+    x, y, threat, num_classes = open_problem(posterior, x, y, threat)
     subject = Subject(posterior, x, y, threat)
     means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
     draws_hash = hash_draws(posterior)
@@ -198,13 +207,12 @@ def evaluate(
         clean = predict(posterior, x, settings)
         found = run_cascade(protocol.entries, protocol.restarts, subject, clean, means)
         arrays = _arrays(subject, clean, found, draws_hash)
-        verdict = verify_arrays(arrays, posterior, threat=threat)
-        # What float32 alone calls fooled is not claimed: minimum-norm attacks end on the boundary.
-        undecided = verdict.claimed & (np.abs(verdict.margin) < UNDECIDED) & ~verdict.fooled
-        arrays["broken"] &= ~undecided
-        verdict = dataclasses.replace(verdict, claimed=arrays["broken"])
-        verdict.check()
-        found = found._replace(standing=arrays["clean_correct"] & ~arrays["broken"])
+        # A prediction that is not finite is no class: the image is lost, and nothing is claimed.
+        lost = arrays["broken"] & (predicted_class(found.log_probs) == NO_CLASS)
+        arrays["broken"] &= ~lost
+        verdict = settle(arrays, posterior, threat)
+        arrays["broken"] = verdict.claimed
+        found = found._replace(standing=arrays["clean_correct"] & ~arrays["broken"] & ~lost)
         probe = _choose(rng_key, "probe", len(x), num_probe)
         curve_rows = _choose(rng_key, "curve", len(x), num_curve)
         table = _describe_attacks(protocol, subject, clean, found, probe, means)
@@ -224,15 +232,16 @@ def evaluate(
             "suite": protocol.name,
             "suite_description": protocol.description,
             "norm": threat.norm,
-            "epsilon": float(threat.epsilon),
+            **_describe_radius(threat),
             "box": [threat.lower, threat.upper],
             "num_test": len(x),
             "num_samples": posterior.num_samples,
             "num_classes": num_classes,
             "precision": posterior.precision,
             "decision_rule": posterior.decision_rule,
-            **_share("accuracy", np.argmax(clean, axis=-1) == y),
+            **_share("accuracy", predicted_class(clean) == y),
             **_share("adversarial_accuracy", found.standing),
+            **({"num_not_finite": int(num_lost)} if (num_lost := lost.sum()) else {}),
             "softmax_robustness": metrics.softmax_robustness(clean, found.log_probs),
             "per_attack": table,
             "fresh": None if fresh is None else fresh.to_dict(),
@@ -245,7 +254,7 @@ def evaluate(
                 x[curve_rows],
                 y[curve_rows],
                 found.worst[curve_rows],
-                threat=threat,
+                threat=take_rows(threat, curve_rows),
                 batch_size=settings.batch_size,
                 sample_chunk=settings.sample_chunk,
             ).to_dict()
@@ -272,6 +281,14 @@ def _choose(rng_key: jax.Array, purpose: str, size: int, count: int) -> np.ndarr
     return np.sort(np.asarray(jax.random.permutation(key, size))[:count])
 
 
+def _describe_radius(threat: Any) -> dict[str, Any]:
+    """Return the radius, or of radii that differ by input the largest and their range."""
+    if isinstance(threat.epsilon, float):
+        return {"epsilon": threat.epsilon}
+    ends = [float(threat.epsilon.min()), float(threat.epsilon.max())]
+    return {"epsilon": ends[1], "epsilon_range": ends}
+
+
 def _share(name: str, hits: np.ndarray) -> dict[str, Any]:
     share = float(np.mean(hits))
     return {name: share, f"{name}_interval": list(metrics.wilson_interval(share, len(hits)))}
@@ -285,7 +302,7 @@ def _describe_attacks(
     probe: np.ndarray,
     means: Means,
 ) -> list[dict[str, Any]]:
-    right = probe[np.argmax(clean[probe], axis=-1) == subject.y[probe]]
+    right = probe[predicted_class(clean[probe]) == subject.y[probe]]
     outcomes = fill_outcomes(protocol.entries, found.outcomes, right, subject, means)
     breaks = outcomes == BROKEN
     rows = []
@@ -329,7 +346,7 @@ def _look_for_masking(
         subject.posterior,
         subject.x[probe],
         subject.y[probe],
-        threat=subject.threat,
+        threat=take_rows(subject.threat, probe),
         objectives=protocol.objectives,
         attacks=tuple((entry.attack, entry.objective) for entry in protocol.entries),
         standing=found.standing[probe],
@@ -345,7 +362,9 @@ def _trace_curve(
 ) -> dict[str, Any] | None:
     if not len(rows):
         return None
-    part = subject._replace(x=subject.x[rows], y=subject.y[rows])
+    part = subject._replace(
+        x=subject.x[rows], y=subject.y[rows], threat=take_rows(subject.threat, rows)
+    )
     entries = get_protocol("fast").entries
     return trace_curve(
         entries, MINIMAL, part, clean[rows], means, found=found.worst[rows]
@@ -356,24 +375,14 @@ def _arrays(
     subject: Subject, clean: np.ndarray, found: Cascade, draws_hash: str
 ) -> dict[str, np.ndarray]:
     """Return the saved form, see ``verification``."""
-    correct = np.argmax(clean, axis=-1) == subject.y
-    threat = subject.threat
-    return {
-        "schema_version": np.array(SCHEMA_VERSION),
-        "x": subject.x,
-        "x_adv": found.worst,
-        "y": subject.y,
-        "indices": np.arange(len(subject.x)),
-        "clean_correct": correct,
-        "broken": np.argmax(found.log_probs, axis=-1) != subject.y,
-        "attack_of": found.attack_of,
-        "norm": np.array(threat.norm),
-        "epsilon": np.array(float(threat.epsilon)),
-        "lower": np.array(threat.lower),
-        "upper": np.array(threat.upper),
-        "draws_hash": np.array(draws_hash),
-        "decision_rule": np.array(subject.posterior.decision_rule),
-    }
+    claims = state_claims(
+        *subject,
+        found.worst,
+        clean_correct=predicted_class(clean) == subject.y,
+        broken=predicted_class(found.log_probs) != subject.y,
+        draws_hash=draws_hash,
+    )
+    return {**claims, "attack_of": found.attack_of}
 
 
 def _confirm_fresh(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv.leaves import is_key
 from bnn_adv.networks import ApplyFn, Params
 
 _SMALLEST = 16
@@ -61,7 +62,12 @@ def choose_chunk(apply_fn: ApplyFn, params: Params, x: jax.Array, most: int) -> 
     if jax.default_backend() == "cpu":
         return 1
     each = bytes_per_input(apply_fn, params, x)
-    weights = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    # Typed keys have no size that counts.
+    weights = sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(params)
+        if not is_key(leaf)
+    )
     size = weights + each * choose_block(each, x.shape[0])
     return int(np.clip(budget() // size, 1, most))
 

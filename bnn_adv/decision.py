@@ -8,17 +8,26 @@ With ``z_s = f(x, w_s)`` the logits of draw s:
 The first is Carbone et al. 2020, section 3, and the deep ensemble of Lakshminarayanan et al. 2017
 (arXiv 1612.01474, eq. 2). Of one draw both are its softmax; only what a further softmax would be
 applied to differs: probabilities of a Bayesian network, logits of a deterministic one.
+
+The predicted class is the argmax of pbar. A prediction that holds a NaN or an infinity is no class,
+whatever the label (``predicted_class``): never correct, clean or attacked; an attack that reaches
+one has succeeded, though another that fools by a finite prediction is preferred; the referee does
+not confirm it as misclassified, and evaluations count and name such images apart.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 DecisionRule = Literal["mean_probabilities", "mean_logits"]
 DECISION_RULES: tuple[DecisionRule, ...] = ("mean_probabilities", "mean_logits")
+
+NO_CLASS = -1
+"""What ``predicted_class`` calls a prediction that is not finite: no label equals it."""
 
 
 def check_rule(rule: str) -> None:
@@ -29,6 +38,25 @@ def check_rule(rule: str) -> None:
     """
     if rule not in DECISION_RULES:
         raise ValueError(f"Unknown decision_rule {rule!r}. Known: {', '.join(DECISION_RULES)}.")
+
+
+def predicted_class(log_probs: Any) -> Any:
+    """Return the most probable class of every row, ``NO_CLASS`` where a prediction is not finite.
+
+    argmax alone would name the class of the first NaN, and results would depend on how classes are
+    numbered.
+
+    Args:
+      log_probs: Log of the prediction, or its sum over draws, [..., C]; NumPy or JAX. A probability
+        may be zero (minus infinity).
+
+    Returns:
+      Integers, [...], of the same library.
+    """
+    array = np if isinstance(log_probs, np.ndarray) else jnp
+    # The maximum of numbers with a NaN is NaN.
+    is_class = array.isfinite(log_probs.max(axis=-1))
+    return array.where(is_class, array.argmax(log_probs, axis=-1), NO_CLASS)
 
 
 def folding(rule: DecisionRule) -> str:

@@ -21,6 +21,16 @@ import jax
 import numpy as np
 
 from bnn_adv import files, parallel
+from bnn_adv.leaves import (
+    from_plain,
+    is_key,
+    lost_name,
+    name_dtype,
+    plain_shape,
+    restored,
+    storable,
+    to_plain,
+)
 
 _INDEX = "draws.json"
 
@@ -60,10 +70,11 @@ class DiskDraws:
         index = files.read_json(self.folder / _INDEX)
         self.num_samples = int(index["num_samples"])
         wanted = flatten_names(self.template)
-        arrays = {name: _map(self.folder / file) for name, file in index["arrays"].items()}
-        check_draws(self.folder, arrays, wanted)
-        self._paths = [self.folder / index["arrays"][name] for name in wanted]
-        self._stamps = [_stamp(path) for path in self._paths]
+        dtypes, named = index.get("dtypes", {}), index["arrays"]
+        arrays = {name: _map(self.folder / file, dtypes.get(name)) for name, file in named.items()}
+        check_draws(self.folder, arrays, wanted, dtypes)
+        self._files = [(self.folder / named[name], dtypes.get(name)) for name in wanted]
+        self._stamps = [_stamp(path) for path, _ in self._files]
         self._maps: list[np.ndarray] | None = None
         self._lock = threading.Lock()
         self._next: tuple[tuple[int, int], Future[list[np.ndarray]]] | None = None
@@ -74,7 +85,7 @@ class DiskDraws:
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """All draws' leaves, memory-mapped: [S, ...] each.
+        """All draws' leaves in plain form (``leaves``), memory-mapped: [S, ...] each.
 
         Raises:
           ValueError: A file was replaced since.
@@ -82,13 +93,13 @@ class DiskDraws:
         with _open_lock:
             maps = self._maps
             if maps is None:
-                for path, stamp in zip(self._paths, self._stamps, strict=True):
+                for (path, _), stamp in zip(self._files, self._stamps, strict=True):
                     if _stamp(path) != stamp:
                         raise ValueError(
                             f"{path} was replaced while its draws were in use. Open the folder "
                             "again for the new ones."
                         )
-                maps = self._maps = [_map(path) for path in self._paths]
+                maps = self._maps = [_map(path, dtype) for path, dtype in self._files]
             _opened.pop(id(self), None)
             _opened[id(self)] = weakref.ref(self)
             while len(_opened) > _MOST_OPEN:
@@ -99,19 +110,17 @@ class DiskDraws:
 
     def read(self, start: jax.Array, size: int) -> Any:
         """Return the draws from ``start`` on, stacked: a pytree of [size, ...]."""
-        structure = jax.tree.structure(self.template)
-        shapes = [
-            jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype)
-            for leaf in jax.tree.leaves(self.template)
-        ]
-        leaves = jax.pure_callback(lambda first: self._fetch(int(first), size), shapes, start)
-        return jax.tree.unflatten(structure, leaves)
+        leaves, structure = jax.tree.flatten(self.template)
+        plain = [plain_shape(leaf) for leaf in leaves]
+        shapes = [jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype) for leaf in plain]
+        found = jax.pure_callback(lambda first: self._fetch(int(first), size), shapes, start)
+        return jax.tree.unflatten(structure, list(map(from_plain, found, leaves)))
 
     def take(self, indices: Any) -> Any:
-        """Return the draws at ``indices`` in memory, as a pytree of NumPy arrays."""
-        structure = jax.tree.structure(self.template)
+        """Return the draws at ``indices`` in memory, a pytree of NumPy arrays (keys: JAX's)."""
+        leaves, structure = jax.tree.flatten(self.template)
         chosen = [np.array(array[np.asarray(indices)]) for array in self.arrays]
-        return jax.tree.unflatten(structure, chosen)
+        return jax.tree.unflatten(structure, list(map(from_plain, chosen, leaves)))
 
     def _fetch(self, start: int, size: int) -> list[np.ndarray]:
         with self._lock:
@@ -128,7 +137,7 @@ class DiskDraws:
         return found
 
     def _copy(self, start: int, size: int) -> list[np.ndarray]:
-        return [np.array(array[start : start + size]) for array in self.arrays]
+        return [to_plain(np.array(array[start : start + size])) for array in self.arrays]
 
 
 def write_draws(folder: str | os.PathLike[str], parts: Iterable[Any], *, num_samples: int) -> None:
@@ -144,21 +153,32 @@ def write_draws(folder: str | os.PathLike[str], parts: Iterable[Any], *, num_sam
     """
     folder, total = Path(folder), 0
     names: dict[str, str] = {}
+    dtypes: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         outputs: dict[str, BinaryIO] = {}
         for part in parts:
-            leaves = {name: np.asarray(leaf) for name, leaf in flatten_names(part).items()}
+            given = flatten_names(part)
+            leaves = {name: storable(to_plain(leaf)) for name, leaf in given.items()}
             for name, leaf in leaves.items():
                 if name not in outputs:
                     names[name] = f"{len(names):03d}.npy"
+                    if lost := lost_name(given[name]):
+                        dtypes[name] = lost
                     outputs[name] = stack.enter_context(files.atomic_writer(folder / names[name]))
+                    kinds[name] = name_dtype(given[name])
                     _write_header(outputs[name], leaf.dtype, (num_samples, *leaf.shape[1:]))
+                if (found := name_dtype(given[name])) != kinds[name]:
+                    raise ValueError(
+                        f"{name} has dtype {found} in one part and {kinds[name]} in the first."
+                    )
                 outputs[name].write(np.ascontiguousarray(leaf).data)
             total += len(next(iter(leaves.values())))
         if total != num_samples:
             raise ValueError(f"The parts hold {total} draws where {num_samples} were announced.")
     # Written last: its presence says that the draws are complete.
-    files.write_json(folder / _INDEX, {"num_samples": total, "arrays": names})
+    index = {"num_samples": total, "arrays": names}
+    files.write_json(folder / _INDEX, index | ({"dtypes": dtypes} if dtypes else {}))
 
 
 def store_in(folder: str | os.PathLike[str]) -> Callable[[Any], DiskDraws]:
@@ -177,10 +197,12 @@ def store_in(folder: str | os.PathLike[str]) -> Callable[[Any], DiskDraws]:
 
 
 def as_arrays(samples: Any) -> list[np.ndarray]:
-    """Return the leaves of stacked draws as NumPy arrays, memory-mapped where they are on disk."""
+    """Return the leaves of stacked draws in plain form (``leaves``), memory-mapped on disk."""
     if isinstance(samples, DiskDraws):
         return samples.arrays
-    return list(parallel.to_host(jax.tree.leaves(samples)))
+    found = jax.tree.leaves(samples)
+    numbers = [jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in found]
+    return [to_plain(leaf) for leaf in parallel.to_host(numbers)]
 
 
 def flatten_names(params: Any) -> dict[str, Any]:
@@ -189,23 +211,35 @@ def flatten_names(params: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
 
 
-def check_draws(where: object, stored: Mapping[str, Any], wanted: dict[str, Any]) -> None:
+def check_draws(
+    where: object,
+    stored: Mapping[str, Any],
+    wanted: dict[str, Any],
+    dtypes: Mapping[str, str] | None = None,
+) -> None:
     """Raise unless stored draws fit one draw of a network.
 
     Args:
       where: File or folder, for the message.
       stored: Arrays by name, [S, ...], or what has their ``shape``.
       wanted: One draw's leaves by name.
+      dtypes: By name, what ``leaves.name_dtype`` said of arrays that are stored in another form.
 
     Raises:
-      ValueError: An array is missing, unknown or of another shape; the message names it.
+      ValueError: An array is missing, unknown or of another shape or dtype; the message names it.
     """
     problems = [f"{name} is missing" for name in wanted if name not in stored]
     problems += [f"{name} is not a parameter" for name in stored if name not in wanted]
     problems += [
         f"{name} has shape {stored[name].shape[1:]} a draw where the network has {leaf.shape}"
         for name, leaf in wanted.items()
-        if name in stored and stored[name].shape[1:] != leaf.shape
+        if name in stored and stored[name].shape[1:] != plain_shape(leaf).shape
+    ]
+    problems += [
+        f"{name} has dtype {found} where the network has {name_dtype(leaf)}"
+        for name, leaf in wanted.items()
+        if name in stored
+        and (found := (dtypes or {}).get(name, stored[name].dtype.name)) != name_dtype(leaf)
     ]
     if len({array.shape[:1] for array in stored.values()}) > 1:
         problems.append("arrays differ in their number of draws")
@@ -221,9 +255,9 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _map(path: Path) -> np.ndarray:
+def _map(path: Path, dtype: str | None) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return restored(np.load(path, mmap_mode="r", allow_pickle=False), dtype, wrap=False)
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged or truncated ({error}): write the draws again."

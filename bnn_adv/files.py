@@ -14,8 +14,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from bnn_adv.leaves import lost_name, restored, storable
+
 TEMPORARY = ".bnn_adv.tmp"
 """Ending of the files that ``atomic_writer`` renames when they are complete."""
+
+_DTYPES = "__dtypes__"
+"""Names, in a file of arrays, the dtypes that NumPy's format loses."""
 
 _SMALL = 1 << 26
 _MOST_PACKED = 100
@@ -75,18 +80,21 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
 
     Args:
       path: Destination, with its ``.npz`` ending.
-      arrays: Numeric, boolean or text arrays by name.
+      arrays: Numeric (also bfloat16 and its like), boolean or text arrays by name, or typed keys.
 
     Raises:
       ValueError: An array has dtype object, which only pickle could store.
     """
-    converted = {name: np.asarray(array) for name, array in arrays.items()}
+    dtypes = {name: lost for name, leaf in arrays.items() if (lost := lost_name(leaf))}
+    converted = {name: storable(array) for name, array in arrays.items()}
     for name, array in converted.items():
         if array.dtype == object:
             raise ValueError(
                 f"Array {name!r} has dtype object and would be pickled; "
                 "store numbers, booleans or text only."
             )
+    if dtypes:
+        converted[_DTYPES] = np.array(json.dumps(dtypes))
     with atomic_writer(path) as file:
         np.savez(file, **converted)  # type: ignore[arg-type]
 
@@ -94,12 +102,14 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
 class ArrayHeader(NamedTuple):
     """Hold what an ``.npz`` file says of one of its arrays.
 
-    shape: Its shape.
-    dtype: Its dtype.
+    shape: Its shape; of typed keys that of their data.
+    dtype: Its dtype, as stored.
+    lost: Name of its own dtype where NumPy's format loses that, see ``leaves.lost_name``.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    lost: str | None = None
 
 
 def inspect_arrays(path: str | os.PathLike[str]) -> dict[str, ArrayHeader]:
@@ -111,14 +121,19 @@ def inspect_arrays(path: str | os.PathLike[str]) -> dict[str, ArrayHeader]:
         holds.
     """
     with _reading(path), zipfile.ZipFile(path) as archive:
-        return {
+        headers = {
             member.filename.removesuffix(".npy"): _read_header(archive, member)
             for member in archive.infolist()
         }
+        if headers.pop(_DTYPES, None) is None:
+            return headers
+        with archive.open(f"{_DTYPES}.npy") as file:
+            dtypes = _parse_dtypes(np.lib.format.read_array(file, allow_pickle=False))
+        return {name: header._replace(lost=dtypes.get(name)) for name, header in headers.items()}
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the arrays that ``write_arrays`` wrote, without unpickling.
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the arrays that ``write_arrays`` wrote, without unpickling; typed keys as such.
 
     Raises:
       FileNotFoundError: There is no such file.
@@ -127,7 +142,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     names = inspect_arrays(path)
     # np.load does not close a damaged file that it opened itself.
     with _reading(path), open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-        return {name: stored[name] for name in names}
+        dtypes = _parse_dtypes(stored[_DTYPES]) if _DTYPES in stored.files else {}
+        return {name: restored(stored[name], dtypes.get(name)) for name in names}
 
 
 @contextlib.contextmanager
@@ -165,6 +181,12 @@ def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayHead
             f"{member.filename} announces {dtype}{list(shape)} and holds {member.file_size} bytes"
         )
     return ArrayHeader(shape, dtype)
+
+
+def _parse_dtypes(record: np.ndarray) -> dict[str, str]:
+    """Return by name the dtypes that are stored in another form."""
+    found: dict[str, str] = json.loads(str(record))
+    return found
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

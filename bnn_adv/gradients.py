@@ -235,7 +235,7 @@ def _one_batch(
 
     def one_draw(draw: tuple[Params, jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
         params, own_segments, own_group, index = draw
-        gradient = jax.grad(lambda v: LOSSES[loss](posterior.apply_fn(params, v), y).sum())(x)
+        gradient = jax.grad(lambda v: LOSSES[loss](posterior.logits(params, v), y).sum())(x)
         is_member = own_segments[:, None] == jnp.arange(len(counts))
         # Chosen and not multiplied: NaN times zero would spoil the segments of other draws.
         sums = _where(is_member, gradient)

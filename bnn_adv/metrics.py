@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri, softmax
 
-from bnn_adv.decision import DecisionRule
+from bnn_adv.decision import NO_CLASS, DecisionRule, predicted_class
 
 
 def accuracy(log_probs: Any, y: Any) -> float:
-    """Return the share of rows whose argmax is the label, in [0, 1].
+    """Return the share of rows whose ``decision.predicted_class`` is the label, in [0, 1].
 
     Args:
       log_probs: [N, C].
       y: [N].
     """
-    return float(np.mean(np.argmax(np.asarray(log_probs), axis=-1) == np.asarray(y)))
+    return float(np.mean(predicted_class(np.asarray(log_probs)) == np.asarray(y)))
 
 
 def wilson_interval(share: float, count: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -70,9 +70,9 @@ def softmax_differences(log_probs: Any, log_probs_adv: Any) -> np.ndarray:
       log_probs_adv: The same at the adversarial inputs.
 
     Returns:
-      Numbers in [0, 1], [..., N].
+      Numbers in [0, 1], [..., N]; 1 where a prediction is not finite.
     """
-    return _largest_change(np.exp(np.asarray(log_probs)), np.exp(np.asarray(log_probs_adv)))
+    return _largest_change(_probs(log_probs), _probs(log_probs_adv))
 
 
 def published_softmax_robustness(
@@ -92,11 +92,20 @@ def published_softmax_robustness(
 
 def published_softmax_differences(log_probs: Any, log_probs_adv: Any) -> np.ndarray:
     """Return ``softmax_differences`` of softmax of probabilities, as published, [..., N]."""
-    clean = softmax(np.exp(np.asarray(log_probs, np.float64)), axis=-1)
-    adversarial = softmax(np.exp(np.asarray(log_probs_adv, np.float64)), axis=-1)
+    clean = softmax(_probs(np.asarray(log_probs, np.float64)), axis=-1)
+    adversarial = softmax(_probs(np.asarray(log_probs_adv, np.float64)), axis=-1)
     return _largest_change(clean, adversarial)
+
+
+def _probs(log_probs: Any) -> np.ndarray:
+    """Return probabilities, NaN in every class where a prediction is not finite."""
+    log_probs = np.asarray(log_probs)
+    is_class = predicted_class(log_probs)[..., None] != NO_CLASS
+    probs: np.ndarray = np.exp(np.where(is_class, log_probs, np.nan))
+    return probs
 
 
 def _largest_change(clean: np.ndarray, adversarial: np.ndarray) -> np.ndarray:
     change: np.ndarray = np.abs(clean - adversarial).max(axis=-1)
-    return change
+    # Where there is no prediction, all of it has changed.
+    return np.where(np.isnan(change), 1.0, change).astype(change.dtype)

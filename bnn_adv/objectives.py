@@ -41,6 +41,9 @@ class Aim(NamedTuple):
     target: jax.Array | None = None
 
 
+_STEEPEST = 1e30
+"""Sums and ratios of gradients' components, of any number of them, stay within float32's range."""
+
 Statistic = Callable[[jax.Array, Aim], jax.Array]
 Head = Callable[..., jax.Array]
 
@@ -231,6 +234,16 @@ def follow_rule(objective: Objective, rule: DecisionRule) -> Objective:
     return dataclasses.replace(objective, statistic=_logits, reduce="mean", head=head)
 
 
+def finite_gradient(gradient: jax.Array) -> jax.Array:
+    """Return a gradient as attacks follow it: NaN as zero, infinities (and beyond) as +-1e30.
+
+    Networks with finite logits can have NaN gradients, such as that of a norm or a root at zero. An
+    attack that takes such a component for zero still moves in all others; the check
+    ``zero_gradients`` names the share of images where that happens.
+    """
+    return jnp.clip(jnp.nan_to_num(gradient, nan=0.0), -_STEEPEST, _STEEPEST)
+
+
 def compute_scales(
     objective: Objective, posterior: Posterior, x: jax.Array, *, sample_chunk: int | None = None
 ) -> jax.Array:
@@ -240,7 +253,7 @@ def compute_scales(
     scale = objective.scale
     chunk = check_sample_chunk(posterior, sample_chunk, x)
     return map_samples(
-        lambda params: scale(posterior.apply_fn(params, x)),
+        lambda params: scale(posterior.logits(params, x)),
         posterior.samples,
         chunk=chunk,
         shards=posterior.shards,
@@ -298,7 +311,7 @@ def _scaled_statistic(
     assert of_logits is not None  # Since ``follow_rule``.
 
     def statistic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = posterior.apply_fn(params, x)
+        logits = posterior.logits(params, x)
         values = of_logits(logits, aim) / scale[:, None]
         return values, contribution(posterior.decision_rule, logits)
 
@@ -322,7 +335,11 @@ def _one_pass(
             return values.sum(), (values, own)
 
         gradient, (value, own) = jax.grad(total, has_aux=True)(x)
-        return Evaluation(value, threats.unit(gradient) if objective.normalise else gradient, own)
+        if objective.normalise:
+            # A component that is not finite stays one, for the masking checks, and spoils no other.
+            direction = threats.unit(finite_gradient(gradient))
+            gradient = jnp.where(jnp.isfinite(gradient), direction, gradient)
+        return Evaluation(value, gradient, own)
 
     rule = posterior.decision_rule
     how = Evaluation("sum", "sum", folding(rule))  # type: ignore[arg-type]

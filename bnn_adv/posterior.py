@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import blocks, files, parallel, programs
+from bnn_adv import blocks, files, leaves, parallel, programs
 from bnn_adv.decision import DecisionRule, check_rule, contribution, folding, log_predictive
 from bnn_adv.disk import DiskDraws, as_arrays, check_draws, flatten_names
 from bnn_adv.networks import ApplyFn, Params
@@ -83,6 +83,24 @@ class Posterior:
         """Number of draws, S."""
         return count_draws(self.samples)
 
+    def logits(self, params: Params, x: jax.Array) -> jax.Array:
+        """Return what one draw says of inputs, [B, C]; every prediction is made of this.
+
+        In float32 or better whatever the network computes in: a mean over many draws, and a
+        softmax, need more digits than half precision has. Where a typed key is among the
+        parameters, each input is evaluated by itself: one draw is one network, whose random masks
+        do not depend on which inputs stand beside it.
+
+        Args:
+          params: One draw.
+          x: Inputs, [B, ...].
+        """
+        if leaves.has_key(params):
+            found = jax.vmap(lambda row: self.apply_fn(params, row[None])[0])(x)
+        else:
+            found = self.apply_fn(params, x)
+        return found.astype(jnp.promote_types(found.dtype, jnp.float32))
+
     def take(self, indices: Any) -> Posterior:
         """Return the posterior of the draws at ``indices`` (integers of shape [K])."""
         if isinstance(self.samples, DiskDraws):
@@ -90,6 +108,19 @@ class Posterior:
         else:
             taken = _take(self.samples, jnp.asarray(indices))
         return dataclasses.replace(self, samples=taken, shards=1)
+
+
+def logit_rounding(posterior: Posterior, x: Any) -> float:
+    """Return the relative rounding error of a network's logits, at least float32's.
+
+    Args:
+      posterior: S draws.
+      x: Inputs, [N, ...]; their values do not matter.
+    """
+    two = jax.ShapeDtypeStruct((2, *x.shape[1:]), jnp.float32)
+    dtype = jax.eval_shape(posterior.apply_fn, one_draw(posterior), two).dtype
+    own = float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 0.0
+    return max(own, float(jnp.finfo(jnp.float32).eps)) / 2
 
 
 def default_sample_chunk(posterior: Posterior, x: jax.Array) -> int:
@@ -169,7 +200,7 @@ def log_probs(
 
     def one_batch(rows: jax.Array) -> jax.Array:
         def one(params: Params) -> jax.Array:
-            return jax.nn.log_softmax(posterior.apply_fn(params, rows))
+            return jax.nn.log_softmax(posterior.logits(params, rows))
 
         each = map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards)
         return each.swapaxes(0, 1)
@@ -221,7 +252,7 @@ def fold_contributions(
 
     def one_batch(rows: jax.Array) -> Any:
         return fold_samples(
-            lambda params: contribution(rule, posterior.apply_fn(params, rows)),
+            lambda params: contribution(rule, posterior.logits(params, rows)),
             posterior.samples,
             folding(rule),
             chunk=chunk,
@@ -276,16 +307,22 @@ def hash_draws(posterior: Posterior) -> str:
     """Return a digest of names, shapes, types and values of all draws, as hexadecimal text."""
     digest = hashlib.blake2b(digest_size=16)
     names = flatten_names(one_draw(posterior))
-    for name, leaf in zip(names, as_arrays(posterior.samples), strict=True):
-        digest.update(f"{name} {leaf.shape} {leaf.dtype};".encode())
+    for (name, like), leaf in zip(names.items(), as_arrays(posterior.samples), strict=True):
+        digest.update(f"{name} {leaf.shape} {leaves.name_dtype(like)};".encode())
         for part in leaf:
             digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 
 
 def save_posterior(path: str | os.PathLike[str], posterior: Posterior) -> None:
-    """Write the draws to one ``.npz`` file, atomically and without pickle."""
-    files.write_arrays(path, flatten_names(posterior.samples))
+    """Write the draws to one ``.npz`` file, atomically and without pickle.
+
+    Dtypes are those that JAX computes in (without ``jax_enable_x64``, float64 is written as
+    float32), and come back as they are: also bfloat16 and typed keys.
+    """
+    names = flatten_names(one_draw(posterior))
+    plain = zip(names.items(), as_arrays(posterior.samples), strict=True)
+    files.write_arrays(path, {name: leaves.from_plain(leaf, like) for (name, like), leaf in plain})
 
 
 def load_posterior(path: str | os.PathLike[str], apply_fn: ApplyFn, expected: Params) -> Posterior:
@@ -298,12 +335,39 @@ def load_posterior(path: str | os.PathLike[str], apply_fn: ApplyFn, expected: Pa
 
     Raises:
       FileNotFoundError: There is no such file.
-      ValueError: The file is damaged, or an array is missing, unknown or of another shape; the
-        message names it.
+      ValueError: The file is damaged, or an array is missing, unknown or of another shape or dtype
+        (a wider float is taken where no digit is lost); the message names it.
     """
     wanted = flatten_names(expected)
-    # What is not expected is not read.
-    check_draws(os.fspath(path), files.inspect_arrays(path), wanted)
-    stored = files.read_arrays(path)
-    leaves = [jnp.asarray(stored[name]) for name in wanted]
-    return Posterior(apply_fn, jax.tree.unflatten(jax.tree.structure(expected), leaves))
+    # What is not expected is not read. Of wide floats only their digits tell whether they fit.
+    headers = files.inspect_arrays(path)
+    hoped = {name: header.lost or header.dtype.name for name, header in headers.items()}
+    for name, like in wanted.items():
+        if name in headers and _may_narrow(headers[name].dtype, like):
+            hoped[name] = leaves.name_dtype(like)
+    check_draws(os.fspath(path), headers, wanted, hoped)
+    stored = {name: _narrow(leaf, wanted[name]) for name, leaf in files.read_arrays(path).items()}
+    dtypes = {
+        n: leaves.name_dtype(w) if leaves.is_key(w) else w.dtype.name for n, w in stored.items()
+    }
+    plain = {n: jax.random.key_data(w) if leaves.is_key(w) else w for n, w in stored.items()}
+    check_draws(os.fspath(path), plain, wanted, dtypes)
+    loaded = [jnp.asarray(stored[name]) for name in wanted]
+    return Posterior(apply_fn, jax.tree.unflatten(jax.tree.structure(expected), loaded))
+
+
+def _may_narrow(dtype: np.dtype[Any], like: Any) -> bool:
+    """Return whether numbers of a dtype are wider floats than those that are wanted."""
+    if dtype.kind != "f" or leaves.is_key(like):
+        return False
+    wanted = leaves.computed_dtype(like.dtype)
+    return jnp.issubdtype(wanted, jnp.floating) and dtype.itemsize > wanted.itemsize
+
+
+def _narrow(leaf: Any, like: Any) -> Any:
+    """Return wide floats as the narrower ones that are wanted, where that loses no digit."""
+    if leaves.is_key(leaf) or not _may_narrow(leaf.dtype, like):
+        return leaf
+    with np.errstate(over="ignore"):
+        narrow = leaf.astype(leaves.computed_dtype(like.dtype))
+    return narrow if np.array_equal(narrow.astype(leaf.dtype), leaf, equal_nan=True) else leaf

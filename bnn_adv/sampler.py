@@ -13,6 +13,7 @@ from collections.abc import Callable
 import jax
 from jax.tree_util import Partial
 
+from bnn_adv import inputs
 from bnn_adv.decision import DecisionRule, check_rule
 from bnn_adv.networks import ApplyFn, Params
 from bnn_adv.posterior import Posterior
@@ -129,5 +130,7 @@ def check_num_samples(name: str, value: int) -> None:
     Raises:
       ValueError: The message names the setting and its value.
     """
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}. Every draw is one network.")
+    try:
+        inputs.check_count(name, value, 1)
+    except ValueError as error:
+        raise ValueError(f"{error} Every draw is one network.") from None

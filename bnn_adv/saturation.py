@@ -58,7 +58,7 @@ def measure_logits(posterior: Posterior, x: Any, *, batch_size: int = 128) -> Lo
 def _logits(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
     with jax.default_matmul_precision(posterior.precision):
         return map_samples(
-            lambda params: posterior.apply_fn(params, x),
+            lambda params: posterior.logits(params, x),
             posterior.samples,
             chunk=chunk,
             shards=posterior.shards,

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Threat(Protocol):
@@ -161,7 +162,7 @@ class L2:
         flat = direction.reshape(direction.shape[0], -1)
         clean = x_clean.reshape(flat.shape)
         room = jnp.where(flat > 0, self.upper - clean, clean - self.lower)
-        epsilon = per_input(self, len(flat)).epsilon
+        epsilon = per_input(self, len(flat), flat.dtype).epsilon
         scale = jnp.minimum(largest, jax.vmap(_largest_scale)(flat, room, epsilon))
         # An unlimited scale on a coordinate that does not move would be inf * 0.
         moved = jnp.where(flat == 0, 0.0, scale[:, None] * jnp.where(flat == 0, 1.0, flat))
@@ -197,7 +198,7 @@ class L1:
         the wall, and the smallest ``t >= 0`` that fits into the ball; exactly, by sorting.
         """
         flat, room = self._flatten(x - x_clean, x_clean)
-        epsilon = per_input(self, len(flat)).epsilon
+        epsilon = per_input(self, len(flat), flat.dtype).epsilon
         moved = jax.vmap(_shrink_to_sum)(jnp.abs(flat), room, epsilon)
         return self._apply(jnp.sign(flat) * moved, x_clean)
 
@@ -253,7 +254,7 @@ class L1:
 
     def _apply(self, moved: jax.Array, x_clean: jax.Array) -> jax.Array:
         # Rounding of long sums may overshoot the ball by a few units in the last place.
-        epsilon = per_input(self, len(moved)).epsilon
+        epsilon = per_input(self, len(moved), moved.dtype).epsilon
         excess = jnp.abs(moved).sum(axis=1) / jnp.maximum(epsilon, jnp.finfo(moved.dtype).tiny)
         moved = moved / jnp.maximum(excess, 1.0)[:, None]
         moved = jnp.where(epsilon[:, None] > 0, moved, 0.0)
@@ -270,9 +271,17 @@ def radius_of(threat: Any, like: jax.Array) -> jax.Array:
     return _expand(epsilon, like) if epsilon.ndim else epsilon
 
 
-def per_input(threat: Any, batch: int) -> Any:
-    """Return the threat model with a radius for each of ``batch`` inputs."""
-    return with_radius(threat, jnp.broadcast_to(threat.epsilon, (batch,)))
+def per_input(threat: Any, batch: int, dtype: Any = jnp.float32) -> Any:
+    """Return the threat model with a radius, of a dtype, for each of ``batch`` inputs."""
+    # A Python number would become float64 under ``jax_enable_x64``, whatever the inputs are.
+    epsilon = jnp.asarray(threat.epsilon).astype(dtype)
+    return with_radius(threat, jnp.broadcast_to(epsilon, (batch,)))
+
+
+def take_rows(threat: Any, rows: Any) -> Any:
+    """Return the threat model of the inputs ``rows`` (indices or booleans) alone."""
+    epsilon = np.asarray(threat.epsilon)
+    return with_radius(threat, epsilon[rows]) if epsilon.ndim else threat
 
 
 def with_radius(threat: Any, epsilon: Any) -> Any:
@@ -305,7 +314,7 @@ def random_starts(threat: Any, rng_keys: jax.Array, x_clean: jax.Array) -> jax.A
         return own.random_start(rng_key, row[None])[0]
 
     # One after the other: random bits for a whole batch take twice the time to compile.
-    return jax.lax.map(one, (rng_keys, x_clean, per_input(threat, x_clean.shape[0])))
+    return jax.lax.map(one, (rng_keys, x_clean, per_input(threat, x_clean.shape[0], x_clean.dtype)))
 
 
 def _shrink_to_sum(size: jax.Array, room: jax.Array, epsilon: jax.Array | float) -> jax.Array:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv import parallel
+from bnn_adv.decision import predicted_class
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.threat import THREATS
 
@@ -31,7 +32,7 @@ class Plane(NamedTuple):
     """Hold the predicted class at every point of a grid that covers the box, walls included.
 
     ticks: Values of either coordinate, float32 [G], rising from the box's lower end to its upper.
-    classes: argmax of the posterior predictive at ``(ticks[i], ticks[j])``, int32 [G, G].
+    classes: ``decision.predicted_class`` at ``(ticks[i], ticks[j])``, int32 [G, G].
     """
 
     ticks: np.ndarray
@@ -127,7 +128,7 @@ def classify_plane(
         log_probs = predict_log_probs(
             posterior, points, sample_chunk=sample_chunk, batch_size=batch_size
         )
-        found = parallel.to_host(log_probs).argmax(axis=-1)
+        found = predicted_class(parallel.to_host(log_probs))
         classes[start : start + rows] = found.reshape(rows, num_ticks)
         if progress is not None:
             progress((start + rows) * num_ticks, num_ticks**2)

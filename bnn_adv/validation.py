@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv import inputs, programs
 from bnn_adv.disk import DiskDraws, flatten_names
+from bnn_adv.leaves import is_key
 from bnn_adv.posterior import Posterior
 from bnn_adv.sampler import Sampler, check_num_samples
 
 _NUM_INPUTS, _NUM_DRAWS = 32, 3
 """How much is really computed to look at the values of logits."""
+
+_NUM_TOGETHER = 3
+"""Inputs that are compared alone and in a batch."""
+
+_BATCH_ROUNDING = 0.05
+"""Logits alone and in a batch may differ by this much of the largest: networks in bfloat16 do."""
+
+
+def check_settings(settings: Any) -> None:
+    """Raise unless batch and chunk sizes are whole numbers of at least one.
+
+    Raises:
+      ValueError: The message names the setting and its value.
+    """
+    inputs.check_count("batch_size", settings.batch_size, 1)
+    if settings.sample_chunk is not None:
+        inputs.check_count("sample_chunk", settings.sample_chunk, 1)
+
+
+def check_ess(min_ess: float | None) -> None:
+    """Raise where an effective sample size is negative; NaN is that of chains that never moved.
+
+    Raises:
+      ValueError: The message names the value.
+    """
+    if min_ess is not None and min_ess < 0:
+        raise ValueError(f"min_ess must be at least 0, or None where unknown, got {min_ess}.")
 
 
 def check_model(model: Any, num_samples: int, num_predictions: int) -> None:
@@ -37,8 +67,7 @@ def check_model(model: Any, num_samples: int, num_predictions: int) -> None:
     if isinstance(model, Sampler):
         functions["draw"] = model.draw
         check_num_samples("num_samples", num_samples)
-        if num_predictions < 1:
-            raise ValueError(f"num_predictions must be at least 1, got {num_predictions}.")
+        inputs.check_count("num_predictions", num_predictions, 1)
     for name, function in functions.items():
         if not callable(function):
             raise TypeError(
@@ -73,63 +102,66 @@ def _describe_stranger(model: Any) -> str:
     )
 
 
-def check_problem(posterior: Posterior, x: Any, y: Any, threat: Any) -> int:
-    """Check that posterior, inputs and labels belong together.
+class Problem(NamedTuple):
+    """Hold what is evaluated, checked and converted.
+
+    x: Clean inputs, float32 [N, ...], in the threat model's box.
+    y: Labels, int32 [N].
+    threat: Radius (a Python float, or float32 [N]) and box.
+    num_classes: Classes of the network, C.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    threat: Any
+    num_classes: int
+
+
+def open_problem(posterior: Posterior, x: Any, y: Any, threat: Any) -> Problem:
+    """Return inputs, labels and threat model converted, if they and a posterior belong together.
 
     Args:
       posterior: S draws.
-      x: Clean inputs, [N, ...].
-      y: Labels, [N].
-      threat: Norm, radius and box.
-
-    Returns:
-      The number of classes.
+      x: Clean inputs, [N, ...], see ``inputs.as_images``.
+      y: Labels, [N], see ``inputs.as_labels``.
+      threat: Norm, radius (one, or one an input) and box, see ``inputs.as_threat``.
 
     Raises:
-      ValueError: Leaves of different numbers of draws; inputs outside the box, NaN or integer
-        inputs; labels that are no integers or out of range; logits of the wrong shape, NaN, or
-        probabilities in their place. The message says what to do.
+      ValueError: Leaves of different numbers of draws, NaN or no numbers in them; inputs outside
+        the box, NaN or integer inputs; labels that are no integers or out of range; logits of the
+        wrong shape, NaN, or probabilities in their place; a network whose prediction of an input
+        depends on the others in its batch. The message says what to do.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    check_inputs(x, threat)
+    images = inputs.as_images(x, threat)
     check_samples(posterior)
-    if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
-        raise ValueError(
-            f"Labels must be integers of shape ({len(x)},), one an input; got {y.dtype} of shape "
-            f"{y.shape}. One-hot labels become integers by argmax(-1)."
-        )
-    num_classes = check_shapes(posterior, x)
-    if y.min() < 0 or y.max() >= num_classes:
-        raise ValueError(
-            f"Labels must lie in 0..{num_classes - 1}, for the network gives {num_classes} logits; "
-            f"found {y.min()}..{y.max()}. Classes are counted from 0."
-        )
-    _check_values(posterior, x)
-    return num_classes
+    labels = inputs.as_labels(y, len(images))
+    num_classes = check_shapes(posterior, images)
+    inputs.check_label_range(labels, num_classes)
+    threat = inputs.as_threat(threat, len(images), images.shape[1:])
+    check_draws_finite(posterior)
+    _check_values(posterior, images)
+    _check_rows_alone(posterior, images)
+    return Problem(images, labels, threat, num_classes)
 
 
-def check_inputs(x: np.ndarray, threat: Any) -> None:
-    """Check type, size and range of clean inputs and the radius, see ``check_problem``."""
-    if x.ndim < 2 or not len(x):
-        raise ValueError(
-            f"Inputs must have shape [N, ...] with N of at least 1, got {x.shape}. "
-            "A single input becomes a batch by x[None]."
-        )
-    if not np.issubdtype(x.dtype, np.floating):
-        raise ValueError(
-            f"Inputs must be floating-point numbers in [{threat.lower}, {threat.upper}], got "
-            f"{x.dtype}. Divide bytes by 255."
-        )
-    if not np.isfinite(x).all():
-        raise ValueError(f"{(~np.isfinite(x)).sum()} input values are NaN or infinite.")
-    if not (x.min() >= threat.lower and x.max() <= threat.upper):
-        raise ValueError(
-            f"Inputs must lie in the box [{threat.lower}, {threat.upper}], found "
-            f"[{x.min()}, {x.max()}]. Scale them, or give the threat model another box "
-            "(lower=, upper=); normalisation belongs into apply_fn."
-        )
-    if not (np.asarray(threat.epsilon) >= 0).all():
-        raise ValueError(f"epsilon must be at least 0, got {threat.epsilon}.")
+def check_problem(posterior: Posterior, x: Any, y: Any, threat: Any) -> int:
+    """Return the number of classes, if all belongs together; as ``open_problem``."""
+    return open_problem(posterior, x, y, threat).num_classes
+
+
+def check_classes(posterior: Posterior, x: np.ndarray, y: np.ndarray) -> None:
+    """Raise unless labels are classes of the network that a posterior's draws are of.
+
+    Args:
+      posterior: S draws.
+      x: Converted inputs, [N, ...].
+      y: Converted labels, [N].
+
+    Raises:
+      ValueError: The draws are no draws, the network returns no logits, or a label is no class.
+    """
+    check_samples(posterior)
+    inputs.check_label_range(y, check_shapes(posterior, x))
 
 
 def check_samples(posterior: Posterior) -> None:
@@ -139,6 +171,7 @@ def check_samples(posterior: Posterior) -> None:
     leaves = flatten_names(posterior.samples)
     if not leaves:
         raise ValueError("The posterior's samples hold no arrays.")
+    _check_numbers(leaves)
     counts = {name: (np.shape(leaf) or (0,))[0] for name, leaf in leaves.items()}
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise ValueError(
@@ -146,6 +179,56 @@ def check_samples(posterior: Posterior) -> None:
             f"{', '.join(f'{name}: {count}' for name, count in counts.items())}. "
             "Posterior.stack makes a posterior of a list of parameter trees."
         )
+
+
+def _check_numbers(leaves: dict[str, Any]) -> None:
+    """Raise unless parameters are numbers, or typed keys beside some."""
+    for name, leaf in leaves.items():
+        if is_key(leaf):
+            continue
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None:
+            raise ValueError(
+                f"Draws must be arrays of numbers, got {type(leaf).__name__} for {name}. "
+                "jnp.asarray makes an array of a list."
+            )
+        if not jnp.issubdtype(dtype, np.bool_) and not jnp.issubdtype(dtype, jnp.number):
+            raise ValueError(f"Draws must be arrays of numbers, got {dtype} for {name}.")
+    if all(not is_key(leaf) and leaf.dtype == bool for leaf in leaves.values()):
+        raise ValueError(
+            f"Draws must hold numbers, got booleans alone: {', '.join(leaves)}. Parameters that "
+            "are 0 or 1 become numbers by astype(jnp.float32)."
+        )
+
+
+def check_draws_finite(posterior: Posterior) -> None:
+    """Raise unless every number of every draw is finite, which a look at a few draws may miss.
+
+    Draws on disk are not read for it: the network's values tell.
+
+    Raises:
+      ValueError: The message names the leaves and how many draws of each.
+    """
+    if isinstance(posterior.samples, DiskDraws):
+        return
+    named = flatten_names(posterior.samples)
+    bad = {
+        name: int(np.sum(~np.asarray(_finite_draws(leaf))))
+        for name, leaf in named.items()
+        if not is_key(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    }
+    found = [f"{name}: {count}" for name, count in bad.items() if count]
+    if found:
+        raise ValueError(
+            f"Some of {posterior.num_samples} draws hold NaN or infinite numbers (leaf: draws): "
+            f"{', '.join(found)}. Their training or sampling diverged: leave them out by "
+            "Posterior.take, or train again."
+        )
+
+
+@jax.jit
+def _finite_draws(leaf: jax.Array) -> jax.Array:
+    return jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
 
 
 def check_shapes(posterior: Posterior, x: np.ndarray) -> int:
@@ -189,6 +272,56 @@ def _check_values(posterior: Posterior, x: np.ndarray) -> None:
         )
 
 
-@jax.jit
+def _check_rows_alone(posterior: Posterior, x: np.ndarray) -> None:
+    """Raise where what the network says of an input depends on the others in its batch.
+
+    Two looks. Whatever the rounding, the gradient of one input's logits with respect to another
+    input is exactly zero in a network that treats each by itself; and its logits alone and in a
+    batch are equal up to rounding, whatever is not differentiable.
+    """
+    batch = x[np.linspace(0, len(x) - 1, _NUM_TOGETHER).astype(int)]
+    # One image, repeated, would not show a mean over the batch.
+    shrink = np.linspace(1, 0.5, _NUM_TOGETHER, dtype=batch.dtype)
+    batch = batch * shrink.reshape(-1, *(1,) * (x.ndim - 1))
+    first = jax.tree.map(lambda w: w[0], posterior.take(np.array([0])).samples)
+    together, alone = map(np.asarray, _alone_and_together(posterior, first, batch))
+    try:
+        mixed = bool(_reaches_others(posterior, first, batch))
+    except (NotImplementedError, TypeError, ValueError):
+        # Black boxes attack what has no derivative.
+        mixed = False
+    scale = np.abs(together[np.isfinite(together)]).max(initial=0.0)
+    with np.errstate(invalid="ignore"):
+        differs = np.abs(together - alone) > _BATCH_ROUNDING * max(scale, 1e-30)
+    if mixed or differs.any():
+        raise ValueError(
+            "What apply_fn says of an input depends on the other inputs in its batch, or on its "
+            f"place there: alone its logits differ by up to {np.abs(together - alone).max():.2g} "
+            f"where the largest is {scale:.2g}. Such a prediction is no function of the input, and "
+            "an attack could move it by moving another. Normalise by fixed statistics (BatchNorm: "
+            "train=False, use_running_average=True; NNX: model.eval()); where random masks are "
+            "meant, draw them from a typed key among the parameters, see Sampler."
+        )
+
+
+@programs.jit
+def _alone_and_together(
+    posterior: Posterior, params: Any, batch: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    alone = jax.lax.map(lambda row: posterior.logits(params, row[None])[0], batch)
+    return posterior.logits(params, batch), alone
+
+
+@programs.jit
+def _reaches_others(posterior: Posterior, params: Any, batch: jax.Array) -> jax.Array:
+    """Return whether the first input's logits have a gradient with respect to the others."""
+    # As the caller's function sees a batch: with keys among the parameters ``logits`` would not.
+    logits, vjp = jax.vjp(lambda x: posterior.apply_fn(params, x), batch)
+    weights = jnp.arange(1, logits.shape[1] + 1, dtype=logits.dtype)
+    (gradient,) = vjp(jnp.zeros_like(logits).at[0].set(weights))
+    return (jnp.nan_to_num(gradient[1:], nan=0.0) != 0).any()
+
+
+@programs.jit
 def _logits(posterior: Posterior, x: jax.Array) -> jax.Array:
-    return jax.lax.map(lambda params: posterior.apply_fn(params, x), posterior.samples)
+    return jax.lax.map(lambda params: posterior.logits(params, x), posterior.samples)

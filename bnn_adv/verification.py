@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bnn_adv import files
-from bnn_adv.posterior import Posterior, hash_draws
+from bnn_adv.posterior import Posterior, hash_draws, logit_rounding
 from bnn_adv.verification_arrays import (
     NORMS,
     ROUNDING,
@@ -111,8 +111,11 @@ class Verification:
 
     @property
     def adversarial_accuracy(self) -> float:
-        """Share of images that are correct when clean and not fooled by an allowed image."""
-        return float(np.mean(self.correct & ~(self.is_allowed & self.fooled)))
+        """Share of images that are correct when clean, and at an allowed adversarial image.
+
+        Where a logit is not finite, nothing is: such an image is neither fooled nor correct.
+        """
+        return float(np.mean(self.correct & ~(self.is_allowed & ~(self.margin <= 0))))
 
     @property
     def ok(self) -> bool:
@@ -246,8 +249,10 @@ def verify_arrays(
     margin, clean_margin = (
         np.where(valid, find_margin(scores, labels, rows), np.nan) for scores in (log_probs, clean)
     )
-    # The claim was made in float32, whose logits are off by some units of their last place.
-    close = np.abs(clean_margin) <= 64 * ROUNDING * np.maximum(1.0, largest_clean)
+    # The claim was made in the network's own precision: logits are off by some units of their last
+    # place.
+    rounding = logit_rounding(posterior, stored["x"])
+    close = np.abs(clean_margin) <= 64 * rounding * np.maximum(1.0, largest_clean)
     distance, allowed = _distances(stored)
     lower, upper = (stored["x_adv"].dtype.type(stored[name]) for name in ("lower", "upper"))
     images = stored["x_adv"].reshape(len(rows), -1)
@@ -261,7 +266,8 @@ def verify_arrays(
         matches_data=_match(stored, x, y),
         clean_agrees=close | ((clean_margin <= 0) == stored["clean_correct"]),
         margin=np.where(np.isfinite(largest), margin, np.nan),
-        correct=(clean.argmax(axis=1) == labels) & valid,
+        # The maximum of numbers with a NaN is NaN; argmax would name a class.
+        correct=(clean.argmax(axis=1) == labels) & valid & np.isfinite(clean.max(axis=1)),
         norm=str(stored["norm"]),
         epsilon=stored["epsilon"],
         box=(float(stored["lower"]), float(stored["upper"])),

@@ -12,12 +12,13 @@ import jax
 import numpy as np
 
 from bnn_adv.disk import as_arrays
+from bnn_adv.leaves import from_plain
 from bnn_adv.posterior import Posterior, one_draw
 
 
 def compile_network(posterior: Posterior) -> Callable[[Any, np.ndarray], Any]:
     """Return the posterior's network, compiled, at the posterior's precision."""
-    compiled = jax.jit(posterior.apply_fn)
+    compiled = jax.jit(posterior.logits)
 
     def call(params: Any, batch: np.ndarray) -> Any:
         with jax.default_matmul_precision(posterior.precision):
@@ -33,11 +34,15 @@ def predict(
     size = min(batch_size, len(x))
     # The last batch overlaps the one before it, so that only one shape compiles.
     starts = [min(start, len(x) - size) for start in range(0, len(x), size)]
-    structure = jax.tree.structure(one_draw(posterior))
+    likes, structure = jax.tree.flatten(one_draw(posterior))
     leaves = as_arrays(posterior.samples)
     total, largest = np.empty(0), np.zeros(len(x))
     for draw in range(posterior.num_samples):
-        params = jax.tree.unflatten(structure, [np.asarray(leaf[draw]) for leaf in leaves])
+        arrays = [
+            from_plain(np.asarray(leaf[draw]), like)
+            for leaf, like in zip(leaves, likes, strict=True)
+        ]
+        params = jax.tree.unflatten(structure, arrays)
         logits = np.empty(0)
         for start in starts:
             found = np.asarray(call(params, x[start : start + size]), np.float64)

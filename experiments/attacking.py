@@ -13,6 +13,7 @@ from bnn_adv import files, metrics, parallel
 from bnn_adv.canonical import digest
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.data import Dataset
+from bnn_adv.decision import NO_CLASS, predicted_class
 from bnn_adv.evaluation import Settings, evaluate_fresh, run_protocol
 from bnn_adv.evaluation.confirmation import confirm
 from bnn_adv.networks import count_params
@@ -75,17 +76,19 @@ def _confirm(
     arrays: dict[str, np.ndarray],
 ) -> None:
     """Pass images that an earlier start has found through the referee once more."""
-    clean = _log_probs(posterior, dataset.x_test, Settings(config.batch_size))
+    settings = Settings(config.batch_size)
+    clean = _log_probs(posterior, dataset.x_test, settings)
     for name, images in arrays.items():
         if not name.endswith("/success"):
+            classes = predicted_class(_log_probs(posterior, images, settings))
             confirm(
                 posterior,
                 dataset.x_test,
                 dataset.y_test,
                 images,
                 threat=THREATS[config.norm](config.epsilon),
-                clean_correct=np.argmax(clean, axis=-1) == dataset.y_test,
-                misclassified=arrays[f"{name}/success"],
+                clean_correct=predicted_class(clean) == dataset.y_test,
+                misclassified=arrays[f"{name}/success"] & (classes != NO_CLASS),
             )
 
 
@@ -172,7 +175,7 @@ def _clean_accuracy(
 
 
 def _fooled(posterior: Posterior, x: np.ndarray, y: np.ndarray, settings: Settings) -> np.ndarray:
-    return np.argmax(_log_probs(posterior, x, settings), axis=-1) != y
+    return predicted_class(_log_probs(posterior, x, settings)) != y
 
 
 def _log_probs(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
@@ -218,10 +221,10 @@ def describe_examples(
             index=int(row),
             label=int(dataset.y_test[row]),
             clean=dataset.x_test[row],
-            clean_prediction=int(np.argmax(clean[i])),
+            clean_prediction=int(predicted_class(clean[i])),
             clean_probability=float(clean[i].max()),
             adversarial=adversarial[attack][row],
-            adversarial_prediction=int(np.argmax(fooled[i])),
+            adversarial_prediction=int(predicted_class(fooled[i])),
             adversarial_probability=float(fooled[i].max()),
             model=model,
             attack=attack.split("/", 1)[1],

@@ -17,7 +17,8 @@ from bnn_adv.evaluation.cascade import Means, Settings, Subject, predict, run_ca
 from bnn_adv.posterior import hash_draws
 from bnn_adv.protocols import get_protocol
 from bnn_adv.threat import THREATS
-from bnn_adv.verification import SCHEMA_VERSION, verify_arrays
+from bnn_adv.verification import verify_arrays
+from bnn_adv.verification_arrays import SCHEMA_VERSION
 from experiments import autoattack_torch
 from experiments.autoattack_posteriors import Target, export
 
@@ -170,7 +171,7 @@ def judge(
         "draws_hash": np.asarray(hash_draws(target.posterior)),
         "decision_rule": np.asarray(target.posterior.decision_rule),
     }
-    seen = verify_arrays(arrays, target.posterior, batch_size=_BATCH)
+    seen = verify_arrays(arrays, target.posterior, threat=threat, batch_size=_BATCH)
     if not seen.clean_agrees.all():
         raise ValueError(
             f"The attacker predicts other classes at the clean images {_list(~seen.clean_agrees)}: "

@@ -18,6 +18,7 @@ import numpy as np
 
 from bnn_adv.checkpoint import Checkpoints
 from bnn_adv.data import DATASETS, Dataset, load_dataset
+from bnn_adv.decision import predicted_class
 from bnn_adv.densities import Data
 from bnn_adv.evaluation import Settings, run_protocol
 from bnn_adv.evaluation.cascade import predict
@@ -211,7 +212,7 @@ def _attack(
     x, y, settings = dataset.x_test, dataset.y_test, Settings(config.batch_size)
 
     def is_correct(images: np.ndarray) -> np.ndarray:
-        return predict(posterior, images, settings).argmax(axis=-1) == y
+        return predicted_class(predict(posterior, images, settings)) == y
 
     stored = {}
     for key, protocol in list_compared(config.suite).items():

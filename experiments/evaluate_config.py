@@ -136,8 +136,9 @@ def validate(config: EvaluateConfig) -> None:
         raise ValueError(f"--epsilon must be at least 0, got {config.epsilon}.")
     if not math.isfinite(config.epsilon):
         raise ValueError(f"--epsilon must be finite, got {config.epsilon}.")
-    if not 0 <= config.seed < 2**63:
-        raise ValueError(f"--seed must lie between 0 and 2**63 - 1, got {config.seed}.")
+    # JAX's keys keep 32 bits of a seed: 2^32 + 1 would be the run of 1.
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed must lie between 0 and 2**32 - 1, got {config.seed}.")
     if not config.checkpoint_every >= 0:
         raise ValueError(f"--checkpoint_every must be at least 0, got {config.checkpoint_every}.")
     for field in dataclasses.fields(config):

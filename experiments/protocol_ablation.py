@@ -20,6 +20,7 @@ from bnn_adv import ablation
 from bnn_adv.ablation import Departures
 from bnn_adv.attribution import mean_change, paired_difference, shapley_values
 from bnn_adv.data import load_dataset
+from bnn_adv.decision import predicted_class
 from bnn_adv.report.ablation_study import build_study
 from bnn_adv.report.study import Study
 from experiments import protocol_ablation_stages as stages
@@ -112,7 +113,7 @@ def _measure(
     clean = stages.predict_clean(work, subject, on)
     judged = ablation.judge(on, y, clean, fgsm["log_probs"], pgd["log_probs"])
     worst = stages.attack_strongly(work, subject)
-    right = {name: np.argmax(each, axis=-1) == y for name, each in worst.items()}
+    right = {name: predicted_class(each) == y for name, each in worst.items()}
     numbers = ablation.summarise(judged)
     record = {
         **numbers,

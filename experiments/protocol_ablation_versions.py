@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv import ablation, parallel
+from bnn_adv.decision import predicted_class
 from bnn_adv.evaluation.redrawn import draw_log_probs
 from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior, log_probs
@@ -52,7 +53,7 @@ def measure_versions(work: Work, subject: Subject) -> list[dict[str, Any]]:
             for name in ("accuracy", "fgsm", "pgd"):
                 each = _log_probs(work, subject, setting, name, defenders[-1])
                 predicted = average_predictions(each, size, version=setting.version)
-                right = np.argmax(predicted, axis=-1) == y
+                right = predicted_class(predicted) == y
                 numbers[name] = float(right.mean())
                 numbers["intervals"][name] = list(ablation.interval(right))
             rows.append(

@@ -75,3 +75,53 @@ def test_accepts_logits_and_log_probabilities():
     assert check_problem(Posterior(log_probabilities, SAMPLES), X, Y, LInf(0.1)) == 4
     shifted = LInf(0.1, lower=-1.0, upper=2.0)
     assert check_problem(Posterior(linear_apply, SAMPLES), 3 * X - 1, Y, shifted) == 4
+
+
+def of_the_batch(params, x):
+    """Normalise by the batch's own mean, as BatchNorm does in training."""
+    return linear_apply(params, x - x.mean(axis=0))
+
+
+def ranked(params, x):
+    """Depend on the batch without a derivative."""
+    return linear_apply(params, x) + 3.0 * jnp.argsort(jnp.argsort(x[:, 0]))[:, None]
+
+
+def masked_by_place(params, x):
+    mask = jax.random.bernoulli(jax.random.key(0), 0.5, x.shape)
+    return linear_apply(params, x * mask)
+
+
+@pytest.mark.parametrize("network", [of_the_batch, ranked, masked_by_place])
+@pytest.mark.parametrize("count", [1, 5])
+def test_networks_that_look_at_the_batch_are_refused_by_that_name(network, count):
+    samples = {"w": np.random.default_rng(1).normal(size=(3, 6, 4)).astype(np.float32)}
+    samples |= {"b": SAMPLES["b"]}
+    with pytest.raises(ValueError, match="depends on the other inputs in its batch"):
+        check_problem(Posterior(network, samples), X[:count], Y[:count], LInf(0.1))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ({"w": SAMPLES["w"], "b": np.full((3, 4), np.nan, np.float32)}, "NaN.*b: 3"),
+        ({"w": SAMPLES["w"], "b": np.array([["a"] * 4] * 3)}, "numbers, got <U1 for b"),
+        ({"w": SAMPLES["w"] > 0, "b": SAMPLES["b"] > 0}, "booleans alone"),
+        ({"w": [[[1.0] * 4] * 6] * 3, "b": SAMPLES["b"]}, "arrays of numbers"),
+    ],
+)
+def test_draws_that_are_no_numbers_are_refused(samples, message):
+    with pytest.raises(ValueError, match=message):
+        check_problem(Posterior(linear_apply, samples), X, Y, LInf(0.1))
+
+
+def test_the_limit_of_accuracy_stays_below_one():
+    from bnn_adv.masking.base import Probe
+    from bnn_adv.masking.draws import check_low_accuracy
+
+    for count in range(1, 40):
+        for classes in (2, 3, 10):
+            right = Probe(np.ones(count, bool), np.ones(count, bool), classes, 1)
+            found = check_low_accuracy(type("E", (), {"probe": right})())
+            assert not found.raised
+            assert found.threshold < 1

@@ -254,8 +254,8 @@ def _look_back(state: State, length: jax.Array, rho: float) -> State:
 def _look_back_sparsely(
     state: State, is_checkpoint: jax.Array, x: jax.Array, threat: Threat
 ) -> State:
-    longest = per_input(threat, x.shape[0]).epsilon
-    support = jnp.sum((state.top != x).reshape(x.shape[0], -1), axis=1)
+    longest = per_input(threat, x.shape[0], x.dtype).epsilon
+    support = jnp.sum((state.top != x).reshape(x.shape[0], -1), axis=1, dtype=jnp.int32)
     is_sparser = support < _SPARSER * state.support
     shorter = jnp.maximum(state.step_size / _SPARSE_SHRINK, _LEAST_STEP * longest)
     step_size = jnp.where(is_sparser, longest, shorter)

@@ -13,6 +13,7 @@ import numpy as np
 from bnn_adv import objectives, programs
 from bnn_adv.attacks.base import Attack, Loss, LossFn
 from bnn_adv.attacks.transfer import Transfer
+from bnn_adv.decision import predicted_class
 from bnn_adv.objectives import Objective
 from bnn_adv.posterior import Posterior, check_sample_chunk
 from bnn_adv.sampler import FreshDraws
@@ -54,8 +55,15 @@ def bind(
         evaluation = objectives.value_and_gradient(
             objective, posterior, x, y, target=target, scales=scales, sample_chunk=chunk
         )
-        fooled = jnp.argmax(evaluation.log_probs, axis=-1) != y
-        return Loss(evaluation.value, evaluation.gradient, fooled, evaluation.log_probs)
+        fooled = predicted_class(evaluation.log_probs) != y
+        # Attacks compare values: what is not a number is worth less than anything that is.
+        value = jnp.where(jnp.isnan(evaluation.value), -jnp.inf, evaluation.value)
+        return Loss(
+            value.astype(x.dtype),
+            objectives.finite_gradient(evaluation.gradient).astype(x.dtype),
+            fooled,
+            evaluation.log_probs,
+        )
 
     return loss_fn
 
@@ -189,7 +197,21 @@ def _start(
     with jax.default_matmul_precision(judges.precision):
         scales = objectives.compute_scales(objective, judges, batch.x, sample_chunk=few)
     loss_fn = _loss_fn(attacked, batch, scales, 0, objective, chunk)
-    return attack.init(batch.keys, loss_fn, batch.x, batch.threat, config), scales
+    return keep_dtypes(attack.init(batch.keys, loss_fn, batch.x, batch.threat, config)), scales
+
+
+def keep_dtypes(state: Any) -> Any:
+    """Return an attack's state in float32 and int32, also under ``jax_enable_x64``.
+
+    There a sum of booleans is int64 and a Python number's power float64: the state after a step
+    would have other types than the one before.
+    """
+
+    def narrow(leaf: jax.Array) -> jax.Array:
+        wide = {"float64": jnp.float32, "int64": jnp.int32, "uint64": jnp.uint32}
+        return leaf.astype(wide[leaf.dtype.name]) if leaf.dtype.name in wide else leaf
+
+    return jax.tree.map(narrow, state)
 
 
 @functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
@@ -209,7 +231,8 @@ def _advance(
 
     def body(done: jax.Array, current: Any) -> Any:
         loss_fn = _loss_fn(attacked, batch, scales, done + 1, objective, chunk)
-        return attack.step(batch.keys, current, loss_fn, batch.x, batch.threat, config)
+        after = attack.step(batch.keys, current, loss_fn, batch.x, batch.threat, config)
+        return keep_dtypes(after)
 
     return jax.lax.fori_loop(first, first + count, body, state)
 

@@ -68,7 +68,7 @@ def step(
         slope = jax.random.normal(jax.random.fold_in(key, state.step), row.shape, row.dtype)
         return own.maximise_linear(slope[None], row[None])[0]
 
-    proposed = jax.vmap(one)(rng_keys, x, per_input(threat, x.shape[0]))
+    proposed = jax.vmap(one)(rng_keys, x, per_input(threat, x.shape[0], x.dtype))
     best = Best(state.x_adv, state.success, state.value)
     return State(*keep_better(best, proposed, loss_fn(proposed)), state.step + 1)
 

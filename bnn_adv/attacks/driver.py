@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import parallel, programs
+from bnn_adv import inputs, parallel, programs
 from bnn_adv.attacks import batches, subject
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.batches import Attacked, Batch
@@ -22,6 +22,7 @@ from bnn_adv.objectives import Objective
 from bnn_adv.pacing import Pacer
 from bnn_adv.sampler import FreshDraws
 from bnn_adv.threat import Threat, with_radius
+from bnn_adv.validation import check_classes
 
 StepCallback = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
@@ -62,9 +63,9 @@ def run_attack(
         gradients; or ``FreshDraws``, for a predictor that draws anew: each step's gradient is then
         that of new draws, the same for all images.
       x: Clean images in the threat model's box, [N, ...].
-      y: Labels, [N].
+      y: Labels, integers [N].
       threat: Norm, radius (one, or one an image, [N]) and box.
-      indices: Distinct integers that name the images, [N]; None counts from zero.
+      indices: Distinct integers from 0 on that name the images, [N]; None counts from zero.
       batch_size: Images at once.
       sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
       mesh: Devices to split the images over (its axis ``data``); the draws are split over them by
@@ -74,16 +75,22 @@ def run_attack(
       name: Tells attacks that share checkpoints apart.
 
     Returns:
-      Adversarial images, [N, ...], of the dtype of ``x``.
+      Adversarial images, float32 [N, ...]; an image that stopped being finite on its way is the
+      clean one.
 
     Raises:
-      ValueError: A norm that the attack does not know, a negative or NaN epsilon, inputs outside
-        the box, a bad size, or checkpoints of another attack.
+      TypeError: ``rng_key`` is no typed key.
+      ValueError: A norm that the attack does not know; images, labels, radii or indices that
+        ``inputs`` refuses; a bad size; checkpoints of another attack.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    _check(x, y, attack, threat, batch_size)
+    inputs.check_key(rng_key)
+    inputs.check_count("batch_size", batch_size, 1)
+    check_norm(attack, threat)
+    x, y, threat = inputs.convert(x, y, threat)
+    indices = inputs.as_indices(indices, len(x))
     judge = batches.judge_of(posterior)
     programs.note(judge.apply_fn, judge.samples)
+    check_classes(judge, x, y)
     parts = 1 if mesh is None else mesh.shape["data"]
     if batch_size % parts:
         raise ValueError(
@@ -91,7 +98,6 @@ def run_attack(
             f"Give a multiple of {parts}."
         )
     chunk = batches.choose_chunk(posterior, sample_chunk, x[:batch_size])
-    indices = np.arange(len(x)) if indices is None else np.asarray(indices)
     radii = np.broadcast_to(np.asarray(threat.epsilon, x.dtype), (len(x),))
     result = np.array(x)
     keeper = checkpoints or NoCheckpoints()
@@ -222,7 +228,9 @@ class _Walk:
         return True
 
     def _record(self, at: np.ndarray) -> None:
-        self.found[self._places[at]] = parallel.to_host(self._state.x_adv)[at]
+        self.found[self._places[at]] = keep_finite(
+            parallel.to_host(self._state.x_adv)[at], self.found[self._places[at]]
+        )
 
     def _keep(self, places: np.ndarray) -> None:
         """Go on with the images at ``places`` alone, in a batch of one of few sizes."""
@@ -251,21 +259,20 @@ def _recall(
     return found
 
 
-def _check(x: np.ndarray, y: np.ndarray, attack: Attack, threat: Any, batch_size: int) -> None:
+def keep_finite(images: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Return images, and others in place of those that hold a NaN or an infinity, [N, ...]."""
+    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    return np.where(finite.reshape(-1, *(1,) * (images.ndim - 1)), images, otherwise)
+
+
+def check_norm(attack: Attack, threat: Any) -> None:
+    """Raise unless an attack is defined for the threat model's norm.
+
+    Raises:
+      ValueError: The message names the norms that it knows.
+    """
     if attack.norms is not None and threat.norm not in attack.norms:
         raise ValueError(
             f"{attack.name} is defined for the norms {', '.join(attack.norms)}, not for "
             f"{threat.norm}."
-        )
-    epsilon = np.asarray(threat.epsilon)
-    if not (epsilon >= 0).all():
-        raise ValueError(f"epsilon must be at least 0, got {epsilon.min()}.")
-    if len(x) == 0 or len(x) != len(y):
-        raise ValueError(f"Need as many labels as images, and one at least: {len(x)}, {len(y)}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    if not (x.min() >= threat.lower and x.max() <= threat.upper):
-        raise ValueError(
-            f"Inputs must lie in the box [{threat.lower}, {threat.upper}], found "
-            f"[{x.min()}, {x.max()}]. Scale them, or give the threat model another box."
         )

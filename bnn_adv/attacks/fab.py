@@ -260,7 +260,7 @@ def advance(
             classes = state.targets[:, index]
             loss = loss_fn(state.x, classes)
             lead = _lead(loss, classes, state.label)
-            reach = state.scales[:, index] * _REACH**state.misses
+            reach = state.scales[:, index] * (_REACH**state.misses).astype(state.x.dtype)
             lead = lead + _AHEAD * state.misses * state.leads[:, index]
             return Plane(reach * lead, loss.gradient - own)
 
@@ -272,7 +272,7 @@ def advance(
     nearer = fools & (distance < state.distance)
     nearest = select(nearer, moved, state.nearest)
     distance = jnp.where(nearer, distance, state.distance)
-    in_ball = distance <= per_input(threat, x.shape[0]).epsilon
+    in_ball = distance <= per_input(threat, x.shape[0], x.dtype).epsilon
 
     following = select(fools, x + config.beta * (moved - x), moved)
     count = state.step + 1
@@ -335,7 +335,9 @@ def _start(
     """Return where the next walk begins; after the last one, the clean inputs."""
     if config.num_starts == 1:
         return x
-    own = with_radius(threat, jnp.minimum(per_input(threat, x.shape[0]).epsilon, distance) / 2)
+    own = with_radius(
+        threat, jnp.minimum(per_input(threat, x.shape[0], x.dtype).epsilon, distance) / 2
+    )
     keys = jax.vmap(jax.random.fold_in, (0, None))(rng_keys, turn)
     is_clean = (turn % config.num_starts == 0) | (turn == num_walks)
     return jnp.where(is_clean, x, random_starts(own, keys, x))

@@ -99,7 +99,7 @@ def step(
     """Breed one generation, and count how long the elite has stayed the same."""
     keys = jax.vmap(jax.random.fold_in, (0, None))(rng_keys, state.step)
     rate, reach = _mutation(state.plateaus)
-    side = per_input(threat, len(x)).epsilon * x[0].size ** _POWERS[threat.norm]
+    side = per_input(threat, len(x), x.dtype).epsilon * x[0].size ** _POWERS[threat.norm]
     children = jax.vmap(_breed)(keys, state.members, state.fitness, rate, reach * side)
     elite = Best(state.x_adv, state.success, state.value)
     best, children, fitness = _evaluate(elite, children, loss_fn, x, threat)
@@ -160,7 +160,7 @@ def _evaluate(
 
 def _mutation(plateaus: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the share of coordinates that mutate and by how much at most, both [B]."""
-    decay = _DECAY**plateaus
+    decay = (_DECAY**plateaus).astype(jnp.float32)
     rate = jnp.maximum(_LEAST_RATE, _FIRST_RATE * decay)
     return rate, jnp.maximum(_LEAST_RANGE, _FIRST_RANGE * decay)
 

@@ -40,7 +40,8 @@ def step_to_plane(x: jax.Array, normal: jax.Array, gap: jax.Array, threat: Any) 
     else:
         rate = (size > 0).astype(size.dtype) if threat.norm == "linf" else size
         moved = jax.vmap(_grow)(size, rate, room, need)
-    return (sign * moved).reshape(x.shape)
+    # A gap that is no number leads nowhere.
+    return jnp.where(jnp.isfinite(moved), sign * moved, 0.0).reshape(x.shape)
 
 
 def _grow(size: jax.Array, rate: jax.Array, room: jax.Array, need: jax.Array) -> jax.Array:

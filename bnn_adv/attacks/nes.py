@@ -152,6 +152,8 @@ def estimate_gradient(
 
         direction = jax.vmap(draw)(rng_keys)
         change = loss_fn(x + sigma * direction).value - loss_fn(x - sigma * direction).value
+        # A difference with a value that is no number says nothing.
+        change = jnp.where(jnp.isfinite(change), change, 0.0)
         weight = change / (2 * sigma * num_directions)
         return total + weight.reshape(-1, *(1,) * (x.ndim - 1)) * direction, None
 

@@ -83,7 +83,7 @@ def step(
         return change(key, best, clean, own, shares[state.step])
 
     images = state.x_adv.reshape(shape), x.reshape(shape)
-    proposed = jax.vmap(one)(rng_keys, *images, per_input(threat, x.shape[0]))
+    proposed = jax.vmap(one)(rng_keys, *images, per_input(threat, x.shape[0], x.dtype))
     proposed = threat.project(proposed.reshape(x.shape), x)
     best = Best(state.x_adv, state.success, state.value)
     return State(*keep_better(best, proposed, loss_fn(proposed)), state.step + 1)
@@ -139,7 +139,7 @@ def _sides(share: jax.Array, shape: tuple, least: int) -> tuple[jax.Array, jax.A
 def _corner(rng_key: jax.Array, sides: tuple[jax.Array, jax.Array], shape: tuple) -> jax.Array:
     """Return the first row and column of a window that lies within the image."""
     free = jnp.asarray(shape[:2]) - jnp.stack(sides)
-    return jax.random.randint(rng_key, (2,), 0, free + 1)
+    return jax.random.randint(rng_key, (2,), 0, free + 1, jnp.int32)
 
 
 def _window(corner: jax.Array, sides: tuple[jax.Array, jax.Array], shape: tuple) -> jax.Array:
@@ -150,7 +150,9 @@ def _window(corner: jax.Array, sides: tuple[jax.Array, jax.Array], shape: tuple)
 
 
 def _signs(rng_key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jax.random.rademacher(rng_key, shape, jnp.float32)
+    # As jax.random.rademacher, whose numbers change with ``jax_enable_x64``.
+    is_positive = jax.random.bernoulli(rng_key, jnp.float32(0.5), shape)
+    return 2 * is_positive.astype(jnp.float32) - 1
 
 
 def _stripes(rng_key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
@@ -201,7 +203,7 @@ def _two_bumps(
 
     upright = stacked(rows, columns, *sides)
     lying = stacked(columns.T, rows.T, *sides[::-1]).T
-    both = jnp.where(jax.random.bernoulli(rng_key), upright, lying)
+    both = jnp.where(jax.random.bernoulli(rng_key, jnp.float32(0.5)), upright, lying)
     norm = jnp.sqrt(jnp.sum(both**2))
     return both / jnp.where(norm > 0, norm, 1.0)
 

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
-from bnn_adv import objectives, parallel, programs
+from bnn_adv import inputs, objectives, parallel, programs
 from bnn_adv.attacks import batches
 from bnn_adv.attacks.base import Attack, Loss, LossFn
+from bnn_adv.attacks.driver import check_norm, keep_finite
 from bnn_adv.objectives import Objective
 from bnn_adv.posterior import Posterior, check_sample_chunk
 from bnn_adv.threat import Threat, with_radius
@@ -69,12 +70,10 @@ def trace_attack(
     Raises:
       ValueError: A norm that the attack does not know, or a bad ``sample_chunk``.
     """
-    if attack.norms is not None and threat.norm not in attack.norms:
-        raise ValueError(
-            f"{attack.name} is defined for the norms {', '.join(attack.norms)}, not for "
-            f"{threat.norm}."
-        )
-    x, y = np.asarray(x), np.asarray(y, np.int32)
+    inputs.check_key(rng_key)
+    inputs.check_count("batch_size", batch_size, 1)
+    check_norm(attack, threat)
+    x, y, threat = inputs.convert(x, y, threat)
     size = min(batch_size, len(x))
     chunk = check_sample_chunk(posterior, sample_chunk, x[:size])
     radii = np.broadcast_to(np.asarray(threat.epsilon, x.dtype), (len(x),))
@@ -92,7 +91,7 @@ def trace_attack(
         own = with_radius(threat, radii[rows])
         part = parallel.to_host(_walk(posterior, *images, own, attack, objective, chunk))
         whole.values[:, rows], whole.success[:, rows] = part.values, part.success
-        whole.x_adv[rows], whole.fooled[rows] = part.x_adv, part.fooled
+        whole.x_adv[rows], whole.fooled[rows] = keep_finite(part.x_adv, x[rows]), part.fooled
     return whole
 
 
@@ -142,12 +141,12 @@ def _walk(
     loss_fn = batches.bind(objective, posterior, y, scales, chunk)
 
     ear = _Ear(loss_fn)
-    first = attack.init(keys, ear, x, threat, attack.config)
+    first = batches.keep_dtypes(attack.init(keys, ear, x, threat, attack.config))
     start = ear.heard(first)
 
     def body(state: Any, _: None) -> tuple[Any, tuple[jax.Array, jax.Array]]:
         ear = _Ear(loss_fn)
-        state = attack.step(keys, state, ear, x, threat, attack.config)
+        state = batches.keep_dtypes(attack.step(keys, state, ear, x, threat, attack.config))
         return state, ear.heard(state)
 
     last, rest = jax.lax.scan(body, first, None, length=attack.num_steps)

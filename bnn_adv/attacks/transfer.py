@@ -9,14 +9,15 @@ judged by the posterior, and an attack goes on where the stand-in alone is foole
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.disk import DiskDraws, as_arrays
-from bnn_adv.posterior import Posterior
+from bnn_adv.disk import as_arrays
+from bnn_adv.leaves import from_plain, is_key
+from bnn_adv.posterior import Posterior, one_draw
 
 Surrogate = Literal["posterior", "one_draw", "mean_weights"]
 
@@ -49,15 +50,21 @@ def make_surrogate(rng_key: jax.Array, posterior: Posterior, kind: Surrogate) ->
     if kind == "posterior":
         return posterior
     if kind == "one_draw":
-        index = jax.random.randint(rng_key, (1,), 0, posterior.num_samples)
+        index = jax.random.randint(rng_key, (1,), 0, posterior.num_samples, jnp.int32)
         return posterior.take(np.asarray(index))
     if kind != "mean_weights":
         raise ValueError(f"Unknown surrogate {kind!r}. Known: {', '.join(SURROGATES)}.")
     samples = posterior.samples
-    template = samples.template if isinstance(samples, DiskDraws) else samples
-    means = [
-        jnp.asarray(np.mean(leaf, axis=0, keepdims=True, dtype=np.float64).astype(leaf.dtype))
-        for leaf in as_arrays(samples)
-    ]
-    mean = jax.tree.unflatten(jax.tree.structure(template), means)
+    template = one_draw(posterior)
+
+    def average(leaf: np.ndarray, like: Any) -> Any:
+        if is_key(like):
+            # Keys have no mean: the first draw's stands for all.
+            return from_plain(jnp.asarray(leaf[:1]), like)
+        return jnp.asarray(
+            np.mean(leaf, axis=0, keepdims=True, dtype=np.float64).astype(leaf.dtype)
+        )
+
+    means = map(average, as_arrays(samples), jax.tree.leaves(template))
+    mean = jax.tree.unflatten(jax.tree.structure(template), list(means))
     return dataclasses.replace(posterior, samples=mean, shards=1)

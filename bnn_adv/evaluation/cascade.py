@@ -15,6 +15,7 @@ from bnn_adv import parallel, programs
 from bnn_adv.attacks import batches, run_attack
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
 from bnn_adv.checkpoint import Checkpoints
+from bnn_adv.decision import predicted_class
 from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.protocols import Entry
@@ -175,7 +176,7 @@ def run_cascade(
     """
     posterior, x, y, threat = subject
     worst, log_probs = np.array(x), np.array(clean)
-    correct = np.argmax(clean, axis=-1) == y
+    correct = predicted_class(clean) == y
     standing = correct if standing is None else correct & standing
     attack_of = np.full(len(x), "", dtype="U64")
     outcomes = np.full((len(entries), len(x)), NOT_RUN, np.int8)
@@ -188,7 +189,7 @@ def run_cascade(
                 started = time.monotonic()
                 images = run_entry(entry, restart, rows, subject, means)
                 found = predict(posterior, images, means.settings)
-                broken = np.argmax(found, axis=-1) != y[rows]
+                broken = predicted_class(found) != y[rows]
                 # Of the images that stand, the one that left the label least probable is kept.
                 own = np.arange(len(rows)), y[rows]
                 replace = broken | (found[own] < log_probs[rows][own])
@@ -235,7 +236,7 @@ def fill_outcomes(
                 entry, 0, missing, subject, means._replace(prefix=f"{means.prefix}probe/")
             )
             found = predict(subject.posterior, images, means.settings)
-            broken = np.argmax(found, axis=-1) != subject.y[missing]
+            broken = predicted_class(found) != subject.y[missing]
             outcomes[number, missing] = np.where(broken, BROKEN, WITHSTOOD)
     return outcomes[:, rows]
 

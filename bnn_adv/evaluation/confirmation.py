@@ -3,17 +3,79 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from bnn_adv.posterior import Posterior, hash_draws
+from bnn_adv.posterior import Posterior, hash_draws, logit_rounding
 from bnn_adv.threat import Threat
 from bnn_adv.verification import Verification, verify_arrays
 from bnn_adv.verification_arrays import SCHEMA_VERSION
 
-UNDECIDED = 1e-3
+_UNDECIDED = 1e-3
 """Margin of log-probabilities, in nats, within which float32 may err."""
+
+
+def state_claims(
+    posterior: Posterior,
+    x: np.ndarray,
+    y: np.ndarray,
+    threat: Threat,
+    x_adv: np.ndarray,
+    *,
+    clean_correct: np.ndarray,
+    broken: np.ndarray,
+    draws_hash: str,
+) -> dict[str, np.ndarray]:
+    """Return what the referee reads, by name, see ``verification.verify_arrays``.
+
+    Args:
+      posterior: The draws that predict.
+      x: Clean images, [N, ...].
+      y: Labels, [N].
+      threat: What the attacker was allowed.
+      x_adv: Adversarial images, [N, ...].
+      clean_correct: Whether the clean image is classified correctly, [N].
+      broken: Whether the adversarial one is claimed to be of another class, [N].
+      draws_hash: Of the posterior, from ``posterior.hash_draws``.
+    """
+    return {
+        "schema_version": np.array(SCHEMA_VERSION),
+        "x": x,
+        "x_adv": x_adv,
+        "y": y,
+        "indices": np.arange(len(x)),
+        "clean_correct": clean_correct,
+        "broken": broken,
+        "norm": np.array(threat.norm),
+        "epsilon": np.array(threat.epsilon),
+        "lower": np.array(threat.lower),
+        "upper": np.array(threat.upper),
+        "draws_hash": np.array(draws_hash),
+        "decision_rule": np.array(posterior.decision_rule),
+    }
+
+
+def settle(arrays: Mapping[str, np.ndarray], posterior: Posterior, threat: Threat) -> Verification:
+    """Return the referee's findings on claims, without those that rounding cannot tell.
+
+    Minimum-norm attacks end on the boundary, and what rounding alone calls fooled is not claimed.
+    Half precision errs by more than float32, and differently in every program.
+
+    Args:
+      arrays: From ``state_claims``.
+      posterior: The draws that predict.
+      threat: What the attacker was allowed.
+
+    Raises:
+      VerificationError: An image leaves ball or box, or a claim is not confirmed.
+    """
+    verdict = verify_arrays(arrays, posterior, threat=threat)
+    margin = max(_UNDECIDED, 64 * logit_rounding(posterior, arrays["x"]))
+    undecided = (np.abs(verdict.margin) < margin) & ~verdict.fooled
+    verdict = dataclasses.replace(verdict, claimed=verdict.claimed & ~undecided)
+    verdict.check()
+    return verdict
 
 
 def confirm(
@@ -35,29 +97,21 @@ def confirm(
       x_adv: Adversarial images, [N, ...].
       threat: What the attacker was allowed.
       clean_correct: Whether the clean image is classified correctly, [N].
-      misclassified: Whether the adversarial one is said not to be, [N]; where float32 says so and
-        the margin in float64 is too small to tell, nothing is claimed.
+      misclassified: Whether the adversarial one is said to be of another class, [N] (a prediction
+        that is not finite is of none); where the margin in float64 is too small to tell, nothing is
+        claimed.
 
     Raises:
       VerificationError: An image leaves ball or box, or a claim is not confirmed.
     """
-    arrays: dict[str, Any] = {
-        "schema_version": np.array(SCHEMA_VERSION),
-        "x": x,
-        "x_adv": x_adv,
-        "y": y,
-        "indices": np.arange(len(x)),
-        "clean_correct": clean_correct,
-        "broken": misclassified,
-        "norm": np.array(threat.norm),
-        "epsilon": np.asarray(threat.epsilon),
-        "lower": np.array(threat.lower),
-        "upper": np.array(threat.upper),
-        "draws_hash": np.array(hash_draws(posterior)),
-        "decision_rule": np.array(posterior.decision_rule),
-    }
-    verdict = verify_arrays(arrays, posterior, threat=threat)
-    undecided = verdict.claimed & (np.abs(verdict.margin) < UNDECIDED) & ~verdict.fooled
-    verdict = dataclasses.replace(verdict, claimed=misclassified & ~undecided)
-    verdict.check()
-    return verdict
+    arrays = state_claims(
+        posterior,
+        x,
+        y,
+        threat,
+        x_adv,
+        clean_correct=clean_correct,
+        broken=misclassified,
+        draws_hash=hash_draws(posterior),
+    )
+    return settle(arrays, posterior, threat)

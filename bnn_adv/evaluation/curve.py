@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv import metrics
+from bnn_adv.decision import predicted_class
 from bnn_adv.evaluation.cascade import Means, Subject, knows, predict, run_cascade
 from bnn_adv.protocols import Entry
 from bnn_adv.threat import box_radius, with_radius
@@ -68,7 +69,7 @@ def trace_curve(
     Args:
       entries: Attacks within a ball, in order.
       minimal: Attacks that minimise the norm.
-      subject: What is attacked, with a single radius.
+      subject: What is attacked.
       clean: Log of the posterior predictive at the clean images, [N, C].
       means: Key, sizes, progress, checkpoints.
       found: Inputs that other attacks have found, [N, ...]; those that fool count.
@@ -76,15 +77,16 @@ def trace_curve(
       num_bisections: Rounds of bisection, at least 0.
     """
     x, y, threat = subject.x, subject.y, subject.threat
-    radius, whole = float(threat.epsilon), box_radius(threat, x.shape[1:])
+    # Of radii that differ by image, the median is the unit of the grid.
+    radius, whole = float(np.median(threat.epsilon)), box_radius(threat, x.shape[1:])
     grid = [step * radius for step in STEPS] if epsilons is None else list(epsilons)
     grid = sorted({min(float(epsilon), whole) for epsilon in grid})
-    correct = np.argmax(clean, axis=-1) == y
+    correct = predicted_class(clean) == y
     smallest = np.where(correct, np.inf, 0.0)
     withstood = np.zeros(len(x))
 
     def take(images: np.ndarray, log_probs: np.ndarray) -> None:
-        fooled = np.argmax(log_probs, axis=-1) != y
+        fooled = predicted_class(log_probs) != y
         distance = np.asarray(threat.distance(jnp.asarray(images), jnp.asarray(x)), float)
         smallest[fooled] = np.minimum(smallest, distance)[fooled]
 

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import metrics, parallel, programs
+from bnn_adv import inputs, metrics, parallel, programs
 from bnn_adv.attacks import batches, run_attack
 from bnn_adv.attacks.base import Attack
 from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.decision import folding
+from bnn_adv.decision import folding, predicted_class
 from bnn_adv.evaluation.cascade import Settings, SuiteProgress, predict
 from bnn_adv.evaluation.suite import ProtocolResult, intervals
 from bnn_adv.objectives import Objective
@@ -31,6 +31,7 @@ from bnn_adv.posterior import (
 from bnn_adv.sampler import FreshDraws, Sampler, check_num_samples
 from bnn_adv.streaming import fold_samples
 from bnn_adv.threat import Threat
+from bnn_adv.validation import check_classes, check_settings, open_problem
 
 
 class FreshResult(NamedTuple):
@@ -116,6 +117,9 @@ def success_rates(
       ValueError: A number is below one.
     """
     check_defender(num_samples, num_predictions)
+    inputs.check_key(rng_key)
+    x_adv, y = np.asarray(x_adv), inputs.as_labels(y, len(x_adv))
+    check_classes(sampler.sample(rng_key, 1), x_adv, y)
     return predict_wrong(rng_key, sampler, x_adv, y, num_samples, num_predictions, settings).mean(
         axis=0
     )
@@ -160,7 +164,7 @@ def _predict_once(
 
     keys = jax.random.split(rng_key, num_samples)
     total = fold_samples(one_draw, keys, folding(rule), chunk=chunk)
-    return jnp.argmax(total, axis=-1) != y
+    return predicted_class(total) != y
 
 
 def accuracy_interval(wrong: np.ndarray) -> tuple[float, float]:
@@ -234,7 +238,11 @@ def attack_fresh(
     Raises:
       ValueError: A number is below one, or as for ``run_attack``.
     """
+    inputs.check_key(rng_key)
+    check_settings(settings)
     check_defender(defender_samples, num_predictions)
+    few = sampler.sample(_derive(rng_key, "look"), 3)
+    x, y, threat, _ = open_problem(few, x, y, threat)
     found = find_adversarial(
         rng_key,
         sampler,
@@ -291,8 +299,8 @@ def find_adversarial(
         attack,
         objective,
         fresh,
-        np.asarray(x),
-        np.asarray(y, np.int32),
+        x,
+        y,
         threat=threat,
         on_steps=None if report is None else lambda done, total: report(label, done, total),
         checkpoints=checkpoints,
@@ -315,8 +323,7 @@ def check_defender(num_samples: int, num_predictions: int) -> None:
       ValueError: The message names the setting and its value.
     """
     check_num_samples("the defender's number of draws", num_samples)
-    if num_predictions < 1:
-        raise ValueError(f"num_predictions must be at least 1, got {num_predictions}.")
+    inputs.check_count("num_predictions", num_predictions, 1)
 
 
 def _derive(rng_key: jax.Array, what: str) -> jax.Array:

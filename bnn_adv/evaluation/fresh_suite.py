@@ -19,7 +19,7 @@ from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior, shard_posterior
 from bnn_adv.protocols import Entry
 from bnn_adv.sampler import FreshDraws, Sampler
-from bnn_adv.threat import Threat
+from bnn_adv.threat import Threat, take_rows
 
 MIN_HELD_OUT = 50
 """Draws by which an attack chooses its best iterate, at least."""
@@ -232,7 +232,7 @@ def _table(
         subject.sampler,
         subject.x[probe],
         subject.y[probe],
-        threat=subject.threat,
+        threat=take_rows(subject.threat, probe),
         attack=_to_the_end(entries[0]),
         objective=get_objective(entries[0].objective),
         attacker_samples=sizes,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from bnn_adv import inputs
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.subject import describe
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
@@ -111,7 +112,9 @@ def attacker_defender_table(
     Raises:
       ValueError: A number is below one, or as for ``run_attack``.
     """
-    x, attackers, defenders = np.asarray(x), tuple(attacker_samples), tuple(defender_samples)
+    inputs.check_key(rng_key)
+    x, y, threat = inputs.convert(x, y, threat)
+    attackers, defenders = tuple(attacker_samples), tuple(defender_samples)
     for name, sizes in (("attacker_samples", attackers), ("defender_samples", defenders)):
         if not sizes:
             raise ValueError(f"{name} is empty. Give one number of draws at least.")

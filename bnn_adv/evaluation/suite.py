@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bnn_adv import masking, metrics
+from bnn_adv import inputs, masking, metrics
 from bnn_adv.attacks.subject import describe
 from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.decision import NO_CLASS, predicted_class
 from bnn_adv.evaluation.cascade import (
     Means,
     Settings,
@@ -26,6 +27,7 @@ from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior
 from bnn_adv.protocols import Protocol
 from bnn_adv.threat import Threat
+from bnn_adv.validation import check_settings, open_problem
 
 
 class ProtocolResult(NamedTuple):
@@ -88,11 +90,14 @@ def run_protocol(
       checkpoints: Where to save progress and to continue from it.
 
     Raises:
-      ValueError: Images outside the box, a negative epsilon, a bad size, or checkpoints of
-        something else.
+      TypeError: ``rng_key`` is no typed key.
+      ValueError: Posterior, images, labels or radii do not fit, see ``validation.open_problem``; a
+        bad size; checkpoints of something else.
       VerificationError: Something found could not be confirmed; nothing is returned then.
     """
-    x, y = np.asarray(x), np.asarray(y, np.int32)
+    inputs.check_key(rng_key)
+    check_settings(settings)
+    x, y, threat, _ = open_problem(posterior, x, y, threat)
     subject = Subject(posterior, x, y, threat)
     means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
     clean = predict(posterior, x, settings)
@@ -103,14 +108,15 @@ def run_protocol(
     last = clean
     for images in adversarial.values():
         last = predict(posterior, images, settings)
+        classes = predicted_class(last)
         confirm(
             posterior,
             x,
             y,
             images,
             threat=threat,
-            clean_correct=np.argmax(clean, axis=-1) == y,
-            misclassified=np.argmax(last, axis=-1) != y,
+            clean_correct=predicted_class(clean) == y,
+            misclassified=(classes != y) & (classes != NO_CLASS),
         )
     blind = np.ones(len(x), bool)
     for name in protocol.objectives:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bnn_adv.decision import predicted_class
+
 
 def worst_log_probs(candidates: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:
     """Return for every image the prediction at the worst of several perturbed inputs.
@@ -26,7 +28,7 @@ def worst_log_probs(candidates: Sequence[np.ndarray], y: np.ndarray) -> np.ndarr
     if not candidates:
         raise ValueError("The worst of no attacks is not defined: give one at least.")
     stacked, images = np.stack(candidates), np.arange(len(y))
-    fools = stacked.argmax(axis=-1) != y
+    fools = predicted_class(stacked) != y
     own = stacked[:, images, y]
     # Sorted by the last key first: fooling, then the label's probability.
     order = np.lexsort((own, ~fools), axis=0)

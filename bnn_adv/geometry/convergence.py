@@ -153,7 +153,7 @@ def _train(
         return Trace(losses.sum() / num_data, loss_fn(outputs, test.y).mean(), wrong.mean(), *norms)
 
     def one_training(key: jax.Array, params: Params) -> tuple[Params, Trace]:
-        first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, num_data)
+        first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, num_data, jnp.int32)
 
         def advance(carry: Any, ends: tuple[jax.Array, jax.Array]) -> tuple[Any, Trace]:
             carry = jax.lax.fori_loop(*ends, lambda i, c: one_step(i, c, first), carry)

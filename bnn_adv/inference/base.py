@@ -12,7 +12,8 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from bnn_adv import identity, parallel
+from bnn_adv import identity, inputs, parallel
+from bnn_adv.decision import predicted_class
 from bnn_adv.densities import Data
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.sampler import Sampler
@@ -58,9 +59,68 @@ def summarise_held_out(posterior: Posterior, held_out: Data | None) -> dict[str,
     log_probs = predict_log_probs(posterior, held_out.x)
     own = jnp.take_along_axis(log_probs, held_out.y[:, None], axis=-1)
     return {
-        "held_out_accuracy": float(jnp.mean(jnp.argmax(log_probs, axis=-1) == held_out.y)),
+        "held_out_accuracy": float(jnp.mean(predicted_class(log_probs) == held_out.y)),
         "held_out_log_likelihood": float(own.mean()),
     }
+
+
+def open_data(
+    rng_key: jax.Array,
+    network: nn.Module,
+    data: Data,
+    held_out: Data | None = None,
+    *,
+    likelihood: str = "categorical",
+) -> tuple[Data, Data | None]:
+    """Return training and held-out data as float32 inputs and int32 labels, checked.
+
+    Args:
+      rng_key: The run's key.
+      network: Labels must be classes of it.
+      data: Training data.
+      held_out: Held-out data.
+      likelihood: A name in ``densities.LIKELIHOODS``; targets of ``gaussian`` are float32 [N, K].
+
+    Raises:
+      TypeError: ``rng_key`` is no typed key.
+      ValueError: Inputs that are no floating-point numbers, NaN or infinite; none at all; labels
+        that are no integers, no classes, or not one an input.
+    """
+    inputs.check_key(rng_key)
+    shape = jnp.shape(data.x)
+    if len(shape) < 2 or 0 in shape:
+        raise ValueError(
+            f"Training inputs must have shape [N, ...] with N of at least 1, got {shape}."
+        )
+    example = jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32)
+    outputs, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), example)
+    return (
+        _open(data, "Training", outputs.shape[-1], likelihood),
+        None if held_out is None else _open(held_out, "Held-out", outputs.shape[-1], likelihood),
+    )
+
+
+def _open(data: Data, what: str, num_outputs: int, likelihood: str) -> Data:
+    x, count = jnp.asarray(data.x), len(data.x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"{what} inputs must be floating-point numbers, got {x.dtype}. Divide bytes by 255."
+        )
+    if not bool(jnp.isfinite(x).all()):
+        raise ValueError(
+            f"{what} inputs hold NaN or infinite values, which no training recovers from: leave "
+            "these examples out."
+        )
+    if likelihood == "categorical":
+        given = parallel.to_host(data.y)
+        labels = inputs.as_labels(given, count, num_outputs)
+        y = data.y if given.dtype == np.int32 and isinstance(data.y, jax.Array) else labels
+        return Data(x.astype(jnp.float32), jnp.asarray(y))
+    if jnp.shape(data.y) != (count, num_outputs):
+        raise ValueError(
+            f"{what} targets must have shape {(count, num_outputs)}, got {jnp.shape(data.y)}."
+        )
+    return Data(x.astype(jnp.float32), jnp.asarray(data.y, jnp.float32))
 
 
 def identify(

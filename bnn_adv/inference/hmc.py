@@ -32,6 +32,7 @@ from bnn_adv.inference.base import (
     identify,
     ignore_progress,
     keep_on_device,
+    open_data,
     summarise_held_out,
 )
 from bnn_adv.inference.chains import Calls, run_chains, stack_chains
@@ -267,6 +268,7 @@ def run(
     """
     _check(config)
     check_likelihood(config.likelihood)
+    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
     init_key, warmup_key, sample_key = (jax.random.fold_in(rng_key, i) for i in range(3))
     static: dict[str, Any] = {"network": network, "config": config, "mesh": mesh}
     data = parallel.spread(data, mesh, "data")
@@ -291,8 +293,7 @@ def run(
     by_draw = (config.num_samples, config.thinning, config.num_chains)
     record = jax.tree.map(lambda values: values.reshape(by_draw), record)
     diagnostics = summarise_chains(posterior, record, config.num_chains, held_out)
-    step_sizes = parallel.to_host(state.adaptation.step_size)
-    diagnostics["step_size"] = step_sizes.astype(np.float64).tolist()
+    diagnostics["step_size"] = np.float64(parallel.to_host(state.adaptation.step_size)).tolist()
     diagnostics |= summarise_held_out(posterior, held_out)
     return InferenceResult(posterior, diagnostics, None)
 

@@ -29,6 +29,7 @@ from bnn_adv.inference.base import (
     identify,
     ignore_progress,
     keep_on_device,
+    open_data,
     summarise_held_out,
 )
 from bnn_adv.inference.epochs import run_epochs
@@ -196,6 +197,7 @@ def run(
       FloatingPointError: The loss stopped being finite.
     """
     _check(config)
+    data, held_out = open_data(rng_key, network, data, held_out)
     num_data = data.x.shape[0]
     state = init(jax.random.fold_in(rng_key, 0), network, data, config)
     data = parallel.replicate(data, mesh)

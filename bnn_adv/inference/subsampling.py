@@ -69,5 +69,7 @@ def resample(
     Returns:
       The posterior of the resampled draws; their indices, [S].
     """
-    indices = np.asarray(jax.random.randint(rng_key, (num_samples,), 0, posterior.num_samples))
+    indices = np.asarray(
+        jax.random.randint(rng_key, (num_samples,), 0, posterior.num_samples, jnp.int32)
+    )
     return posterior.take(indices), indices

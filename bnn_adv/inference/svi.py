@@ -41,6 +41,7 @@ from bnn_adv.inference.base import (
     identify,
     ignore_progress,
     keep_on_device,
+    open_data,
     summarise_held_out,
 )
 from bnn_adv.inference.epochs import run_epochs
@@ -273,6 +274,7 @@ def run(
     """
     _check(config)
     check_likelihood(config.likelihood)
+    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
     problem, state = init(jax.random.fold_in(rng_key, 0), network, data, config)
     num_data = data.x.shape[0]
     data = parallel.replicate(data, mesh)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv import objectives, parallel, programs
+from bnn_adv.decision import predicted_class
 from bnn_adv.masking.base import Arithmetic, Case, Check, Evidence, Precision, finite, percent
 from bnn_adv.networks import Params
 from bnn_adv.objectives import Objective, get_objective
@@ -53,7 +54,7 @@ def measure_arithmetic(case: Case, used: tuple[str, ...]) -> Arithmetic:
         logits = jax.eval_shape(double.apply_fn, one_draw(double), x)
         if logits.dtype == jnp.float64:
             exact_log_probs, exact = look(double, x)
-            changed = log_probs.argmax(-1) != exact_log_probs.argmax(-1)
+            changed = predicted_class(log_probs) != predicted_class(exact_log_probs)
             misled = {
                 name: _is_misled(g, e) for name, g, e in zip(used, gradients, exact, strict=True)
             }
@@ -141,7 +142,7 @@ def check_non_deterministic(evidence: Evidence) -> Check:
 @functools.partial(programs.jit, static_argnames=("chunk",))
 def _share_saturated(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
     def one(params: Params) -> jax.Array:
-        return is_one_hot(posterior.apply_fn(params, x))
+        return is_one_hot(posterior.logits(params, x))
 
     with jax.default_matmul_precision(posterior.precision):
         return map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards).mean()

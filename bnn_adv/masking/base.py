@@ -95,11 +95,14 @@ class Gradients(NamedTuple):
     used: Names of the objectives that the caller's suite used.
     zero_clean: Share of images with an exactly zero gradient at the clean input, by objective.
     zero_random: The same at a random start.
+    non_finite: Largest share of images, over the objectives in use and both places, at which a
+      gradient holds a NaN or an infinity.
     """
 
     used: tuple[str, ...]
     zero_clean: dict[str, float]
     zero_random: dict[str, float]
+    non_finite: float = 0.0
 
 
 class Arithmetic(NamedTuple):

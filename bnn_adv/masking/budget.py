@@ -7,6 +7,7 @@ import numpy as np
 
 from bnn_adv.attacks import pgd
 from bnn_adv.attacks.trace import Trace
+from bnn_adv.decision import NO_CLASS, predicted_class
 from bnn_adv.masking.base import Budget, Case, Check, Evidence, Probe, allowance
 from bnn_adv.masking.strength import choose_black_box, predict, search, walk
 from bnn_adv.threat import box_radius
@@ -47,17 +48,21 @@ def measure_budget(
 
     left = tuple(count_left(multiple) for multiple in _MULTIPLES)
     whole = np.full_like(radius, box_radius(case.threat, case.x.shape[1:]))
-    standing, classes = probe.correct, set(predict(case, case.x).argmax(-1).tolist())
+    standing, classes = probe.correct, _classes(predict(case, case.x))
     for objective in dict.fromkeys((main_objective, first)):
         if standing.any():
             found = walk(rng_key, attack, objective, case, radius=whole)
-            classes |= set(predict(case, found.x_adv).argmax(-1).tolist())
+            classes |= _classes(predict(case, found.x_adv))
             standing = standing & ~found.fooled
     rows = np.flatnonzero(standing)
     black_box = choose_black_box(case.threat, num_queries)
-    predicted = search(rng_key, black_box, main_objective, case, rows, radius=whole).argmax(-1)
-    still = int((predicted == case.y[rows]).sum())
-    return Budget(_MULTIPLES, left, first, still, len(classes | set(predicted.tolist())))
+    found_last = search(rng_key, black_box, main_objective, case, rows, radius=whole)
+    still = int((predicted_class(found_last) == case.y[rows]).sum())
+    return Budget(_MULTIPLES, left, first, still, len(classes | _classes(found_last)))
+
+
+def _classes(log_probs: np.ndarray) -> set[int]:
+    return set(predicted_class(log_probs).tolist()) - {NO_CLASS}
 
 
 def check_whole_box(evidence: Evidence) -> Check:

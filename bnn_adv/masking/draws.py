@@ -60,12 +60,15 @@ def check_low_ess(evidence: Evidence) -> Check:
 def check_low_accuracy(evidence: Evidence) -> Check:
     """Judge clean accuracy (Carlini et al. 2019, arXiv 1902.06705, section 4.2).
 
-    Raised below chance plus two standard errors, or below one and a half times chance.
+    Raised below chance plus two standard errors, or below one and a half times chance; never where
+    every image is classified correctly.
     """
     probe = evidence.probe
     chance = 1 / probe.num_classes
     error = math.sqrt(chance * (1 - chance) / probe.num_images)
-    threshold = max(chance + 2 * error, 1.5 * chance)
+    # Of few images all may have to be right, and no more than all.
+    most = 1 - 0.5 / probe.num_images
+    threshold = min(max(chance + 2 * error, 1.5 * chance), most)
     accuracy = float(probe.correct.mean())
     raised = accuracy < threshold
     sentence = (

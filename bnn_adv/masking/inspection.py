@@ -9,12 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from bnn_adv import inputs
 from bnn_adv.attacks import Attack, pgd
+from bnn_adv.decision import predicted_class
 from bnn_adv.masking import arithmetic, budget, draws, gradients, strength, walk
 from bnn_adv.masking.base import Case, Check, Evidence, Probe
 from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior
 from bnn_adv.threat import Threat, with_radius
+from bnn_adv.validation import check_classes, check_ess
 
 MaskingProgress = Callable[[str, int, int], None]
 """Called with (what is measured, parts of all measurements done, parts in all)."""
@@ -96,8 +99,13 @@ def gather(
       ValueError: No images, lengths that differ, no or an unknown objective, inputs outside the
         box, or a bad size.
     """
-    x, y, standing = np.asarray(x), np.asarray(y, np.int32), np.asarray(standing, bool)
-    _check(x, y, standing, threat, objectives, main_objective)
+    inputs.check_key(rng_key)
+    inputs.check_count("batch_size", batch_size, 1)
+    check_ess(min_ess)
+    x, y, threat = inputs.convert(x, y, threat)
+    check_classes(posterior, x, y)
+    standing = np.asarray(standing, bool)
+    _check(x, standing, objectives, main_objective)
     radius = np.broadcast_to(np.asarray(threat.epsilon, x.dtype), (len(x),)).copy()
     size = min(batch_size, len(x))
     case = Case(posterior, x, y, with_radius(threat, radius), size, sample_chunk)
@@ -111,7 +119,7 @@ def gather(
         return jax.random.fold_in(rng_key, zlib.crc32(part.encode()))
 
     log_probs = strength.predict(case, x)
-    correct = log_probs.argmax(-1) == y
+    correct = predicted_class(log_probs) == y
     probe = Probe(correct, correct & standing, log_probs.shape[-1], posterior.num_samples)
     begin("gradients")
     of_gradients = gradients.measure_gradients(key("gradients"), case, used)
@@ -148,24 +156,14 @@ def gather(
 
 
 def _check(
-    x: np.ndarray,
-    y: np.ndarray,
-    standing: np.ndarray,
-    threat: Any,
-    objectives: tuple[str, ...],
-    main_objective: str,
+    x: np.ndarray, standing: np.ndarray, objectives: tuple[str, ...], main_objective: str
 ) -> None:
-    if len(x) == 0 or y.shape != (len(x),) or standing.shape != (len(x),):
+    if standing.shape != (len(x),):
         raise ValueError(
-            f"Need one image at least, and one label and one entry of standing each: got "
-            f"{len(x)} images, labels of shape {y.shape}, standing of shape {standing.shape}."
+            f"Need one entry of standing for each of {len(x)} images, got the shape "
+            f"{standing.shape}."
         )
     if not objectives:
         raise ValueError("Need the name of one objective at least, got none.")
     for name in (*objectives, main_objective):
         get_objective(name)
-    if not (x.min() >= threat.lower and x.max() <= threat.upper):
-        raise ValueError(
-            f"Inputs must lie in the box [{threat.lower}, {threat.upper}], found "
-            f"[{x.min()}, {x.max()}]. Scale them, or give the threat model another box."
-        )

@@ -16,6 +16,7 @@ from bnn_adv import parallel
 from bnn_adv.attacks import ATTACKS, Attack, fgsm, pgd, run_attack
 from bnn_adv.attacks.trace import Trace, trace_attack
 from bnn_adv.attacks.transfer import Surrogate, make_surrogate
+from bnn_adv.decision import predicted_class
 from bnn_adv.masking.base import Case, Check, Evidence, Probe, Strength, allowance
 from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior, predict_log_probs
@@ -157,7 +158,7 @@ def measure_strength(
     standing = np.flatnonzero(probe.standing)
     attack = choose_black_box(case.threat, num_queries)
     found = search(_key(rng_key, "black box"), attack, main_objective, case, standing)
-    broke = int((found.argmax(-1) != case.y[standing]).sum())
+    broke = int((predicted_class(found) != case.y[standing]).sum())
     by_name, any_broke = None, np.zeros(len(case.x), bool)
     if case.posterior.num_samples > 1:
         by_name = {}
@@ -241,7 +242,7 @@ def _transfer(
     kind: Surrogate = "mean_weights" if name == "mean_weights" else "one_draw"
     stand_in = make_surrogate(_key(key, "surrogate"), case.posterior, kind)
     found = walk(key, pgd.build(num_steps=num_steps), objective, case, posterior=stand_in)
-    fooled: np.ndarray = predict(case, found.x_adv).argmax(-1) != case.y
+    fooled: np.ndarray = predicted_class(predict(case, found.x_adv)) != case.y
     return fooled
 
 

@@ -121,11 +121,15 @@ def describe_setting(results: Results, *, ascii_only: bool = False) -> str:
     norm = one_line(results.get("norm") or "")
     count = results.get("num_test")
     epsilon = to_number(results.get("epsilon"))
+    name, ends = "epsilon" if ascii_only else "ε", to_interval(results.get("epsilon_range"))
+    radius = "" if epsilon is None else f"{name} = {epsilon:g}"
+    if ends is not None:
+        radius = f"{name} from {ends[0]:g} to {ends[1]:g}, one an input"
     parts = [
         _DATASETS.get(dataset, dataset),
         f"{count:,} test inputs" if isinstance(count, int) else "",
         norm if ascii_only else _NORMS.get(norm, norm),
-        "" if epsilon is None else f"{'epsilon' if ascii_only else 'ε'} = {epsilon:g}",
+        radius,
     ]
     return ", ".join(part for part in parts if part)
 

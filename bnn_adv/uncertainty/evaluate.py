@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import metrics, parallel
+from bnn_adv import inputs, metrics, parallel
 from bnn_adv.attacks import pgd, run_attack
+from bnn_adv.decision import predicted_class
 from bnn_adv.objectives import OBJECTIVES, Objective
 from bnn_adv.posterior import Posterior
 from bnn_adv.threat import Threat
@@ -17,6 +18,7 @@ from bnn_adv.uncertainty.evasion import DEFAULT_WEIGHT, evasive_objective
 from bnn_adv.uncertainty.measures import MEASURES, Uncertainty, measure
 from bnn_adv.uncertainty.report import Condition, Detector, UncertaintyReport
 from bnn_adv.uncertainty.scores import auroc, expected_calibration_error
+from bnn_adv.validation import check_classes
 
 
 def evaluate_uncertainty(
@@ -58,23 +60,30 @@ def evaluate_uncertainty(
     Raises:
       ValueError: Shapes that differ, a setting out of range, or inputs outside the box.
     """
-    x, y, x_adv = np.asarray(x), np.asarray(y, np.int32), np.asarray(x_adv)
-    if x.shape != x_adv.shape or y.shape != x.shape[:1] or not len(y):
+    inputs.check_key(rng_key)
+    inputs.check_count("batch_size", batch_size, 1)
+    if np.shape(x) != np.shape(x_adv) or np.shape(y) != np.shape(x)[:1] or not len(y):
         raise ValueError(
             "Need as many adversarial inputs and labels as clean inputs, and one at least, got "
-            f"x {x.shape}, x_adv {x_adv.shape}, y {y.shape}."
+            f"x {np.shape(x)}, x_adv {np.shape(x_adv)}, y {np.shape(y)}."
         )
+    x, y, threat = inputs.convert(x, y, threat)
+    x_adv = inputs.as_images(x_adv, threat)
+    check_classes(posterior, x, y)
     if not 0 < quantile < 1:
         raise ValueError(f"quantile must lie in (0, 1), got {quantile}.")
 
-    def look(inputs: np.ndarray) -> Uncertainty:
+    def look(images: np.ndarray) -> Uncertainty:
         found = measure(
             posterior,
-            parallel.replicate(inputs, mesh),
+            parallel.replicate(images, mesh),
             sample_chunk=sample_chunk,
             batch_size=batch_size,
         )
-        return Uncertainty(*map(parallel.to_host, found))
+        log_probs, *scores = map(parallel.to_host, found)
+        # An input without a prediction is as uncertain as one can be.
+        most = np.float32(np.log(log_probs.shape[-1]))
+        return Uncertainty(log_probs, *(np.where(np.isnan(s), most, s) for s in scores))
 
     def attack(number: int, objective: Objective) -> Uncertainty:
         images = run_attack(
@@ -123,7 +132,7 @@ def evaluate_uncertainty(
 
 
 def _fooled(found: Uncertainty, y: np.ndarray) -> np.ndarray:
-    return found.log_probs.argmax(axis=1) != y
+    return predicted_class(found.log_probs) != y
 
 
 def _take_better(a: Uncertainty, b: Uncertainty, name: str, y: np.ndarray) -> Uncertainty:

@@ -72,7 +72,7 @@ def measure(
 
     def one_block(rows: jax.Array) -> Uncertainty:
         def one(params: Params) -> tuple[jax.Array, ...]:
-            logits = posterior.apply_fn(params, rows)
+            logits = posterior.logits(params, rows)
             log_probs = jax.nn.log_softmax(logits)
             return log_probs, log_entropy(log_probs), *((logits,) if by_logits else ())
 

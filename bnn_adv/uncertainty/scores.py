@@ -9,6 +9,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from bnn_adv.decision import predicted_class
+
 
 def expected_calibration_error(log_probs: Any, y: Any, num_bins: int = 15) -> float:
     r"""Return the expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3).
@@ -30,8 +32,9 @@ def expected_calibration_error(log_probs: Any, y: Any, num_bins: int = 15) -> fl
     log_probs, y = np.asarray(log_probs, np.float64), np.asarray(y)
     if num_bins < 1 or len(y) == 0:
         raise ValueError(f"Need one bin and one input at least, got {num_bins} and {len(y)}.")
-    confidence = np.exp(log_probs.max(axis=1))
-    correct = log_probs.argmax(axis=1) == y
+    # A prediction that is not finite is no class: wrong, and certain of nothing.
+    confidence = np.nan_to_num(np.exp(log_probs.max(axis=1)), nan=0.0, posinf=0.0)
+    correct = predicted_class(log_probs) == y
     bins = np.clip(np.ceil(confidence * num_bins) - 1, 0, num_bins - 1).astype(int)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=num_bins)
     return float(np.abs(gaps).sum() / len(y))

@@ -120,7 +120,7 @@ def test_every_image_may_have_a_radius_of_its_own(norm, posterior, batch):
         ({"threat": LInf(-0.1)}, "epsilon must be at least 0, got -0.1"),
         ({"threat": LInf(float("nan"))}, "epsilon"),
         ({"x": np.full((9, 6), 1.5, np.float32)}, r"box \[0.0, 1.0\].*1.5"),
-        ({"y": np.zeros(3, np.int32)}, "9, 3"),
+        ({"y": np.zeros(3, np.int32)}, "9 inputs and 3 labels"),
         ({"batch_size": 0}, "batch_size"),
         ({"sample_chunk": 9}, "number of draws"),
     ],
