@@ -38,8 +38,28 @@ _MOST_OPEN = 4
 """Folders of draws whose files stay open and whose next chunk is kept; compiled programs keep the
 draws themselves longer than anybody reads them."""
 
-_open_lock = threading.Lock()
-_opened: OrderedDict[int, weakref.ref[DiskDraws]] = OrderedDict()
+
+class _Opened:
+    """Folders whose files are open, the one that was read last at the end."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._folders: OrderedDict[int, weakref.ref[DiskDraws]] = OrderedDict()
+
+    def __identity__(self) -> None:
+        """Return nothing: which folders are open says nothing of the draws."""
+
+    def note(self, draws: DiskDraws) -> None:
+        """Put a folder at the end, and close those before the last ``_MOST_OPEN``."""
+        self._folders.pop(id(draws), None)
+        self._folders[id(draws)] = weakref.ref(draws)
+        while len(self._folders) > _MOST_OPEN:
+            _, oldest = self._folders.popitem(last=False)
+            if (found := oldest()) is not None:
+                found.close()
+
+
+_opened = _Opened()
 
 
 @functools.cache
@@ -90,7 +110,7 @@ class DiskDraws:
         Raises:
           ValueError: A file was replaced since.
         """
-        with _open_lock:
+        with _opened.lock:
             maps = self._maps
             if maps is None:
                 for (path, _), stamp in zip(self._files, self._stamps, strict=True):
@@ -100,13 +120,12 @@ class DiskDraws:
                             "again for the new ones."
                         )
                 maps = self._maps = [_map(path, dtype) for path, dtype in self._files]
-            _opened.pop(id(self), None)
-            _opened[id(self)] = weakref.ref(self)
-            while len(_opened) > _MOST_OPEN:
-                _, oldest = _opened.popitem(last=False)
-                if (draws := oldest()) is not None:
-                    draws._maps = draws._next = None
+            _opened.note(self)
         return list(maps)
+
+    def close(self) -> None:
+        """Close the files, and forget the next chunk; what is read again is opened again."""
+        self._maps = self._next = None
 
     def read(self, start: jax.Array, size: int) -> Any:
         """Return the draws from ``start`` on, stacked: a pytree of [size, ...]."""

@@ -4,6 +4,8 @@ import json
 import tracemalloc
 import zipfile
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -80,6 +82,20 @@ def test_a_header_that_announces_more_than_there_is_is_damaged(tmp_path):
 
 
 def test_headers_are_read_without_the_arrays(tmp_path):
-    files.write_arrays(tmp_path / "a.npz", {"x": np.zeros((2, 3), ">i2"), "t": np.array("text")})
-    found = files.inspect_arrays(tmp_path / "a.npz")
-    assert found == {"x": ((2, 3), np.dtype(">i2")), "t": ((), np.dtype("<U4"))}
+    plain = {"x": np.zeros((2, 3), ">i2"), "t": np.array("text")}
+    files.write_arrays(tmp_path / "a.npz", plain)
+    wanted = {"x": ((2, 3), np.dtype(">i2"), None), "t": ((), np.dtype("<U4"), None)}
+    assert files.inspect_arrays(tmp_path / "a.npz") == wanted
+    # What NumPy's format loses is named beside it.
+    lost = {"h": jnp.zeros((2, 3), jnp.bfloat16), "k": jax.random.split(jax.random.key(0), 4)}
+    files.write_arrays(tmp_path / "b.npz", plain | lost)
+    wanted["h"] = (2, 3), np.dtype("<u2"), "bfloat16"
+    wanted["k"] = (4, 2), np.dtype("<u4"), "key:threefry2x32"
+    assert files.inspect_arrays(tmp_path / "b.npz") == wanted
+    found = files.read_arrays(tmp_path / "b.npz")
+    assert {name: str(array.dtype) for name, array in found.items()} == {
+        "x": ">i2",
+        "t": "<U4",
+        "h": "bfloat16",
+        "k": "key<fry>",
+    }

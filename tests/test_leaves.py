@@ -7,7 +7,8 @@ import pytest
 
 from bnn_adv import leaves
 from bnn_adv.attacks.transfer import make_surrogate
-from bnn_adv.disk import DiskDraws, write_draws
+from bnn_adv.canonical import digest
+from bnn_adv.disk import DiskDraws, store_in, write_draws
 from bnn_adv.inference.diagnostics import count_distinct
 from bnn_adv.posterior import (
     Posterior,
@@ -61,6 +62,23 @@ def test_hash_tells_keys_and_their_kinds_apart():
     raw = samples | {"key": jax.random.key_data(samples["key"])}
     hashes = {hash_draws(Posterior(noisy, each)) for each in (samples, other, raw)}
     assert len(hashes) == 3
+
+
+def test_identities_of_draws_on_disk_tell_keys_and_half_precision_apart(tmp_path):
+    samples = draws(jnp.bfloat16)
+    others = (
+        samples | {"key": samples["key"][::-1]},
+        samples | {"key": jax.random.key_data(samples["key"])},
+        samples | {"w": samples["w"].astype(jnp.float16)},
+        samples | {"w": -samples["w"]},
+    )
+
+    def identity(name, given):
+        return digest(store_in(tmp_path / name)(given))
+
+    assert identity("a", samples) == identity("b", samples)
+    found = {identity(f"{number}", given) for number, given in enumerate((samples, *others))}
+    assert len(found) == 5
 
 
 def test_masks_do_not_depend_on_place_or_company():

@@ -17,6 +17,7 @@ from bnn_adv.objectives import OBJECTIVES, value_and_gradient
 from bnn_adv.posterior import Posterior
 from bnn_adv.threat import LInf
 from bnn_adv.uncertainty.evasion import evasive_objective
+from bnn_adv.validation import open_problem
 
 X = np.random.default_rng(0).uniform(0.2, 0.8, (8, 3)).astype(np.float32)
 Y = np.arange(8) % 2
@@ -63,6 +64,7 @@ def test_networks_that_nobody_looks_at_again_are_forgotten():
 
         posterior = Posterior(apply_fn, draws(0))
         functions.append(weakref.ref(apply_fn))
+        open_problem(posterior, X, Y, LInf(0.1))
         attack(posterior)
         predict(posterior, X, Settings(sample_chunk=1))
     del apply_fn, posterior, values

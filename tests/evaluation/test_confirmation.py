@@ -37,6 +37,32 @@ def attack(change=lambda x: x):
 
 
 @pytest.mark.parametrize("worst_case", [True, False])
+def test_a_prediction_that_is_not_finite_is_lost_and_not_claimed(worst_case):
+    """The attack moves the first image to 0.4, where nothing is predicted."""
+
+    def apply_fn(params, x):
+        return jnp.where(jnp.abs(x - 0.4) < 0.01, jnp.nan, linear_apply(params, x))
+
+    entries = (Entry("fgsm", fgsm.build(), "expected_loss"),)
+    suite = Protocol("mine", "", entries, worst_case=worst_case)
+    posterior = dataclasses.replace(boundary_at_half(), apply_fn=apply_fn)
+    found = run_protocol(jax.random.key(0), suite, posterior, X, Y, threat=THREAT)
+    assert found.accuracies["worst" if worst_case else "fgsm"] == 0.25
+    images = found.adversarial["worst" if worst_case else "fgsm"]
+    np.testing.assert_allclose(images[0], 0.4, rtol=1e-6)
+    with pytest.raises(VerificationError, match="claimed and not misclassified: 0"):
+        confirm(
+            posterior,
+            X,
+            Y,
+            images,
+            threat=THREAT,
+            clean_correct=np.ones(4, bool),
+            misclassified=np.array([True, True, True, False]),
+        )
+
+
+@pytest.mark.parametrize("worst_case", [True, False])
 def test_images_of_a_wrong_attack_are_not_reported(worst_case):
     def run(change=lambda x: x):
         entries = (Entry("fgsm", attack(change), "expected_loss"),)
