@@ -179,7 +179,8 @@ def test_a_run_of_another_pytorch_or_other_draws_is_refused(finished, peer, tmp_
         ("linear-draws", "with other draws of linear"),
         ("autoattack_versions", "was begun with {'torch': '1'}, and"),
     ):
-        files.write_json(tmp_path / "run" / "partial" / f"{part}.json", {"torch": "1"})
+        path = tmp_path / "run" / "partial" / f"{part}.json"
+        files.write_json(path, files.read_json(path) | {"value": {"torch": "1"}})
         with pytest.raises(ValueError, match=message):
             autoattack.compare(config, str(tmp_path / "run"), processes)
     (peer / "fail").unlink()
