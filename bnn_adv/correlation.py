@@ -58,7 +58,7 @@ def rank_correlation(
       num_resamples: Of the permutations.
 
     Returns:
-      None for fewer than four pairs, or where x or y is constant.
+      None for fewer than four pairs, or where x or y is constant or not finite throughout.
 
     Raises:
       ValueError: The lengths differ.
@@ -66,7 +66,9 @@ def rank_correlation(
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"Need two vectors of one length, got shapes {x.shape} and {y.shape}.")
-    if len(x) < _LEAST or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < _LEAST or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return None
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     a, b = (rankdata(values) - (len(x) + 1) / 2 for values in (x, y))
 

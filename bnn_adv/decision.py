@@ -29,6 +29,9 @@ DECISION_RULES: tuple[DecisionRule, ...] = ("mean_probabilities", "mean_logits")
 NO_CLASS = -1
 """What ``predicted_class`` calls a prediction that is not finite: no label equals it."""
 
+_ROUNDING = 2.0**-20
+"""Relative error of the float32 log of a mean over draws: a few units in the last place."""
+
 
 def check_rule(rule: str) -> None:
     """Raise unless a decision rule is known.
@@ -57,6 +60,26 @@ def predicted_class(log_probs: Any) -> Any:
     # The maximum of numbers with a NaN is NaN.
     is_class = array.isfinite(log_probs.max(axis=-1))
     return array.where(is_class, array.argmax(log_probs, axis=-1), NO_CLASS)
+
+
+def is_fooled(log_probs: Any, y: Any) -> Any:
+    """Return whether another class beats the label by more than rounding; a tie fools nobody.
+
+    Args:
+      log_probs: Log of the prediction in float32, [B, C]; NumPy or JAX.
+      y: Labels, [B].
+
+    Returns:
+      Booleans, [B], of the same library; True where a prediction is not finite, which is no class.
+    """
+    array = np if isinstance(log_probs, np.ndarray) else jnp
+    own = array.take_along_axis(log_probs, y[:, None], axis=-1)[:, 0]
+    largest = log_probs.max(axis=-1)
+    # Of votes of 2 : 2 the mean over draws differs in the last digit. An own probability of zero
+    # is beaten by whatever is not zero.
+    scale = array.where(array.isfinite(own), array.abs(own), 0.0)
+    beats = largest - own > _ROUNDING * (1 + scale)
+    return beats | (predicted_class(log_probs) == NO_CLASS)
 
 
 def folding(rule: DecisionRule) -> str:

@@ -75,8 +75,16 @@ def test_intervals_cover_the_correlation_of_normal_pairs(size, rho):
     assert 0.935 < np.mean([low <= truth <= high for low, high in ends]) < 0.975
 
 
-@pytest.mark.parametrize(("x", "y"), [([1, 2, 3], [1, 2, 3]), ([1] * 6, range(6))])
-def test_too_few_or_constant_values_have_none(x, y):
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([1, 2, 3], [1, 2, 3]),
+        ([1] * 6, range(6)),
+        ([1, 2, 3, np.nan], [1, 2, 3, 4]),
+        (range(5), [1, 2, np.inf, 4, 5]),
+    ],
+)
+def test_too_few_constant_or_unknown_values_have_none(x, y):
     assert rank_correlation(list(x), list(y)) is None
 
 

@@ -17,7 +17,7 @@ class Loss(NamedTuple):
 
     value: What the attacker maximises, [B].
     gradient: The direction to follow, [B, ...].
-    success: Whether the posterior predictive's argmax differs from the label, [B].
+    success: Whether the posterior predictive is of another class, [B], see ``decision.is_fooled``.
     log_probs: Log of the posterior predictive, [B, C]; None where nobody ranks classes.
     """
 

@@ -13,7 +13,7 @@ import numpy as np
 from bnn_adv import objectives, programs
 from bnn_adv.attacks.base import Attack, Loss, LossFn
 from bnn_adv.attacks.transfer import Transfer
-from bnn_adv.decision import predicted_class
+from bnn_adv.decision import is_fooled
 from bnn_adv.objectives import Objective
 from bnn_adv.posterior import Posterior, check_sample_chunk
 from bnn_adv.sampler import FreshDraws
@@ -55,7 +55,7 @@ def bind(
         evaluation = objectives.value_and_gradient(
             objective, posterior, x, y, target=target, scales=scales, sample_chunk=chunk
         )
-        fooled = predicted_class(evaluation.log_probs) != y
+        fooled = is_fooled(evaluation.log_probs, y)
         # Attacks compare values: what is not a number is worth less than anything that is.
         value = jnp.where(jnp.isnan(evaluation.value), -jnp.inf, evaluation.value)
         return Loss(

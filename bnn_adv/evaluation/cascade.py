@@ -15,11 +15,14 @@ from bnn_adv import parallel, programs
 from bnn_adv.attacks import batches, run_attack
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
 from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.decision import predicted_class
+from bnn_adv.decision import is_fooled, predicted_class
+from bnn_adv.evaluation.confirmation import close_margin
 from bnn_adv.objectives import get_objective
 from bnn_adv.posterior import Posterior, predict_log_probs
 from bnn_adv.protocols import Entry
 from bnn_adv.threat import Threat, with_radius
+from bnn_adv.verification_predictions import compile_network, find_margin
+from bnn_adv.verification_predictions import predict as predict_exactly
 
 SuiteProgress = Callable[[str, int, int], None]
 """Called with (name of the attack, image-steps done, image-steps in all)."""
@@ -120,6 +123,34 @@ def predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarr
     return parallel.to_host(log_probs)[:count]
 
 
+def is_broken(
+    posterior: Posterior, x: np.ndarray, log_probs: np.ndarray, y: np.ndarray, settings: Settings
+) -> np.ndarray:
+    """Return which images are of another class beyond rounding, [N].
+
+    What is close in float32 is decided by the referee's prediction: an image that it would not
+    confirm goes on to the next attack, and is not lost to it.
+
+    Args:
+      posterior: The draws that predict.
+      x: Images, [N, ...].
+      log_probs: Log of the posterior predictive there, [N, C].
+      y: Labels, [N].
+      settings: Batch size.
+    """
+    broken = np.array(is_fooled(log_probs, y))
+    margin = find_margin(log_probs, y, np.arange(len(y)))
+    close = np.flatnonzero(broken & (np.abs(margin) < close_margin(posterior, x)))
+    if len(close):
+        # Few shapes for however many there are: each compiles once.
+        size = settings.batch_size
+        images = x[batches.pad(close, -(-len(close) // size) * size, 1)]
+        exact, _ = predict_exactly(compile_network(posterior), posterior, images, size)
+        exact = exact[: len(close)]
+        broken[close] = find_margin(exact, y[close], np.arange(len(close))) > 0
+    return broken
+
+
 def run_entry(
     entry: Entry, restart: int, rows: np.ndarray, subject: Subject, means: Means
 ) -> np.ndarray:
@@ -189,10 +220,12 @@ def run_cascade(
                 started = time.monotonic()
                 images = run_entry(entry, restart, rows, subject, means)
                 found = predict(posterior, images, means.settings)
-                broken = predicted_class(found) != y[rows]
-                # Of the images that stand, the one that left the label least probable is kept.
+                broken = is_broken(posterior, images, found, y[rows], means.settings)
+                # Of the images that stand, the one that left the label least probable is kept;
+                # where rounding alone calls it another class, it would not be seen to stand.
                 own = np.arange(len(rows)), y[rows]
-                replace = broken | (found[own] < log_probs[rows][own])
+                stands = predicted_class(found) == y[rows]
+                replace = broken | (stands & (found[own] < log_probs[rows][own]))
                 worst[rows[replace]] = images[replace]
                 log_probs[rows[replace]] = found[replace]
                 attack_of[rows[broken]] = entry.name
@@ -236,7 +269,7 @@ def fill_outcomes(
                 entry, 0, missing, subject, means._replace(prefix=f"{means.prefix}probe/")
             )
             found = predict(subject.posterior, images, means.settings)
-            broken = predicted_class(found) != subject.y[missing]
+            broken = is_broken(subject.posterior, images, found, subject.y[missing], means.settings)
             outcomes[number, missing] = np.where(broken, BROKEN, WITHSTOOD)
     return outcomes[:, rows]
 

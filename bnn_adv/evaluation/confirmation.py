@@ -56,6 +56,11 @@ def state_claims(
     }
 
 
+def close_margin(posterior: Posterior, x: np.ndarray) -> float:
+    """Return the margin of log-probabilities, in nats, within which rounding may decide."""
+    return max(_UNDECIDED, 64 * logit_rounding(posterior, x))
+
+
 def settle(arrays: Mapping[str, np.ndarray], posterior: Posterior, threat: Threat) -> Verification:
     """Return the referee's findings on claims, without those that rounding cannot tell.
 
@@ -71,8 +76,7 @@ def settle(arrays: Mapping[str, np.ndarray], posterior: Posterior, threat: Threa
       VerificationError: An image leaves ball or box, or a claim is not confirmed.
     """
     verdict = verify_arrays(arrays, posterior, threat=threat)
-    margin = max(_UNDECIDED, 64 * logit_rounding(posterior, arrays["x"]))
-    undecided = (np.abs(verdict.margin) < margin) & ~verdict.fooled
+    undecided = (np.abs(verdict.margin) < close_margin(posterior, arrays["x"])) & ~verdict.fooled
     verdict = dataclasses.replace(verdict, claimed=verdict.claimed & ~undecided)
     verdict.check()
     return verdict

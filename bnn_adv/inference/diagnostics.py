@@ -18,7 +18,8 @@ from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT, Mixing, measure_mixi
 from bnn_adv.posterior import Posterior, log_probs
 
 MIXING_KEYS = (
-    *("num_chains", "num_still_chains", "acceptance_rate", "num_undefined_rhats", "rhat"),
+    *("num_chains", "num_still_chains", "num_equal_chains"),
+    *("acceptance_rate", "num_undefined_rhats", "rhat"),
     *("max_rhat", "median_rhat", "log_density_rhat"),
     *("min_ess", "median_ess", "min_tail_ess", "log_density_ess", "log_density_tail_ess"),
 )
@@ -58,6 +59,7 @@ def summarise_chains(
     names = _name_draws(posterior)
     each = max(posterior.num_samples // num_chains, 1)
     still = [len(set(names[first : first + each])) == 1 for first in range(0, len(names), each)]
+    chains = [tuple(names[first : first + each]) for first in range(0, len(names), each)]
     summary: dict[str, Any] = {
         "num_chains": num_chains,
         "acceptance_rate": float(accepted.mean()),
@@ -66,6 +68,7 @@ def summarise_chains(
         "mean_abs_energy_error": float(np.abs(error[finite]).mean()) if finite.any() else None,
         "num_distinct_draws": len(set(names)),
         "num_still_chains": sum(still) if each > 1 else 0,
+        "num_equal_chains": len(still) - len(set(chains)),
         "log_density": [float(value) if np.isfinite(value) else None for value in curve],
         "num_nonfinite_log_densities": int(np.sum(~np.isfinite(density))),
         "rhat": _RANK_NORMALISED,
@@ -81,7 +84,8 @@ def has_mixed(diagnostics: Mapping[str, Any]) -> bool | None:
     Mixed (True) are two chains or more whose largest rank-normalised split R-hat, over held-out
     predictions and the log density, is at most RHAT_LIMIT and whose smallest effective sample size
     is at least ESS_LEAST. Any value past its limit, an R-hat that is infinite or not defined,
-    chains that stand still and runs that accepted nothing are unmixed (False), one chain included.
+    chains that stand still or are copies of another, and runs that accepted nothing, are unmixed
+    (False), one chain included.
     What shows no failure but lacks numbers is not judged (None): one chain alone, methods without
     chains, records of older runs. A verdict about a posterior may be drawn from True only.
 
@@ -115,6 +119,8 @@ def describe_mixing(diagnostics: Mapping[str, Any]) -> str:
         return "not judged (one chain)"
     if num_chains is None and not known:
         return "not judged (no chains)"
+    if diagnostics.get("rhat") == _RANK_NORMALISED:
+        return "not judged (too few draws, or nothing that varies)"
     return "not judged (R-hat and effective sample size of this rule were not recorded)"
 
 
@@ -188,6 +194,8 @@ def _failures(diagnostics: Mapping[str, Any]) -> list[str]:
         found.append("nothing was accepted")
     if still and still[0] > 0:
         found.append(f"{still[0]:.0f} of {diagnostics.get('num_chains')} chains stand still")
+    if any(equal := _known(diagnostics, ("num_equal_chains",))):
+        found.append(f"{equal[0]:.0f} chains equal to another to the last bit")
     rhats, sizes = _known(diagnostics, _RHATS), _known(diagnostics, _ESS)
     if any(_known(diagnostics, ("num_undefined_rhats",))) or not np.isfinite(rhats).all():
         found.append("maximum R-hat infinite or not defined")

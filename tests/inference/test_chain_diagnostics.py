@@ -116,6 +116,25 @@ def test_chains_that_stand_still_have_not_mixed():
     assert "1 of 2 chains never moved" in " ".join(half["warnings"])
 
 
+def test_copies_of_a_chain_have_not_mixed():
+    """They agree as nothing else does, and count every draw twice."""
+    one = normal(1, 300, 3)
+    copies = summarise(np.concatenate([one, one]))
+    assert copies["max_rhat"] < RHAT_LIMIT
+    assert copies["num_equal_chains"] == 1
+    assert has_mixed(copies) is False
+    assert "1 chains equal to another" in describe_mixing(copies)
+    assert summarise(normal(2, 300, 3))["num_equal_chains"] == 0
+
+
+def test_too_few_draws_are_called_so():
+    assert describe_mixing(GOOD | {"max_rhat": None}) == (
+        "not judged (too few draws, or nothing that varies)"
+    )
+    older = GOOD | {"rhat": None, "max_rhat": None}
+    assert "of this rule were not recorded" in describe_mixing(older)
+
+
 def test_draws_that_are_not_finite_have_not_mixed():
     values = normal(2, 300, 3)
     density = values[..., 0].copy()
@@ -179,6 +198,7 @@ GOOD = {
         ({"log_density_ess": float("nan")}, False),
         ({"num_undefined_rhats": 1, "max_rhat": None}, False),
         ({"num_still_chains": 1}, False),
+        ({"num_equal_chains": 1}, False),
         ({"acceptance_rate": 0.0}, False),
         ({"num_chains": 1}, None),
         ({"max_rhat": None}, None),
