@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import inputs, programs
+from bnn_adv import inputs, parallel, programs
 from bnn_adv.disk import DiskDraws, flatten_names
 from bnn_adv.leaves import is_key
 from bnn_adv.posterior import Posterior
@@ -213,7 +213,7 @@ def check_draws_finite(posterior: Posterior) -> None:
         return
     named = flatten_names(posterior.samples)
     bad = {
-        name: int(np.sum(~np.asarray(_finite_draws(leaf))))
+        name: int(np.sum(~parallel.to_host(_finite_draws(leaf))))
         for name, leaf in named.items()
         if not is_key(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
     }
@@ -256,7 +256,7 @@ def _check_values(posterior: Posterior, x: np.ndarray) -> None:
     some = np.linspace(0, len(x) - 1, min(_NUM_INPUTS, len(x))).astype(int)
     draws = np.linspace(0, posterior.num_samples - 1, min(_NUM_DRAWS, posterior.num_samples))
     few = posterior.take(np.unique(draws.astype(int)))
-    logits = np.asarray(_logits(few, x[some]), np.float64)
+    logits = np.asarray(parallel.to_host(_logits(few, x[some])), np.float64)
     if not np.isfinite(logits).all():
         share = 1 - np.isfinite(logits).mean()
         raise ValueError(
@@ -284,9 +284,9 @@ def _check_rows_alone(posterior: Posterior, x: np.ndarray) -> None:
     shrink = np.linspace(1, 0.5, _NUM_TOGETHER, dtype=batch.dtype)
     batch = batch * shrink.reshape(-1, *(1,) * (x.ndim - 1))
     first = jax.tree.map(lambda w: w[0], posterior.take(np.array([0])).samples)
-    together, alone = map(np.asarray, _alone_and_together(posterior, first, batch))
+    together, alone = parallel.to_host(_alone_and_together(posterior, first, batch))
     try:
-        mixed = bool(_reaches_others(posterior, first, batch))
+        mixed = bool(parallel.to_host(_reaches_others(posterior, first, batch)))
     except (NotImplementedError, TypeError, ValueError):
         # Black boxes attack what has no derivative.
         mixed = False
