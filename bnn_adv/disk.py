@@ -20,10 +20,9 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
-from bnn_adv import files, parallel
+from bnn_adv import files
 from bnn_adv.leaves import (
     from_plain,
-    is_key,
     lost_name,
     name_dtype,
     plain_shape,
@@ -219,9 +218,7 @@ def as_arrays(samples: Any) -> list[np.ndarray]:
     """Return the leaves of stacked draws in plain form (``leaves``), memory-mapped on disk."""
     if isinstance(samples, DiskDraws):
         return samples.arrays
-    found = jax.tree.leaves(samples)
-    numbers = [jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in found]
-    return [to_plain(leaf) for leaf in parallel.to_host(numbers)]
+    return [to_plain(leaf) for leaf in jax.tree.leaves(samples)]
 
 
 def flatten_names(params: Any) -> dict[str, Any]:

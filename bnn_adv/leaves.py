@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv import parallel
+
 _KEY = "key:"
 
 
@@ -34,9 +36,7 @@ def to_plain(leaf: Any) -> np.ndarray:
     Without ``jax_enable_x64``, float64 becomes float32 as it would on its way into a program. A
     memory-mapped array of the right dtype stays one.
     """
-    if is_key(leaf):
-        return np.asarray(jax.random.key_data(leaf))
-    plain = np.asarray(leaf)
+    plain: np.ndarray = parallel.to_host(jax.random.key_data(leaf) if is_key(leaf) else leaf)
     dtype = computed_dtype(plain.dtype)
     return plain if dtype == plain.dtype else plain.astype(dtype)
 

@@ -256,7 +256,7 @@ def _check_values(posterior: Posterior, x: np.ndarray) -> None:
     some = np.linspace(0, len(x) - 1, min(_NUM_INPUTS, len(x))).astype(int)
     draws = np.linspace(0, posterior.num_samples - 1, min(_NUM_DRAWS, posterior.num_samples))
     few = posterior.take(np.unique(draws.astype(int)))
-    logits = np.asarray(parallel.to_host(_logits(few, x[some])), np.float64)
+    logits = parallel.to_host(_logits(few, x[some])).astype(np.float64)
     if not np.isfinite(logits).all():
         share = 1 - np.isfinite(logits).mean()
         raise ValueError(

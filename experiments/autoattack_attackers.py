@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from bnn_adv.decision import predicted_class
 from bnn_adv.evaluation.cascade import Means, Settings, Subject, predict, run_cascade
 from bnn_adv.posterior import hash_draws
 from bnn_adv.protocols import get_protocol
@@ -122,7 +123,7 @@ def run_suite(
         Means(jax.random.key(asked.seed), settings),
     )
     seconds = round(time.monotonic() - started, 2)
-    correct, broken = clean.argmax(-1) == y, cascade.attack_of != ""
+    correct, broken = predicted_class(clean) == y, cascade.attack_of != ""
     judged, arrays = judge(target, asked, cascade.worst, broken, correct)
     stages = [
         {"attack": attack, "standing": round(share * len(y))}
