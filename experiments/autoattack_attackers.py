@@ -15,11 +15,11 @@ import numpy as np
 
 from bnn_adv.decision import predicted_class
 from bnn_adv.evaluation.cascade import Means, Settings, Subject, predict, run_cascade
+from bnn_adv.evaluation.confirmation import state_claims
 from bnn_adv.posterior import hash_draws
 from bnn_adv.protocols import get_protocol
 from bnn_adv.threat import THREATS
 from bnn_adv.verification import verify_arrays
-from bnn_adv.verification_arrays import SCHEMA_VERSION
 from experiments import autoattack_torch
 from experiments.autoattack_posteriors import Target, export
 
@@ -157,21 +157,16 @@ def judge(
       ValueError: The attacker predicts other classes at the clean images.
     """
     threat = THREATS[asked.norm](asked.epsilon)
-    arrays = {
-        "schema_version": np.asarray(SCHEMA_VERSION),
-        "x": target.x,
-        "x_adv": np.asarray(x_adv, target.x.dtype),
-        "y": np.asarray(target.y),
-        "indices": np.arange(len(target.y)),
-        "broken": broken & correct,
-        "clean_correct": correct,
-        "norm": np.asarray(asked.norm),
-        "epsilon": np.asarray(asked.epsilon),
-        "lower": np.asarray(threat.lower),
-        "upper": np.asarray(threat.upper),
-        "draws_hash": np.asarray(hash_draws(target.posterior)),
-        "decision_rule": np.asarray(target.posterior.decision_rule),
-    }
+    arrays = state_claims(
+        target.posterior,
+        target.x,
+        np.asarray(target.y),
+        threat,
+        np.asarray(x_adv, target.x.dtype),
+        clean_correct=correct,
+        broken=broken & correct,
+        draws_hash=hash_draws(target.posterior),
+    )
     seen = verify_arrays(arrays, target.posterior, threat=threat, batch_size=_BATCH)
     if not seen.clean_agrees.all():
         raise ValueError(

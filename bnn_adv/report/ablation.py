@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bnn_adv.ablation import IN_2020, relevant
 from bnn_adv.report import ablation_words as words
 from bnn_adv.report import style
 from bnn_adv.report.ablation_words import Data
@@ -72,7 +73,8 @@ def departures_figure(data: Data) -> Figure:
 def shares_figure(data: Data) -> Figure:
     """Draw each switch's Shapley share of the accuracy under PGD, in percentage points."""
     shares = data["shares"]["shapley"]["pgd"]
-    names = words.shared(data)
+    # What changes no image of the attack has no share, and no interval either.
+    names = [name for name in words.shared(data) if name in relevant("pgd", IN_2020)]
     values, lows, highs = ([100 * shares[name][place] for name in names] for place in range(3))
     with style.paper_style():
         figure = Figure(figsize=(6.2, 2.9), layout="constrained")
