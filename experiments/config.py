@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 
 def setting(default: Any, help_text: str, *, choices: tuple[str, ...] = ()) -> Any:
@@ -22,6 +22,8 @@ def setting(default: Any, help_text: str, *, choices: tuple[str, ...] = ()) -> A
 
 def define_flags(config_class: type) -> None:
     """Define one absl flag for every field of a config class, and ``--preset``."""
+    # What JAX and Orbax say in passing would bury warnings; --verbosity=0 shows it.
+    flags.FLAGS.set_default("verbosity", logging.WARNING)
     for field in dataclasses.fields(config_class):
         help_text, choices = field.metadata["help"], field.metadata["choices"]
         default: Any = field.default

@@ -74,16 +74,18 @@ def _bar(task: str, unit: str) -> Iterator[Report]:
 
 @contextmanager
 def _lines(task: str, unit: str) -> Iterator[Report]:
-    started = last = time.monotonic()
+    started = last = seen = time.monotonic()
     current = ""
 
     def report(
         done: int, total: int, metrics: dict[str, float] | None = None, *, label: str = ""
     ) -> None:
-        nonlocal started, last, current
+        nonlocal started, last, seen, current
         now = time.monotonic()
         if label != current:
-            started, current = last, label
+            # A new sub-task: it began when the one before it was last heard of.
+            started, current = seen, label
+        seen = now
         if now - last < _SECONDS_BETWEEN_LINES or not done:
             return
         last = now

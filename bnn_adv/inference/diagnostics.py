@@ -47,6 +47,7 @@ def summarise_chains(
     Returns:
       Numbers and lists ready for JSON. An R-hat that is infinite or not defined is left out, and
       counted by ``num_undefined_rhats`` (held-out predictions and the log density together).
+      ``"log_density"`` holds one curve a chain: their mean would hide chains that disagree.
       ``"warnings"`` holds the sentences.
     """
     error = np.asarray(info.energy_error, np.float64)
@@ -55,7 +56,7 @@ def summarise_chains(
     accepted = np.nan_to_num(np.asarray(info.acceptance_rate, np.float64), nan=0.0)
     density = np.asarray(info.logdensity, np.float64)
     with np.errstate(invalid="ignore"):
-        curve = density.mean(axis=(1, 2))
+        curves = density.mean(axis=1).T
     names = _name_draws(posterior)
     each = max(posterior.num_samples // num_chains, 1)
     still = [len(set(names[first : first + each])) == 1 for first in range(0, len(names), each)]
@@ -69,7 +70,9 @@ def summarise_chains(
         "num_distinct_draws": len(set(names)),
         "num_still_chains": sum(still) if each > 1 else 0,
         "num_equal_chains": len(still) - len(set(chains)),
-        "log_density": [float(value) if np.isfinite(value) else None for value in curve],
+        "log_density": [
+            [float(value) if np.isfinite(value) else None for value in curve] for curve in curves
+        ],
         "num_nonfinite_log_densities": int(np.sum(~np.isfinite(density))),
         "rhat": _RANK_NORMALISED,
         **_mixing(posterior, num_chains, held_out, density[:, -1].T),

@@ -38,7 +38,9 @@ def render_evaluation(record: Results) -> str:
             elements.section("Accuracy", _accuracy(record)),
             elements.section("What each attack did", _attacks(record)),
             elements.section("Signs of masking", _checks(record)),
-            elements.section("Robustness against the radius", drawn, *notes),
+            elements.section(
+                "Robustness against the radius" if drawn else "Confirmed", drawn, *notes
+            ),
             elements.section("Random predictors", *fresh.render(record)),
             elements.section("Uncertainty under attack", *_uncertainty(record)),
             elements.section("Settings", _pairs(record.get("config"))),

@@ -73,7 +73,7 @@ def cloud_figure(rows: Sequence[Row]) -> Figure:
     datasets = list(dict.fromkeys(row["dataset"] for row in _some(rows)))
     with style.paper_style():
         figure = Figure(figsize=(6.8, 2.1 * len(datasets) + 0.5), layout="constrained")
-        axes = figure.subplots(len(datasets), len(_PANELS), squeeze=False, sharex="row")
+        axes = figure.subplots(len(datasets), len(_PANELS), squeeze=False, sharex=True)
         for line, dataset in zip(axes, datasets, strict=True):
             own = [row for row in rows if row["dataset"] == dataset]
             for ax, (title, label, measure) in zip(line, _PANELS, strict=True):
@@ -128,7 +128,7 @@ def _scatter(
     ax: Axes, rows: Sequence[Row], x: Callable[[Row], float], y: Callable[[Row], float]
 ) -> None:
     ax.grid(color=style.GRID, linewidth=0.5)
-    for method, colour in METHOD_COLOURS.items():
+    for place, (method, colour) in enumerate(METHOD_COLOURS.items()):
         for starred in (False, True):
             chosen = [r for r in rows if r["method"] == method and r["starred"] == starred]
             if chosen:
@@ -143,7 +143,8 @@ def _scatter(
                     linestyle="none",
                     alpha=1.0 if starred else 0.75,
                     label=f"{method.upper()}, starred" if starred else method.upper(),
-                    zorder=4 if starred else 3,
+                    # The first methods are few and alike: they lie on top.
+                    zorder=4 if starred else 3 - place / 10,
                 )
 
 

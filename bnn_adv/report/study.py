@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from bnn_adv.report.wording import NOT_AVAILABLE
 _CLAIM_HEADER = ("item", "quantity", "paper", "published", "corrected", "strong", "note")
 _CLAIM_NUMBERS = ("paper", "published", "corrected", "strong")
 _VERDICT_HEADER = ("what is claimed", "what was measured", "holds")
+_WIDEST = 44
+"""Characters of a column on a terminal."""
 _HOLDS = {True: "yes", False: "no", None: "undecided"}
 
 
@@ -207,18 +211,21 @@ def format_study(record: dict[str, Any]) -> str:
     for table in list_tables(record):
         cells = [table.header, *(tuple(map(format_value, row)) for row in table.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
-        # A column of sentences would push the others out of sight; the page shows them in full.
-        widths = [min(width, 44) for width in widths]
-        lines = [
-            "  ".join(_clip(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-            for row in cells
-        ]
-        parts += [table.title, "", lines[0], "-" * len(lines[0]), *lines[1:], ""]
+        # A column of sentences would push the others out of sight.
+        widths = [min(width, _WIDEST) for width in widths]
+        header, *body = ["\n".join(_wrap_row(row, widths)) for row in cells]
+        rule = "-" * max(map(len, header.split("\n")))
+        parts += [table.title, "", header, rule, *body, ""]
     return "\n".join(parts)
 
 
-def _clip(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
+def _wrap_row(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Return the lines of a row whose longer cells continue on the next ones."""
+    wrapped = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in itertools.zip_longest(*wrapped, fillvalue="")
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -43,6 +43,20 @@ def test_a_pipe_gets_lines_now_and_then(monkeypatch):
     assert "\r" not in pipe.getvalue()
 
 
+def test_the_time_left_of_a_sub_task_is_its_own(monkeypatch):
+    """Also where the one before it was too short for a line."""
+    pipe = io.StringIO()
+    clock = [0.0]
+    monkeypatch.setattr(sys, "stderr", pipe)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    with module.progress("vi: strong", "image-steps") as report:
+        for label in ("pgd", "apgd"):
+            for done in range(1, 11):
+                clock[0] += 1.0 if label == "pgd" else 6.0
+                report(done, 10, label=label)
+    assert pipe.getvalue().splitlines()[0] == "vi: strong apgd: 1 of 10 image-steps, 54 s left"
+
+
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_an_error_inside_passes_through(stream, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream())

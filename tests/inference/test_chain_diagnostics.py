@@ -141,7 +141,9 @@ def test_draws_that_are_not_finite_have_not_mixed():
     density[0, 5] = -np.inf
     summary = summarise(values, density)
     assert (summary["num_undefined_rhats"], summary["num_nonfinite_log_densities"]) == (1, 1)
-    assert summary["log_density"][5] is None
+    assert np.shape(summary["log_density"]) == (2, 300)
+    assert summary["log_density"][0][5] is None
+    np.testing.assert_allclose(summary["log_density"][1], density[1])
     assert has_mixed(summary) is False
 
 

@@ -1,5 +1,7 @@
 """A study as JSON, as text, as Markdown and as a page."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -84,6 +86,19 @@ def test_text_holds_every_number():
     text = format_study(to_record(_study()))
     for part in ("A <title>", "What was found.", "88.2", "0.1235", "it does not"):
         assert part in text
+
+
+def test_long_sentences_go_on_in_the_next_line():
+    """What tells rows apart may stand at their end."""
+    rows = tuple((f"{'claim ' * 12}at radius 0.{i}", "yes") for i in (1, 3))
+    record = to_record(
+        dataclasses.replace(_study(), tables=(Table("T", ("claim", "holds"), rows, ""),))
+    )
+    text = format_study(record)
+    for end in ("0.1", "0.3"):
+        assert any(line.endswith(f"at radius {end}") for line in text.splitlines())
+    assert max(map(len, text.split("\nT\n")[1].splitlines()[:8])) < 60
+    assert "..." not in text
 
 
 def test_the_page_escapes_and_shows_everything():
