@@ -25,7 +25,7 @@ $(STAMP): requirements.lock pyproject.toml
 install: $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/python -m experiments.evaluate --preset=digits --workdir=runs/demo
+	$(BIN)/python -m experiments.compare --preset=digits --workdir=runs/demo
 
 bench: $(STAMP)
 	$(BIN)/python -m experiments.benchmark --workdir=runs/benchmark

@@ -1,12 +1,12 @@
 """Train Bayesian neural networks, attack them in expectation, report honestly how robust."""
 
-from bnn_adv.assessment import Evaluation, evaluate
+from bnn_adv.attacks.threat import L1, L2, LInf
 from bnn_adv.evaluation import evaluate_fresh, run_protocol
-from bnn_adv.posterior import Posterior
-from bnn_adv.protocols import PROTOCOLS, get_protocol
-from bnn_adv.sampler import Sampler
-from bnn_adv.threat import L1, L2, LInf
-from bnn_adv.verification import verify_adversarial
+from bnn_adv.evaluation.evaluate import Evaluation, evaluate
+from bnn_adv.evaluation.suites import PROTOCOLS, get_protocol
+from bnn_adv.evaluation.verification import verify_adversarial
+from bnn_adv.posteriors.posterior import Posterior
+from bnn_adv.posteriors.sampler import Sampler
 
 __version__ = "0.1.0"
 

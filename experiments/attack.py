@@ -3,9 +3,9 @@
   python -m experiments.attack --posterior=runs/demo --model=vi --suite=full --workdir=runs/attack
   python -m experiments.attack --posterior=draws.npz --dataset=mnist --architecture=fc --hidden=512
 
-The posterior is a run directory of ``experiments.evaluate``, which knows its network and data, or a
-file that ``bnn_adv.posterior.save_posterior`` wrote. Running the same command again resumes a run
-that was stopped; on a finished one it prints the table.
+The posterior is a run directory of ``experiments.compare``, which knows its network and data, or a
+file that ``posteriors.posterior.save_posterior`` wrote. Running the same command again resumes a
+run that was stopped; on a finished one it prints the table.
 """
 
 from __future__ import annotations
@@ -18,23 +18,28 @@ from absl import app, flags
 from jax.sharding import Mesh
 
 import bnn_adv
-from bnn_adv import files, parallel
+from bnn_adv.attacks.threat import THREATS
+from bnn_adv.compute import files, parallel
+from bnn_adv.compute.interruption import exit_on_signals
 from bnn_adv.data import load_dataset
 from bnn_adv.evaluation import Settings
-from bnn_adv.interruption import exit_on_signals
-from bnn_adv.posterior import hash_draws
+from bnn_adv.posteriors.posterior import hash_draws
 from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.report.evaluation_page import render_evaluation
 from bnn_adv.report.robustness_curve import curve_figure
 from bnn_adv.report.style import to_png
-from bnn_adv.threat import THREATS
-from experiments import config as config_flags
-from experiments import runtime
-from experiments.attack_config import AttackConfig, describe_posterior, read_posterior, validate
-from experiments.config import config_from_flags, define_flags, to_json
-from experiments.progress import progress
-from experiments.run_directory import RunDirectory, describe_command
-from experiments.runtime import RuntimeConfig
+from experiments.launch import config as config_flags
+from experiments.launch import runtime
+from experiments.launch.attack_config import (
+    AttackConfig,
+    describe_posterior,
+    read_posterior,
+    validate,
+)
+from experiments.launch.config import config_from_flags, define_flags, to_json
+from experiments.launch.progress import progress
+from experiments.launch.run_directory import RunDirectory, describe_command
+from experiments.launch.runtime import RuntimeConfig
 
 FLAGS = flags.FLAGS
 

@@ -18,16 +18,16 @@ from typing import Any
 
 from absl import app, flags
 
-from bnn_adv import files
-from bnn_adv.interruption import exit_on_signals
-from bnn_adv.report.study import Table, claims_table, verdicts_table
-from bnn_adv.report.study_page import render_studies
-from experiments import config as config_flags
-from experiments import runtime
-from experiments.config import config_from_flags, define_flags, setting
-from experiments.run_directory import describe_command, describe_environment
-from experiments.runtime import CacheConfig
-from experiments.study import SCALES, read_figures
+from bnn_adv.compute import files
+from bnn_adv.compute.interruption import exit_on_signals
+from experiments.launch import config as config_flags
+from experiments.launch import runtime
+from experiments.launch.config import config_from_flags, define_flags, setting
+from experiments.launch.pages import render_studies
+from experiments.launch.run_directory import describe_command, describe_environment
+from experiments.launch.runtime import CacheConfig
+from experiments.launch.study import SCALES, read_figures
+from experiments.launch.tables import Table, claims_table, verdicts_table
 
 ITEMS = (
     "table2",

@@ -35,7 +35,7 @@ import pytest
 from jax._src import lru_cache
 
 from bnn_adv import networks
-from bnn_adv.posterior import Posterior
+from bnn_adv.posteriors.posterior import Posterior
 
 
 def _put(self, key, value):

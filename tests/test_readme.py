@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from bnn_adv.attacks import run_attack
+from bnn_adv.attacks.validation import check_problem
 from bnn_adv.report import markdown_table
 from bnn_adv.report.evaluation import format_evaluation
-from bnn_adv.report.study import list_tables, markdown, verdicts_table
-from bnn_adv.validation import check_problem
 from experiments import reproduce
-from experiments.autoattack_report import build_overview, summarise
-from experiments.benchmarks.table import format_markdown
+from experiments.autoattack.report import build_overview, summarise
+from experiments.benchmark.table import format_markdown
+from experiments.launch.tables import list_tables, markdown, verdicts_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

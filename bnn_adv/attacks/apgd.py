@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.base import Attack, Best, Loss, LossFn, check_steps, keep_better, select
-from bnn_adv.threat import Threat, per_input, random_starts
+from bnn_adv.attacks.threat import Threat, per_input, random_starts
 
 _MOMENTUM = 0.75
 # Percent of the steps, in whole numbers: rounding up must not depend on float error.

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from bnn_adv.attacks import apgd
 from bnn_adv.attacks.base import Attack, Best, Loss, LossFn, check_steps, keep_better, select
 from bnn_adv.attacks.targets import rank_targets
-from bnn_adv.threat import Threat, random_starts
+from bnn_adv.attacks.threat import Threat, random_starts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from bnn_adv.threat import Threat
+from bnn_adv.attacks.threat import Threat
 
 
 class Loss(NamedTuple):

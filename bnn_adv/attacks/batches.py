@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import objectives, programs
+from bnn_adv.attacks import objectives
 from bnn_adv.attacks.base import Attack, Loss, LossFn
+from bnn_adv.attacks.objectives import Objective
+from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.transfer import Transfer
-from bnn_adv.decision import is_fooled
-from bnn_adv.objectives import Objective
-from bnn_adv.posterior import Posterior, check_sample_chunk
-from bnn_adv.sampler import FreshDraws
-from bnn_adv.threat import Threat
+from bnn_adv.compute import programs
+from bnn_adv.posteriors.decision import is_fooled
+from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
+from bnn_adv.posteriors.sampler import FreshDraws
 
 _SMALLEST = 8
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 
 from bnn_adv.attacks.base import Attack, LossFn, check_steps
-from bnn_adv.threat import Threat, radius_of
+from bnn_adv.attacks.threat import Threat, radius_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,18 +11,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import inputs, parallel, programs
-from bnn_adv.attacks import batches, subject
+from bnn_adv.attacks import batches, inputs, subject
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.batches import Attacked, Batch
-from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
-from bnn_adv.checkpoint_store import Saved
-from bnn_adv.identity import identify
-from bnn_adv.objectives import Objective
-from bnn_adv.pacing import Pacer
-from bnn_adv.sampler import FreshDraws
-from bnn_adv.threat import Threat, with_radius
-from bnn_adv.validation import check_classes
+from bnn_adv.attacks.objectives import Objective
+from bnn_adv.attacks.threat import Threat, with_radius
+from bnn_adv.attacks.validation import check_classes
+from bnn_adv.compute import parallel, programs
+from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.checkpoint_store import Saved
+from bnn_adv.compute.identity import identify
+from bnn_adv.compute.pacing import Pacer
+from bnn_adv.posteriors.sampler import FreshDraws
 
 StepCallback = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""

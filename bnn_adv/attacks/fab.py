@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from bnn_adv.attacks.base import Attack, Loss, LossFn, check_steps, select
 from bnn_adv.attacks.hyperplane import step_to_plane
 from bnn_adv.attacks.targets import rank_targets
-from bnn_adv.threat import Threat, per_input, random_starts, with_radius
+from bnn_adv.attacks.threat import Threat, per_input, random_starts, with_radius
 
 # By how much farther each step in a row that did not fool lets the next one reach; and by which
 # share of the clean lead: at the boundary, to rounding, no factor leads across it.

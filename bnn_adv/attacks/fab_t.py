@@ -15,7 +15,7 @@ import jax
 from bnn_adv.attacks import fab
 from bnn_adv.attacks.base import Attack, LossFn
 from bnn_adv.attacks.fab import LineariseFn, Plane, State
-from bnn_adv.threat import Threat
+from bnn_adv.attacks.threat import Threat
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv.attacks.base import Attack, LossFn
-from bnn_adv.threat import Threat
+from bnn_adv.attacks.threat import Threat
 
 
 @dataclasses.dataclass(frozen=True)

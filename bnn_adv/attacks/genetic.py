@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
-from bnn_adv.threat import Threat, per_input, random_starts
+from bnn_adv.attacks.threat import Threat, per_input, random_starts
 
 _FIRST_RATE, _LEAST_RATE = 0.5, 0.1
 _FIRST_RANGE, _LEAST_RANGE = 0.4, 0.15

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv.attacks.base import Attack, LossFn, check_steps
-from bnn_adv.threat import Threat, radius_of, unit
+from bnn_adv.attacks.threat import Threat, radius_of, unit
 
 
 @dataclasses.dataclass(frozen=True)

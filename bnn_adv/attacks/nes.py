@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
-from bnn_adv.threat import Threat, radius_of
+from bnn_adv.attacks.threat import Threat, radius_of
 
 
 @dataclasses.dataclass(frozen=True)

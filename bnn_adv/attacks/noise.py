@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
-from bnn_adv.threat import Threat, random_starts
+from bnn_adv.attacks.threat import Threat, random_starts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import jax
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
-from bnn_adv.threat import Threat, radius_of, random_starts
+from bnn_adv.attacks.threat import Threat, radius_of, random_starts
 
 
 @dataclasses.dataclass(frozen=True)

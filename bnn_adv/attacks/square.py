@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
-from bnn_adv.threat import Threat, per_input, radius_of
+from bnn_adv.attacks.threat import Threat, per_input, radius_of
 
 # Of 10,000 queries, those at which the share of pixels is halved (section 5, "schedule of p").
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

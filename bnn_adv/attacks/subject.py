@@ -6,8 +6,8 @@ from typing import Any
 
 from bnn_adv.attacks.batches import Attacked
 from bnn_adv.attacks.transfer import Transfer
-from bnn_adv.posterior import Posterior
-from bnn_adv.sampler import FreshDraws, Sampler
+from bnn_adv.posteriors.posterior import Posterior
+from bnn_adv.posteriors.sampler import FreshDraws, Sampler
 
 
 def describe(attacked: Attacked | Sampler, prefix: str = "") -> dict[str, Any]:

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
-from bnn_adv import inputs, objectives, parallel, programs
-from bnn_adv.attacks import batches
+from bnn_adv.attacks import batches, inputs, objectives
 from bnn_adv.attacks.base import Attack, Loss, LossFn
 from bnn_adv.attacks.driver import check_norm, keep_finite
-from bnn_adv.objectives import Objective
-from bnn_adv.posterior import Posterior, check_sample_chunk
-from bnn_adv.threat import Threat, with_radius
+from bnn_adv.attacks.objectives import Objective
+from bnn_adv.attacks.threat import Threat, with_radius
+from bnn_adv.compute import parallel, programs
+from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 
 
 class Trace(NamedTuple):

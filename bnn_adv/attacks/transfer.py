@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.disk import as_arrays
-from bnn_adv.leaves import from_plain, is_key
-from bnn_adv.posterior import Posterior, one_draw
+from bnn_adv.compute.disk import as_arrays
+from bnn_adv.compute.leaves import from_plain, is_key
+from bnn_adv.posteriors.posterior import Posterior, one_draw
 
 Surrogate = Literal["posterior", "one_draw", "mean_weights"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bnn_adv import files
+from bnn_adv.compute import files
 
 _DIGEST = "digest"
 _LONGEST_DIGEST = 1024

@@ -9,7 +9,7 @@ from bnn_adv.evaluation.fresh_suite import (
     run_fresh_suite,
 )
 from bnn_adv.evaluation.fresh_table import AttackerDefenderTable, attacker_defender_table
-from bnn_adv.evaluation.suite import ProtocolResult, run_protocol
+from bnn_adv.evaluation.run_suite import ProtocolResult, run_protocol
 
 __all__ = [
     "AttackerDefenderTable",

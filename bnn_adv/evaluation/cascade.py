@@ -11,18 +11,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv import parallel, programs
 from bnn_adv.attacks import batches, run_attack
+from bnn_adv.attacks.objectives import get_objective
+from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
-from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.decision import is_fooled, predicted_class
+from bnn_adv.compute import parallel, programs
+from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.evaluation.confirmation import close_margin
-from bnn_adv.objectives import get_objective
-from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.protocols import Entry
-from bnn_adv.threat import Threat, with_radius
-from bnn_adv.verification_predictions import compile_network, find_margin
-from bnn_adv.verification_predictions import predict as predict_exactly
+from bnn_adv.evaluation.suites import Entry
+from bnn_adv.evaluation.verification_predictions import compile_network, find_margin
+from bnn_adv.evaluation.verification_predictions import predict as predict_exactly
+from bnn_adv.posteriors.decision import is_fooled, predicted_class
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 
 SuiteProgress = Callable[[str, int, int], None]
 """Called with (name of the attack, image-steps done, image-steps in all)."""

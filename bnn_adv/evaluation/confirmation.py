@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnn_adv.posterior import Posterior, hash_draws, logit_rounding
-from bnn_adv.threat import Threat
-from bnn_adv.verification import Verification, verify_arrays
-from bnn_adv.verification_arrays import SCHEMA_VERSION
+from bnn_adv.attacks.threat import Threat
+from bnn_adv.evaluation.verification import Verification, verify_arrays
+from bnn_adv.evaluation.verification_arrays import SCHEMA_VERSION
+from bnn_adv.posteriors.posterior import Posterior, hash_draws, logit_rounding
 
 _UNDECIDED = 1e-3
 """Margin of log-probabilities, in nats, within which float32 may err."""

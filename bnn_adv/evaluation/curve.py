@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import metrics
-from bnn_adv.decision import predicted_class
+from bnn_adv.attacks.threat import box_radius, with_radius
+from bnn_adv.evaluation import metrics
 from bnn_adv.evaluation.cascade import Means, Subject, knows, predict, run_cascade
-from bnn_adv.protocols import Entry
-from bnn_adv.threat import box_radius, with_radius
+from bnn_adv.evaluation.suites import Entry
+from bnn_adv.posteriors.decision import predicted_class
 
 STEPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Radii of the curve, in units of the threat model's."""

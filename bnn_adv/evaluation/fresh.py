@@ -14,24 +14,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import inputs, metrics, parallel, programs
-from bnn_adv.attacks import batches, run_attack
+from bnn_adv.attacks import batches, inputs, run_attack
 from bnn_adv.attacks.base import Attack
-from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.decision import folding, predicted_class
+from bnn_adv.attacks.objectives import Objective
+from bnn_adv.attacks.threat import Threat
+from bnn_adv.attacks.validation import check_classes, check_settings, open_problem
+from bnn_adv.compute import parallel, programs
+from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.streaming import fold_samples
+from bnn_adv.evaluation import metrics
 from bnn_adv.evaluation.cascade import Settings, SuiteProgress, predict
-from bnn_adv.evaluation.suite import ProtocolResult, intervals
-from bnn_adv.objectives import Objective
-from bnn_adv.posterior import (
+from bnn_adv.evaluation.run_suite import ProtocolResult, intervals
+from bnn_adv.posteriors.decision import folding, predicted_class
+from bnn_adv.posteriors.posterior import (
     Posterior,
     check_sample_chunk,
     fold_contributions,
     shard_posterior,
 )
-from bnn_adv.sampler import FreshDraws, Sampler, check_num_samples
-from bnn_adv.streaming import fold_samples
-from bnn_adv.threat import Threat
-from bnn_adv.validation import check_classes, check_settings, open_problem
+from bnn_adv.posteriors.sampler import FreshDraws, Sampler, check_num_samples
 
 
 class FreshResult(NamedTuple):

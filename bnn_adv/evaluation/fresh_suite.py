@@ -12,14 +12,14 @@ import numpy as np
 
 from bnn_adv.attacks import run_attack
 from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks.objectives import get_objective
+from bnn_adv.attacks.threat import Threat, take_rows
 from bnn_adv.evaluation.cascade import Means, knows
 from bnn_adv.evaluation.fresh import accuracy_interval, check_defender, predict_wrong
 from bnn_adv.evaluation.fresh_table import AttackerDefenderTable, attacker_defender_table
-from bnn_adv.objectives import get_objective
-from bnn_adv.posterior import Posterior, shard_posterior
-from bnn_adv.protocols import Entry
-from bnn_adv.sampler import FreshDraws, Sampler
-from bnn_adv.threat import Threat, take_rows
+from bnn_adv.evaluation.suites import Entry
+from bnn_adv.posteriors.posterior import Posterior, shard_posterior
+from bnn_adv.posteriors.sampler import FreshDraws, Sampler
 
 MIN_HELD_OUT = 50
 """Draws by which an attack chooses its best iterate, at least."""

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bnn_adv import inputs
+from bnn_adv.attacks import inputs
 from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.subject import describe
-from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.attacks.threat import Threat
+from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.identity import identify
 from bnn_adv.evaluation.cascade import Settings, SuiteProgress
 from bnn_adv.evaluation.fresh import (
     accuracy_interval,
@@ -20,10 +23,7 @@ from bnn_adv.evaluation.fresh import (
     find_adversarial,
     predict_wrong,
 )
-from bnn_adv.identity import identify
-from bnn_adv.objectives import Objective
-from bnn_adv.sampler import Sampler, check_num_samples
-from bnn_adv.threat import Threat
+from bnn_adv.posteriors.sampler import Sampler, check_num_samples
 
 
 class AttackerDefenderTable(NamedTuple):

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv import parallel
 from bnn_adv.attacks import batches
+from bnn_adv.compute import parallel
 from bnn_adv.evaluation.cascade import Settings
-from bnn_adv.posterior import log_probs
-from bnn_adv.sampler import Sampler, check_num_samples
+from bnn_adv.posteriors.posterior import log_probs
+from bnn_adv.posteriors.sampler import Sampler, check_num_samples
 
 _AT_ONCE = 10
 """Draws in memory."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnn_adv.decision import predicted_class
+from bnn_adv.posteriors.decision import predicted_class
 
 
 def worst_log_probs(candidates: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:

@@ -3,9 +3,9 @@
 One file a method, with the same members in the same order: Config, State, init, step, run.
 """
 
-from bnn_adv.densities import Data
 from bnn_adv.inference import hmc, sgd, svi
 from bnn_adv.inference.base import InferenceResult
+from bnn_adv.inference.densities import Data
 
 METHODS = {"hmc": hmc, "sgd": sgd, "svi": svi}
 

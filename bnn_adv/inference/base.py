@@ -12,11 +12,12 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from bnn_adv import identity, inputs, parallel
-from bnn_adv.decision import predicted_class
-from bnn_adv.densities import Data
-from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.sampler import Sampler
+from bnn_adv.attacks import inputs
+from bnn_adv.compute import identity, parallel
+from bnn_adv.inference.densities import Data
+from bnn_adv.posteriors.decision import predicted_class
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
+from bnn_adv.posteriors.sampler import Sampler
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (minibatches or transitions done, in all, metrics) from the host loop."""

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bnn_adv import parallel
-from bnn_adv.checkpoint import Checkpoints, NoCheckpoints, Saved
-from bnn_adv.identity import Named
+from bnn_adv.compute import parallel
+from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints, Saved
+from bnn_adv.compute.identity import Named
+from bnn_adv.compute.pacing import Pacer
 from bnn_adv.inference.base import Progress
-from bnn_adv.pacing import Pacer
 
 
 class Calls(NamedTuple):

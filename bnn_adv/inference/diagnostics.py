@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from bnn_adv.densities import Data
-from bnn_adv.disk import as_arrays
+from bnn_adv.compute.disk import as_arrays
+from bnn_adv.inference.densities import Data
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT, Mixing, measure_mixing
-from bnn_adv.posterior import Posterior, log_probs
+from bnn_adv.posteriors.posterior import Posterior, log_probs
 
 MIXING_KEYS = (
     *("num_chains", "num_still_chains", "num_equal_chains"),

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.flatten_util import ravel_pytree
 
-from bnn_adv.densities import accurate_sum
+from bnn_adv.inference.densities import accurate_sum
 from bnn_adv.networks import Params
 
 

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from bnn_adv import parallel
-from bnn_adv.checkpoint import Checkpoints, NoCheckpoints
-from bnn_adv.identity import Named
+from bnn_adv.compute import parallel
+from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.identity import Named
+from bnn_adv.compute.pacing import Pacer
 from bnn_adv.inference.base import Progress, check_finite
-from bnn_adv.pacing import Pacer
 
 
 class _Step(Protocol):

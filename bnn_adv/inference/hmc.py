@@ -18,9 +18,9 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from bnn_adv import parallel
-from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.densities import Data, Prior, check_likelihood, logdensity_fn, sample_prior
+from bnn_adv.compute import parallel
+from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference import adaptation
 from bnn_adv.inference.base import (
     InferenceResult,
@@ -36,12 +36,12 @@ from bnn_adv.inference.base import (
     summarise_held_out,
 )
 from bnn_adv.inference.chains import Calls, run_chains, stack_chains
+from bnn_adv.inference.densities import Data, Prior, check_likelihood, logdensity_fn, sample_prior
 from bnn_adv.inference.diagnostics import summarise_chains
 from bnn_adv.inference.energies import centred_metric
 from bnn_adv.inference.trajectories import count_steps
 from bnn_adv.networks import count_params, get_apply_fn, init_params
-from bnn_adv.posterior import Posterior
-from bnn_adv.streaming import map_samples
+from bnn_adv.posteriors.posterior import Posterior
 
 _DRAWS_PER_CALL = 10
 """Draws that wait on the device for the host."""

@@ -17,9 +17,9 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from bnn_adv import blocks, parallel
-from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.densities import Data, log_likelihood
+from bnn_adv.compute import blocks, parallel
+from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
@@ -32,10 +32,10 @@ from bnn_adv.inference.base import (
     open_data,
     summarise_held_out,
 )
+from bnn_adv.inference.densities import Data, log_likelihood
 from bnn_adv.inference.epochs import run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
-from bnn_adv.posterior import Posterior
-from bnn_adv.streaming import map_samples
+from bnn_adv.posteriors.posterior import Posterior
 
 # With rate 1: its updates are linear in the rate, by which every member multiplies its own.
 _OPTIMISER = optax.adam(1.0)

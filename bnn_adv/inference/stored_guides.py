@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from bnn_adv.inference.svi import Config, build_problem, make_sampler
 from bnn_adv.networks import init_params
-from bnn_adv.sampler import Sampler
+from bnn_adv.posteriors.sampler import Sampler
 
 
 def get_guide_params(sampler: Sampler) -> dict[str, jax.Array]:

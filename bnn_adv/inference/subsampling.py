@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.densities import Data
 from bnn_adv.inference import minibatches
-from bnn_adv.posterior import Posterior
+from bnn_adv.inference.densities import Data
+from bnn_adv.posteriors.posterior import Posterior
 
 
 def last_minibatch(rng_key: jax.Array, data: Data, minibatch_size: int) -> Data:

@@ -27,9 +27,8 @@ from jax.tree_util import Partial
 from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO, autoguide, init_to_feasible
 
-from bnn_adv import parallel
-from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.densities import Data, Prior, check_likelihood, log_likelihood, prior_scales
+from bnn_adv.compute import parallel
+from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
@@ -44,10 +43,11 @@ from bnn_adv.inference.base import (
     open_data,
     summarise_held_out,
 )
+from bnn_adv.inference.densities import Data, Prior, check_likelihood, log_likelihood, prior_scales
 from bnn_adv.inference.epochs import run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
-from bnn_adv.posterior import Posterior
-from bnn_adv.sampler import Sampler
+from bnn_adv.posteriors.posterior import Posterior
+from bnn_adv.posteriors.sampler import Sampler
 
 
 @dataclasses.dataclass(frozen=True)

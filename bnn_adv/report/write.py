@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bnn_adv.files import atomic_writer, write_text
+from bnn_adv.compute.files import atomic_writer, write_text
 from bnn_adv.report import style, wording
 from bnn_adv.report.captions import figure_captions
 from bnn_adv.report.examples import Example

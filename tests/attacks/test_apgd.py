@@ -7,7 +7,7 @@ import pytest
 
 from bnn_adv.attacks import apgd, pgd
 from bnn_adv.attacks.base import Loss
-from bnn_adv.threat import L1, L2, LInf
+from bnn_adv.attacks.threat import L1, L2, LInf
 
 KEYS = jax.random.split(jax.random.key(0), 1)
 

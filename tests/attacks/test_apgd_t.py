@@ -8,7 +8,7 @@ import pytest
 from bnn_adv.attacks import apgd, apgd_t
 from bnn_adv.attacks.base import Loss
 from bnn_adv.attacks.targets import rank_targets
-from bnn_adv.threat import THREATS, LInf
+from bnn_adv.attacks.threat import THREATS, LInf
 
 KEYS = jax.random.split(jax.random.key(0), 2)
 X = jnp.asarray([[0.5, 0.5], [0.5, 0.5]])

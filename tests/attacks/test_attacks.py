@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from bnn_adv.attacks import ATTACKS, run_attack
 from bnn_adv.attacks.base import Attack, Loss
 from bnn_adv.attacks.batches import bind
-from bnn_adv.objectives import OBJECTIVES
-from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.threat import L1, L2, THREATS, LInf
+from bnn_adv.attacks.objectives import OBJECTIVES
+from bnn_adv.attacks.threat import L1, L2, THREATS, LInf
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from tests.conftest import random_posterior
 
 NAMES = pytest.mark.parametrize("name", ATTACKS)

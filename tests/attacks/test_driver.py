@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bnn_adv.attacks import batches, fgsm, pgd, run_attack
-from bnn_adv.objectives import OBJECTIVES
-from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.threat import THREATS, LInf
+from bnn_adv.attacks.objectives import OBJECTIVES
+from bnn_adv.attacks.threat import THREATS, LInf
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 
 KEY = jax.random.key(0)
 MARGIN = OBJECTIVES["mean_logit_margin"]

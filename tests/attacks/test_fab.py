@@ -11,9 +11,9 @@ from scipy.optimize import linprog
 from bnn_adv.attacks import fab, fab_t, run_attack
 from bnn_adv.attacks.base import Loss
 from bnn_adv.attacks.hyperplane import step_to_plane
-from bnn_adv.objectives import OBJECTIVES
-from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.threat import L1, L2, THREATS, LInf
+from bnn_adv.attacks.objectives import OBJECTIVES
+from bnn_adv.attacks.threat import L1, L2, THREATS, LInf
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 
 NORMS = pytest.mark.parametrize("norm", THREATS)
 DIM, SIZE = 6, 12

@@ -7,7 +7,7 @@ import pytest
 
 from bnn_adv.attacks import genetic
 from bnn_adv.attacks.base import Loss
-from bnn_adv.threat import L2, LInf
+from bnn_adv.attacks.threat import L2, LInf
 
 SHAPE = (4, 4, 1)
 KEYS = jax.random.split(jax.random.key(0), 3)

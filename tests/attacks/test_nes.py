@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bnn_adv.attacks import nes
 from bnn_adv.attacks.base import Loss
-from bnn_adv.threat import L1, L2, LInf
+from bnn_adv.attacks.threat import L1, L2, LInf
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 X = jnp.asarray(np.random.default_rng(0).uniform(0.3, 0.7, (3, 16)), jnp.float32)

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv import masking, metrics
 from bnn_adv.attacks import ATTACKS, run_attack
 from bnn_adv.attacks.batches import bind
-from bnn_adv.decision import NO_CLASS, predicted_class
+from bnn_adv.attacks.objectives import OBJECTIVES, finite_gradient, get_objective
+from bnn_adv.attacks.threat import L1, L2, LInf
+from bnn_adv.evaluation import masking, metrics
 from bnn_adv.evaluation.worst import worst_log_probs
-from bnn_adv.objectives import OBJECTIVES, finite_gradient, get_objective
-from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.threat import L1, L2, LInf
+from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.2, 0.8, size=(8, 6)).astype(np.float32)

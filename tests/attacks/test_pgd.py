@@ -7,7 +7,7 @@ import pytest
 
 from bnn_adv.attacks import pgd
 from bnn_adv.attacks.base import Loss
-from bnn_adv.threat import LInf
+from bnn_adv.attacks.threat import LInf
 
 X = jnp.asarray([[0.5]])
 KEYS = jax.random.split(jax.random.key(0), 1)

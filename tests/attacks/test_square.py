@@ -10,9 +10,9 @@ import pytest
 from bnn_adv.attacks import pgd, run_attack, square
 from bnn_adv.attacks.base import Loss
 from bnn_adv.attacks.batches import bind
-from bnn_adv.objectives import OBJECTIVES
-from bnn_adv.posterior import predict_log_probs
-from bnn_adv.threat import L1, L2, LInf
+from bnn_adv.attacks.objectives import OBJECTIVES
+from bnn_adv.attacks.threat import L1, L2, LInf
+from bnn_adv.posteriors.posterior import predict_log_probs
 
 SHAPE = (8, 8, 2)
 KEYS = jax.random.split(jax.random.key(0), 3)

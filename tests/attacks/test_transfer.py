@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from bnn_adv.attacks import apgd, batches, pgd, run_attack
+from bnn_adv.attacks.objectives import OBJECTIVES
+from bnn_adv.attacks.threat import LInf
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
 from bnn_adv.evaluation.cascade import Means, Settings, Subject, run_entry
-from bnn_adv.objectives import OBJECTIVES
-from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.protocols import Entry
-from bnn_adv.threat import LInf
+from bnn_adv.evaluation.suites import Entry
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from tests.conftest import linear_apply, random_posterior
 
 KEY = jax.random.key(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_adv import files
+from bnn_adv.compute import files
 from bnn_adv.data import cache
 
 ARRAYS = {"x": np.arange(600, dtype=np.uint8).reshape(20, 30), "y": np.arange(3, dtype=np.int32)}

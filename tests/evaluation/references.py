@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bnn_adv.threat import L1, LInf
+from bnn_adv.attacks.threat import L1, LInf
 
 
 def largest_rise(w, x, threat):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from bnn_adv.attacks import fgsm
+from bnn_adv.attacks.threat import LInf
 from bnn_adv.evaluation import run_protocol
 from bnn_adv.evaluation.confirmation import confirm
-from bnn_adv.posterior import Posterior
-from bnn_adv.protocols import Entry, Protocol
-from bnn_adv.threat import LInf
-from bnn_adv.verification import VerificationError
+from bnn_adv.evaluation.suites import Entry, Protocol
+from bnn_adv.evaluation.verification import VerificationError
+from bnn_adv.posteriors.posterior import Posterior
 from tests.conftest import linear_apply
 
 THREAT = LInf(0.1)

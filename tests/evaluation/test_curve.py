@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from bnn_adv.attacks.threat import THREATS, LInf
 from bnn_adv.evaluation import Settings
 from bnn_adv.evaluation.cascade import Means, Subject, predict
 from bnn_adv.evaluation.curve import trace_curve
-from bnn_adv.posterior import Posterior
-from bnn_adv.protocols import get_protocol
-from bnn_adv.threat import THREATS, LInf
+from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.posteriors.posterior import Posterior
 from tests.conftest import linear_apply
 
 FAST = get_protocol("fast").entries

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from bnn_adv import networks
+from bnn_adv.attacks.threat import THREATS
 from bnn_adv.data import load_dataset
-from bnn_adv.densities import Data
 from bnn_adv.evaluation import Settings, run_protocol
+from bnn_adv.evaluation.suites import get_protocol
 from bnn_adv.inference import sgd
-from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.protocols import get_protocol
-from bnn_adv.threat import THREATS
+from bnn_adv.inference.densities import Data
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from tests.conftest import linear_apply
 from tests.evaluation.references import grid, linear_is_robust, nearest_wrong
 

@@ -10,16 +10,15 @@ import pytest
 from jax.tree_util import Partial
 from scipy.special import ndtr
 
-from bnn_adv import metrics
 from bnn_adv.attacks import pgd
-from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.evaluation import Settings
+from bnn_adv.attacks.objectives import OBJECTIVES
+from bnn_adv.attacks.threat import LInf
+from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.evaluation import Settings, metrics
 from bnn_adv.evaluation.fresh import accuracy_interval, attack_fresh, success_rates
 from bnn_adv.evaluation.fresh_table import attacker_defender_table
-from bnn_adv.objectives import OBJECTIVES
-from bnn_adv.posterior import predict_log_probs
-from bnn_adv.sampler import Sampler
-from bnn_adv.threat import LInf
+from bnn_adv.posteriors.posterior import predict_log_probs
+from bnn_adv.posteriors.sampler import Sampler
 
 KEY = jax.random.key(0)
 MARGIN = OBJECTIVES["mean_logit_margin"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bnn_adv.evaluation.redrawn import draw_log_probs
-from bnn_adv.sampler import Sampler
+from bnn_adv.posteriors.sampler import Sampler
 
 SAMPLER = Sampler(lambda params, x: x @ params, lambda key: jax.random.normal(key, (3, 4)))
 X = np.random.default_rng(0).uniform(size=(5, 3)).astype(np.float32)

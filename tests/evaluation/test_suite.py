@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv import evaluation, masking, metrics
+from bnn_adv import evaluation
 from bnn_adv.attacks import ATTACKS
+from bnn_adv.attacks.objectives import OBJECTIVES
+from bnn_adv.attacks.threat import LInf
+from bnn_adv.evaluation import masking, metrics
 from bnn_adv.evaluation.cascade import predict
-from bnn_adv.objectives import OBJECTIVES
-from bnn_adv.posterior import predict_log_probs
-from bnn_adv.protocols import MINIMAL, PROTOCOLS, get_protocol, list_compared
-from bnn_adv.threat import LInf
+from bnn_adv.evaluation.suites import MINIMAL, PROTOCOLS, get_protocol, list_compared
+from bnn_adv.posteriors.posterior import predict_log_probs
 
 KEY = jax.random.key(0)
 ONE_SHAPE = evaluation.Settings(batch_size=12)

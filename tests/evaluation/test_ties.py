@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bnn_adv.attacks import fgsm, pgd
-from bnn_adv.decision import is_fooled
+from bnn_adv.attacks.threat import LInf
 from bnn_adv.evaluation.cascade import (
     BROKEN,
     WITHSTOOD,
@@ -17,9 +17,9 @@ from bnn_adv.evaluation.cascade import (
     predict,
     run_cascade,
 )
-from bnn_adv.posterior import Posterior
-from bnn_adv.protocols import Entry
-from bnn_adv.threat import LInf
+from bnn_adv.evaluation.suites import Entry
+from bnn_adv.posteriors.decision import is_fooled
+from bnn_adv.posteriors.posterior import Posterior
 from tests.conftest import linear_apply
 
 MARGIN = "mean_logit_margin"

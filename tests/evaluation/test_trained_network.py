@@ -9,11 +9,11 @@ import optax
 import pytest
 
 from bnn_adv import networks
+from bnn_adv.attacks.threat import LInf
 from bnn_adv.data import load_dataset
 from bnn_adv.evaluation import Settings, run_protocol
-from bnn_adv.posterior import Posterior, predict_log_probs
-from bnn_adv.protocols import Protocol, get_protocol
-from bnn_adv.threat import LInf
+from bnn_adv.evaluation.suites import Protocol, get_protocol
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 
 KEY = jax.random.key(0)
 EPSILON, NUM_IMAGES, NUM_STEPS, BATCH = 0.15, 200, 600, 128

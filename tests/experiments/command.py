@@ -2,7 +2,7 @@
 
 from absl.testing import flagsaver
 
-from experiments import evaluate
+from experiments import compare as evaluate
 
 evaluate.define_all_flags()
 
@@ -14,7 +14,7 @@ def arguments(workdir, **flags):
 
 
 def run_here(workdir, **flags):
-    """Run ``experiments.evaluate`` and leave the flags as they were."""
+    """Run ``experiments.compare`` and leave the flags as they were."""
     if not evaluate.FLAGS.is_parsed():
         evaluate.FLAGS(["test"])
     with flagsaver.flagsaver():

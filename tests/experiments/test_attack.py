@@ -1,4 +1,4 @@
-"""``experiments.attack`` on the run of ``experiments.evaluate`` and on a file of draws."""
+"""``experiments.attack`` on the run of ``experiments.compare`` and on a file of draws."""
 
 import dataclasses
 import json
@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from bnn_adv import files
+from bnn_adv.compute import files
 from experiments import attack
-from experiments.attack_config import AttackConfig
+from experiments.launch.attack_config import AttackConfig
 from tests.experiments.command import run_here
 
 SETTINGS = AttackConfig(

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def call(*arguments, experiment="evaluate"):
+def call(*arguments, experiment="compare"):
     return subprocess.run(
         [sys.executable, "-m", f"experiments.{experiment}", *arguments],
         cwd=ROOT,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_adv import files
+from bnn_adv.compute import files
 from tests.experiments.command import arguments, run_here
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def run_and_send(workdir, number, seconds):
     """Start the command, send a signal after its first checkpoint, return how it ended."""
     before = newest(workdir)
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.evaluate", *arguments(workdir, **FLAGS)],
+        [sys.executable, "-m", "experiments.compare", *arguments(workdir, **FLAGS)],
         cwd=ROOT,
         env={
             **os.environ,

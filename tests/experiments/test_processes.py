@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_adv import files
+from bnn_adv.compute import files
 from tests.experiments.command import arguments, run_here
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ TINY = {
 
 def start(workdir, *more, devices=1):
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.evaluate", *arguments(workdir, **TINY), *more],
+        [sys.executable, "-m", "experiments.compare", *arguments(workdir, **TINY), *more],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)},
         stdout=subprocess.PIPE,

@@ -6,10 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from bnn_adv import files
-from bnn_adv.report.study import to_record
-from experiments import loss_gradients, reproduce, study, table2
-from experiments.evaluate_config import EvaluateConfig
+from bnn_adv.compute import files
+from experiments import reproduce
+from experiments.launch import study
+from experiments.launch.compare_config import EvaluateConfig
+from experiments.launch.tables import to_record
+from experiments.loss_gradients import __main__ as loss_gradients
+from experiments.table2 import __main__ as table2
 
 SMOKE = reproduce.Config(scale="smoke")
 
@@ -189,8 +192,8 @@ def test_table2_turns_text_into_settings(scale):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hidden", "takes flags of experiments.evaluate as name=value"),
-        ("width=3", "takes flags of experiments.evaluate as name=value"),
+        ("hidden", "takes flags of experiments.compare as name=value"),
+        ("width=3", "takes flags of experiments.compare as name=value"),
         ("hidden=wide", "hidden takes a value of type int, got 'wide'"),
         ("fresh=1", "fresh is true or false"),
         ("hidden=0", "--hidden must be at least 1"),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bnn_adv import networks
-from bnn_adv.densities import Data
 from bnn_adv.inference import hmc
+from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import (
     MIXING_KEYS,
     count_distinct,
@@ -19,7 +19,7 @@ from bnn_adv.inference.diagnostics import (
     summarise_chains,
 )
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT, measure_mixing
-from bnn_adv.posterior import Posterior
+from bnn_adv.posteriors.posterior import Posterior
 
 RNG = np.random.default_rng(0)
 HELD_OUT = Data(jnp.ones((2, 1)), jnp.zeros(2, jnp.int32))

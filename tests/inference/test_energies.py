@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from blackjax.mcmc import metrics
 
-from bnn_adv.densities import Prior, accurate_sum, log_prior
+from bnn_adv.inference.densities import Prior, accurate_sum, log_prior
 from bnn_adv.inference.energies import centred_metric
 
 SIZE = 11_000_003

@@ -7,8 +7,8 @@ import pytest
 from numpyro.diagnostics import effective_sample_size
 
 from bnn_adv import networks
-from bnn_adv.densities import Data, Prior
 from bnn_adv.inference import hmc, svi
+from bnn_adv.inference.densities import Data, Prior
 
 NETWORK = networks.MLP((), num_classes=1)
 RNG = np.random.default_rng(0)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.densities import Data
 from bnn_adv.inference import sgd
+from bnn_adv.inference.densities import Data
 from bnn_adv.networks import MLP
 
 NETWORK = MLP((3,), num_classes=2)

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv import networks, parallel
-from bnn_adv.densities import Data
+from bnn_adv import networks
+from bnn_adv.compute import parallel
 from bnn_adv.inference import METHODS, hmc, sgd, svi
+from bnn_adv.inference.densities import Data
 
 NETWORK = networks.MLP((4,), 3, "tanh")
 KEY = jax.random.key(5)

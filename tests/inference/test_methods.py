@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from bnn_adv import networks
-from bnn_adv.densities import Data
-from bnn_adv.disk import store_in
+from bnn_adv.compute.disk import store_in
 from bnn_adv.inference import METHODS, minibatches
 from bnn_adv.inference.base import InferenceResult, keep_on_device
-from bnn_adv.posterior import predict_log_probs
+from bnn_adv.inference.densities import Data
+from bnn_adv.posteriors.posterior import predict_log_probs
 
 NETWORK = networks.MLP((4,), 3, "tanh")
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS
 
 from bnn_adv import networks
-from bnn_adv.densities import Data, Prior
 from bnn_adv.inference import hmc
+from bnn_adv.inference.densities import Data, Prior
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3)).astype(np.float32)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bnn_adv import networks
-from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.checkpoint_store import Saved
-from bnn_adv.densities import Data
+from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.checkpoint_store import Saved
+from bnn_adv.compute.pacing import Pacer
 from bnn_adv.inference import METHODS, chains
-from bnn_adv.pacing import Pacer
+from bnn_adv.inference.densities import Data
 
 NETWORK = networks.MLP((), 3)
 RNG = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def test_the_parts_of_a_chain_follow_one_another():
 
 def test_the_pacer_aims_at_a_second_and_grows_step_by_step(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("bnn_adv.pacing.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("bnn_adv.compute.pacing.time.perf_counter", lambda: clock[0])
     pacer, counts = Pacer(), []
     for call in range(7):
         count = pacer.next(10_000)

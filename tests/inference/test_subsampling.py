@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.densities import Data
+from bnn_adv.inference.densities import Data
 from bnn_adv.inference.subsampling import last_minibatch, resample, transitions_per_minibatch
-from bnn_adv.posterior import Posterior
+from bnn_adv.posteriors.posterior import Posterior
 
 DATA = Data(jnp.arange(12.0)[:, None], jnp.arange(12))
 

@@ -165,7 +165,7 @@ def _make_results() -> dict[str, Any]:
             "strong": "PGD of 100 steps on four objectives with restarts; per-image worst case.",
         },
         "rows": rows,
-        "command": "python -m experiments.evaluate --preset=table2_mnist --run_dir=runs/table2",
+        "command": "python -m experiments.compare --preset=table2_mnist --run_dir=runs/table2",
         "environment": {"python": "3.11.9", "jax": "0.10.2", "device": "cpu", "commit": "abc123"},
         "config": {"preset": "table2_mnist", "num_test": 500, "hmc": {"num_draws": 100}},
     }

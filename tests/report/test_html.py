@@ -106,7 +106,7 @@ def test_the_page_holds_warnings_paper_settings_and_command(make_results: Any) -
     assert "vi: the published robustness is an artefact" in page.flat
     for text in ("97.69", "89.8", "hmc.num_draws", "0.10.2", "max rhat", "energy error.max"):
         assert text in page.flat
-    assert "python -m experiments.evaluate --preset=table2_mnist" in page.flat
+    assert "python -m experiments.compare --preset=table2_mnist" in page.flat
 
 
 def test_cells_fill_the_lines_of_every_table(make_results: Any) -> None:

@@ -1,0 +1,258 @@
+"""The one door: what callers hand over, checked and converted once before any work starts.
+
+``run_attack``, ``run_protocol``, ``attack_fresh``, ``evaluate``, their checks for masking and the
+training methods take images, labels, radii, keys and counts through these functions, and only what
+they return goes on: float32 images inside the box, int32 labels, one radius or one an image.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bnn_adv.attacks.threat import Threat, box_radius, with_radius
+
+_LARGEST_RADIUS = 1e18
+"""Beyond it, squares leave float32's range."""
+
+
+class Examples(NamedTuple):
+    """Hold what is attacked, as everything behind the door expects it.
+
+    x: Clean images, float32 [N, ...], in the threat model's box.
+    y: Labels, int32 [N].
+    threat: Radius (a Python float, or float32 [N]) and box, all finite.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    threat: Threat
+
+
+def convert(x: Any, y: Any, threat: Any, *, num_classes: int | None = None) -> Examples:
+    """Return images, labels and threat model, checked and converted.
+
+    Args:
+      x: Clean images, see ``as_images``.
+      y: Labels, see ``as_labels``.
+      threat: Norm, radius and box, see ``as_threat``.
+      num_classes: Labels must be below it; None: it is not known yet.
+
+    Raises:
+      ValueError: Something is not what it should be; the message names it and says what to do.
+    """
+    images = as_images(x, threat)
+    labels = as_labels(y, len(images), num_classes)
+    return Examples(images, labels, as_threat(threat, len(images), images.shape[1:]))
+
+
+def as_images(x: Any, threat: Any) -> np.ndarray:
+    """Return clean images as float32 [N, ...] inside the box.
+
+    Floating-point numbers of every width and byte order are rounded to the nearest float32. A value
+    that leaves the box by no more than the rounding of its own type is moved to its wall.
+
+    Args:
+      x: [N, ...], N of at least 1.
+      threat: Whose box it must lie in.
+
+    Raises:
+      ValueError: No floating-point numbers, not a batch, NaN, infinite, or outside the box.
+    """
+    x = _array(x, "Inputs")
+    lower, upper = _check_box(threat)
+    if x.ndim < 2 or not x.size:
+        raise ValueError(
+            f"Inputs must have shape [N, ...] with N of at least 1, got {x.shape}. "
+            "A single input becomes a batch by x[None]."
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"Inputs must be floating-point numbers in [{lower}, {upper}], got "
+            f"{x.dtype}. Divide bytes by 255."
+        )
+    if not np.isfinite(x).all():
+        raise ValueError(f"{(~np.isfinite(x)).sum()} input values are NaN or infinite.")
+    with np.errstate(over="ignore"):
+        converted = np.asarray(x, np.float32)
+    walls = [np.float32(lower), np.float32(upper)]
+    # In a narrow type the walls themselves are rounded, perhaps outwards.
+    own = [np.float64(np.asarray(wall, x.dtype)) for wall in (lower, upper)]
+    least, most = min(float(walls[0]), own[0]), max(float(walls[1]), own[1])
+    if not (converted.min() >= least and converted.max() <= most):
+        raise ValueError(
+            f"Inputs must lie in the box [{lower}, {upper}], found "
+            f"[{x.min()}, {x.max()}]. Scale them, or give the threat model another box "
+            "(lower=, upper=); normalisation belongs into apply_fn."
+        )
+    clipped: np.ndarray = np.clip(converted, walls[0], walls[1])
+    return clipped
+
+
+def as_labels(y: Any, count: int, num_classes: int | None = None) -> np.ndarray:
+    """Return labels as int32 [N].
+
+    Args:
+      y: Integers, one an input.
+      count: Number of inputs, N.
+      num_classes: Labels must be below it; None: only that none is negative is checked.
+
+    Raises:
+      ValueError: Other types or shapes (one-hot, a column), or labels that are no classes.
+    """
+    y = _array(y, "Labels")
+    if y.shape != (count,) or not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(
+            f"Labels must be integers of shape ({count},), one an input; got {y.dtype} of shape "
+            f"{y.shape}. {_advise_labels(y, count)}"
+        )
+    check_label_range(y, num_classes)
+    return y.astype(np.int32)
+
+
+def check_label_range(y: np.ndarray, num_classes: int | None) -> None:
+    """Raise unless integer labels are classes, see ``as_labels``.
+
+    Raises:
+      ValueError: A label is negative, or not below ``num_classes``.
+    """
+    least, most = int(y.min()), int(y.max())
+    if num_classes is None:
+        if least < 0 or most > np.iinfo(np.int32).max:
+            raise ValueError(f"Labels must be classes, counted from 0; found {least}..{most}.")
+    elif least < 0 or most >= num_classes:
+        raise ValueError(
+            f"Labels must lie in 0..{num_classes - 1}, for the network gives {num_classes} logits; "
+            f"found {least}..{most}. Classes are counted from 0."
+        )
+
+
+def _advise_labels(y: np.ndarray, count: int) -> str:
+    if y.ndim == 2 and y.shape == (count, 1):
+        return "A column becomes a vector by y[:, 0]."
+    if y.ndim == 1 and len(y) != count:
+        return f"There are {count} inputs and {len(y)} labels."
+    if y.ndim == 1 and y.dtype == bool:
+        return "Two classes as booleans become integers by astype(int)."
+    if y.ndim == 1:
+        return "Numbers that are whole become integers by astype(int); others are no classes."
+    return "One-hot labels become integers by argmax(-1)."
+
+
+def as_threat(threat: Any, count: int, shape: tuple[int, ...]) -> Any:
+    """Return the threat model with a radius that everything behind the door understands.
+
+    Args:
+      threat: Its radius: one number (also an array that holds one), or one an image.
+      count: Number of images, N.
+      shape: Of one image.
+
+    Returns:
+      The radius is a Python float, or float32 [N].
+
+    Raises:
+      ValueError: The radius is no number, of another shape, negative, NaN, infinite or so large
+        that its square is.
+    """
+    _check_box(threat)
+    epsilon = _array(threat.epsilon, "epsilon")
+    is_number = jnp.issubdtype(epsilon.dtype, jnp.floating)
+    if not is_number and not np.issubdtype(epsilon.dtype, np.integer):
+        raise ValueError(f"epsilon must be a number at least 0, got {threat.epsilon!r}.")
+    if epsilon.size != 1 and epsilon.shape != (count,):
+        raise ValueError(
+            f"epsilon must be one radius, or one for each of {count} images: shape () or "
+            f"({count},), got {epsilon.shape}."
+        )
+    if not (epsilon >= 0).all():
+        raise ValueError(f"epsilon must be at least 0, got {epsilon.min()}.")
+    if not (epsilon <= _LARGEST_RADIUS).all():
+        whole = box_radius(threat, shape)
+        raise ValueError(
+            f"epsilon must be finite and below {_LARGEST_RADIUS:.0e}, got {epsilon.max()}. The "
+            f"whole box is a radius of {whole:g}: threat.box_radius."
+        )
+    if epsilon.size == 1:
+        return with_radius(threat, float(epsilon.reshape(())))
+    return with_radius(threat, epsilon.astype(np.float32))
+
+
+def as_indices(indices: Any, count: int) -> np.ndarray:
+    """Return the numbers that name images, int [N]; None counts from zero.
+
+    Raises:
+      ValueError: They are not N distinct integers from 0 on (below 2^32, as keys take them).
+    """
+    if indices is None:
+        return np.arange(count)
+    found = _array(indices, "indices")
+    if found.shape != (count,) or not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(
+            f"indices must be integers of shape ({count},), one an image; got {found.dtype} of "
+            f"shape {found.shape}."
+        )
+    if int(found.min()) < 0 or int(found.max()) >= 2**32 or len(np.unique(found)) < count:
+        raise ValueError(
+            f"indices must be distinct and at least 0, for they choose an image's random numbers; "
+            f"found {found.min()}..{found.max()} with {len(np.unique(found))} distinct of {count}."
+        )
+    return found
+
+
+def check_key(rng_key: Any) -> None:
+    """Raise unless a random key is one typed key.
+
+    Raises:
+      TypeError: It is an array of integers (an old-style key), a seed, or several keys.
+    """
+    dtype = getattr(rng_key, "dtype", None)
+    if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        what = f"an array of {dtype}" if dtype is not None else type(rng_key).__name__
+        raise TypeError(
+            f"rng_key must be a typed key, jax.random.key(seed), got {what}. An old-style key "
+            "becomes one by jax.random.wrap_key_data."
+        )
+    if rng_key.shape:
+        raise TypeError(f"rng_key must be one key, got an array of shape {rng_key.shape}.")
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise unless a setting is a whole number of at least ``least``.
+
+    Raises:
+      ValueError: The message names the setting and its value.
+    """
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = least - 1
+    if isinstance(value, bool | np.bool_) or whole < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}{_note(value)}.")
+
+
+def _note(value: Any) -> str:
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return "" if is_whole else ": give a whole number"
+
+
+def _check_box(threat: Any) -> tuple[float, float]:
+    lower, upper = threat.lower, threat.upper
+    if not -np.inf < lower < upper < np.inf:
+        raise ValueError(f"The box needs finite walls, lower < upper, got [{lower}, {upper}].")
+    return lower, upper
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} cannot be made an array: {error}") from error
+    if array.dtype.kind in "OUSMm" or array.dtype.kind == "c":
+        raise ValueError(
+            f"{what} must be an array of numbers, got {type(values).__name__} of {array.dtype}."
+        )
+    return array

@@ -1,0 +1,1 @@
+"""Streaming over draws, devices, checkpoints and files: what every other package runs on."""

@@ -1,0 +1,206 @@
+"""Floating point: softmax that is exactly one-hot, float32 against float64 and against itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bnn_adv.attacks import objectives
+from bnn_adv.attacks.objectives import Objective, get_objective
+from bnn_adv.compute import parallel, programs
+from bnn_adv.compute.streaming import map_samples
+from bnn_adv.evaluation.masking.base import (
+    Arithmetic,
+    Case,
+    Check,
+    Evidence,
+    Precision,
+    finite,
+    percent,
+)
+from bnn_adv.evaluation.masking.saturation import is_one_hot
+from bnn_adv.networks import Params
+from bnn_adv.posteriors.decision import predicted_class
+from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk, one_draw
+
+_LARGEST_SHARE = 0.05
+_LEAST_COSINE = 0.9
+_LARGEST_CHANGE = 1e-6
+
+# Float64 copies of all draws of a large posterior would not fit; that many show the arithmetic.
+_MOST_DRAWS = 32
+
+
+def measure_arithmetic(case: Case, used: tuple[str, ...]) -> Arithmetic:
+    """Return how predictions and gradients at the clean inputs fare in floating point.
+
+    Args:
+      case: What is probed.
+      used: Names of the objectives that the caller's suite used.
+    """
+    chunk = check_sample_chunk(case.posterior, case.sample_chunk, jnp.asarray(case.x))
+    saturated = parallel.to_host(_share_saturated(case.posterior, case.x, chunk))
+    some = _take_some(case.posterior)
+    chunk = min(chunk, some.num_samples)
+    chosen = tuple(get_objective(name) for name in used)
+
+    def look(posterior: Posterior, x: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        found: tuple[np.ndarray, list[np.ndarray]] = parallel.to_host(
+            _predict_and_differentiate(posterior, x, case.y, chosen, chunk)
+        )
+        return found
+
+    log_probs, gradients = look(some, case.x)
+    log_probs_again, gradients_again = look(some, case.x)
+    precision = None
+    with jax.enable_x64(True):
+        double, x = _as_float64(some), np.asarray(case.x, np.float64)
+        logits = jax.eval_shape(double.apply_fn, one_draw(double), x)
+        if logits.dtype == jnp.float64:
+            exact_log_probs, exact = look(double, x)
+            changed = predicted_class(log_probs) != predicted_class(exact_log_probs)
+            misled = {
+                name: _is_misled(g, e) for name, g, e in zip(used, gradients, exact, strict=True)
+            }
+            precision = Precision(changed, misled, some.num_samples)
+    return Arithmetic(
+        float(saturated),
+        precision,
+        _change(log_probs, log_probs_again),
+        max(_change(a, b) for a, b in zip(gradients, gradients_again, strict=True)),
+    )
+
+
+def check_saturated_probabilities(evidence: Evidence) -> Check:
+    """Judge softmax that is exactly one-hot (Carlini, Wagner 2017, arXiv 1608.04644, section VI).
+
+    There the gradient of its logarithm vanishes too, which defensive distillation lived on.
+    """
+    share = evidence.arithmetic.saturated
+    raised = share > _LARGEST_SHARE
+    sentence = (
+        f"The float32 softmax is exactly 0 or 1 in every class for {percent(share)} of the pairs "
+        f"of a draw and a clean image (limit {percent(_LARGEST_SHARE)})"
+    )
+    if raised:
+        sentence += (
+            ": gradients of losses vanish there, which is the arithmetic's robustness; attack "
+            "margins of logits"
+        )
+    return Check(
+        "saturated_probabilities", raised, share, _LARGEST_SHARE, {"share": share}, sentence + "."
+    )
+
+
+def check_float_precision(evidence: Evidence) -> Check:
+    """Judge float32 against float64.
+
+    Numerical instability is a cause of masked gradients (Athalye, Carlini, Wagner 2018, arXiv
+    1802.00420, section 2).
+    """
+    name, precision = "float_precision", evidence.arithmetic.precision
+    if precision is None:
+        sentence = "Not measured: the network does not compute in float64 when its inputs are."
+        return Check(name, False, None, _LARGEST_SHARE, {}, sentence)
+    changed = float(precision.changed.mean())
+    misled = {key: float(rows.mean()) for key, rows in precision.misled.items()}
+    value = max(changed, *misled.values())
+    raised = value > _LARGEST_SHARE
+    worst = max(misled, key=lambda key: misled[key])
+    sentence = (
+        f"Against float64, float32 predicts another class for {percent(changed)} of the images, "
+        f"and the gradient of {worst} is zero or has a cosine below {_LEAST_COSINE} for "
+        f"{percent(misled[worst])} of them (limit {percent(_LARGEST_SHARE)}; "
+        f"{precision.num_draws} draws)"
+    )
+    if raised:
+        sentence += ": what is measured is rounding, not the posterior"
+    found = {"changed": changed, "misled": misled, "num_draws": precision.num_draws}
+    return Check(name, raised, value, _LARGEST_SHARE, found, sentence + ".")
+
+
+def check_non_deterministic(evidence: Evidence) -> Check:
+    """Judge whether the same question has the same answer.
+
+    Stochastic gradients, Athalye, Carlini, Wagner 2018, arXiv 1802.00420, section 2.
+    """
+    arithmetic = evidence.arithmetic
+    changes = {"prediction": arithmetic.prediction_change, "gradient": arithmetic.gradient_change}
+    # A NaN is no answer, and differs from itself.
+    raised = not all(change <= _LARGEST_CHANGE for change in changes.values())
+    value = finite(float(np.max(list(changes.values()))))
+    found = {name: finite(change) for name, change in changes.items()}
+    sentence = (
+        "Asked twice, predictions of the same images differ by "
+        f"{arithmetic.prediction_change:.1e} and gradients by {arithmetic.gradient_change:.1e} of "
+        f"their size (limit {_LARGEST_CHANGE:.0e})"
+    )
+    if raised:
+        sentence += (
+            ": the network is random, and an attack on one of its answers does not know the next; "
+            "average gradients over answers, and count success over many"
+        )
+    return Check("non_deterministic", raised, value, _LARGEST_CHANGE, found, sentence + ".")
+
+
+@functools.partial(programs.jit, static_argnames=("chunk",))
+def _share_saturated(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
+    def one(params: Params) -> jax.Array:
+        return is_one_hot(posterior.logits(params, x))
+
+    with jax.default_matmul_precision(posterior.precision):
+        return map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards).mean()
+
+
+@functools.partial(programs.jit, static_argnames=("chosen", "chunk"))
+def _predict_and_differentiate(
+    posterior: Posterior, x: jax.Array, y: jax.Array, chosen: tuple[Objective, ...], chunk: int
+) -> tuple[jax.Array, list[jax.Array]]:
+    found = [
+        objectives.value_and_gradient(objective, posterior, x, y, sample_chunk=chunk)
+        for objective in chosen
+    ]
+    return found[0].log_probs, [each.gradient for each in found]
+
+
+def _take_some(posterior: Posterior) -> Posterior:
+    size = posterior.num_samples
+    if size <= _MOST_DRAWS and posterior.shards == 1:
+        return posterior
+    return posterior.take(np.linspace(0, size - 1, min(size, _MOST_DRAWS)).astype(int))
+
+
+def _as_float64(posterior: Posterior) -> Posterior:
+    every = posterior.take(np.arange(posterior.num_samples))
+
+    def cast(leaf: Any) -> Any:
+        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return dataclasses.replace(every, samples=jax.tree.map(cast, every.samples))
+
+
+def _is_misled(gradient: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Return where float64 has a gradient and float32 has none, or another direction, [N]."""
+    gradient, exact = _unit(gradient), _unit(exact)
+    cosine = (gradient * exact).sum(axis=1)
+    # Written so that NaN counts as misled.
+    return (exact != 0).any(axis=1) & ~(cosine >= _LEAST_COSINE)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    flat = rows.reshape(len(rows), -1).astype(np.float64)
+    # Scaling first keeps the squares of tiny values from underflowing.
+    largest = np.abs(flat).max(axis=1, keepdims=True)
+    flat = flat / np.where(largest > 0, largest, 1.0)
+    norm = np.sqrt((flat**2).sum(axis=1, keepdims=True))
+    return flat / np.where(norm > 0, norm, 1.0)
+
+
+def _change(first: np.ndarray, second: np.ndarray) -> float:
+    largest = np.abs(first).max()
+    return float(np.abs(first - second).max() / (largest if largest > 0 else 1.0))

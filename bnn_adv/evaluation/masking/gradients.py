@@ -1,0 +1,165 @@
+"""Gradients that are exactly zero: an attack that follows one stays where it is."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bnn_adv.attacks import batches, objectives
+from bnn_adv.attacks.objectives import OBJECTIVES, Objective
+from bnn_adv.attacks.threat import random_starts
+from bnn_adv.compute import parallel, programs
+from bnn_adv.evaluation.masking.base import Case, Check, Evidence, Gradients, percent
+from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
+
+_LARGEST_SHARE = 0.05
+
+
+def zero_gradients(
+    objective: Objective,
+    posterior: Posterior,
+    x: Any,
+    y: Any,
+    *,
+    batch_size: int = 128,
+    sample_chunk: int | None = None,
+) -> np.ndarray:
+    """Return for which clean inputs the attack gradient is exactly zero in every coordinate.
+
+    As attacks follow it: a NaN counts as zero, see ``objectives.finite_gradient``.
+
+    An attack that follows such a gradient stays where it is; the accuracy that it leaves says
+    nothing about the posterior.
+
+    Args:
+      objective: What the attack maximises.
+      posterior: The draws that the attacker knows.
+      x: Clean inputs, [N, ...].
+      y: Labels, [N].
+      batch_size: Inputs at once.
+      sample_chunk: Draws at once; None chooses from the size of the network.
+
+    Returns:
+      Booleans, [N].
+    """
+    options = {"batch_size": batch_size, "sample_chunk": sample_chunk}
+    return look_at_gradients(objective, posterior, x, y, **options).zero  # type: ignore[arg-type]
+
+
+class Look(NamedTuple):
+    """Hold what attack gradients at N inputs are.
+
+    zero: Whether a gradient is exactly zero in every coordinate, NaN taken for zero, [N].
+    non_finite: Whether it is NaN or infinite in any, [N].
+    """
+
+    zero: np.ndarray
+    non_finite: np.ndarray
+
+
+def look_at_gradients(
+    objective: Objective,
+    posterior: Posterior,
+    x: Any,
+    y: Any,
+    *,
+    batch_size: int = 128,
+    sample_chunk: int | None = None,
+) -> Look:
+    """Return at which inputs the attack gradient is zero, or not finite, as ``zero_gradients``."""
+    x, y = np.asarray(x), np.asarray(y)
+    size = min(batch_size, x.shape[0])
+    chunk = check_sample_chunk(posterior, sample_chunk, x[:size])
+    # The last batch overlaps the one before it, so that only one shape compiles.
+    starts = [min(start, x.shape[0] - size) for start in range(0, x.shape[0], size)]
+    found = Look(np.zeros(x.shape[0], bool), np.zeros(x.shape[0], bool))
+    for start in starts:
+        rows = slice(start, start + size)
+        own = parallel.to_host(_look(posterior, x[rows], y[rows], objective, chunk))
+        found.zero[rows], found.non_finite[rows] = own
+    return found
+
+
+@functools.partial(programs.jit, static_argnames=("objective", "chunk"))
+def _look(
+    posterior: Posterior, x: jax.Array, y: jax.Array, objective: Objective, chunk: int
+) -> Look:
+    gradient = objectives.value_and_gradient(
+        objective, posterior, x, y, sample_chunk=chunk
+    ).gradient
+    gradient = gradient.reshape(x.shape[0], -1)
+    zero = jnp.all(objectives.finite_gradient(gradient) == 0, axis=-1)
+    return Look(zero, ~jnp.isfinite(gradient).all(axis=-1))  # type: ignore[arg-type]
+
+
+def measure_gradients(rng_key: jax.Array, case: Case, used: tuple[str, ...]) -> Gradients:
+    """Return the share of zero gradients of every objective, at clean inputs and random starts.
+
+    Args:
+      rng_key: Typed key for the random starts.
+      case: What is probed.
+      used: Names of the objectives that the caller's suite used.
+    """
+    keys = batches.derive_keys(rng_key, np.arange(len(case.x)))
+    starts = parallel.to_host(jax.jit(random_starts)(case.threat, keys, case.x))
+
+    def look(objective: Objective, x: np.ndarray) -> Look:
+        return look_at_gradients(
+            objective,
+            case.posterior,
+            x,
+            case.y,
+            batch_size=case.batch_size,
+            sample_chunk=case.sample_chunk,
+        )
+
+    clean, random = (
+        {name: look(objective, x) for name, objective in OBJECTIVES.items()}
+        for x in (case.x, starts)
+    )
+    return Gradients(
+        used,
+        {name: float(found.zero.mean()) for name, found in clean.items()},
+        {name: float(found.zero.mean()) for name, found in random.items()},
+        max(float(found[name].non_finite.mean()) for found in (clean, random) for name in used),
+    )
+
+
+def check_zero_gradients(evidence: Evidence) -> Check:
+    """Judge exactly zero gradients (Pintor et al. 2021, arXiv 2106.09947, section 3).
+
+    A gradient that is NaN or infinite anywhere raises it as well.
+
+    Vanishing gradients: Athalye, Carlini, Wagner 2018, arXiv 1802.00420, section 2.
+    """
+    clean, random = evidence.gradients.zero_clean, evidence.gradients.zero_random
+    shares = {name: max(clean[name], random[name]) for name in evidence.gradients.used}
+    worst = max(shares, key=lambda name: shares[name])
+    broken = evidence.gradients.non_finite
+    raised = shares[worst] > _LARGEST_SHARE or broken > 0
+    place = "the clean input" if clean[worst] >= random[worst] else "a random start"
+    sentence = (
+        f"The gradient of {worst} is exactly zero at {place} for {percent(shares[worst])} of the "
+        f"images (limit {percent(_LARGEST_SHARE)}), the most of the suite's objectives"
+    )
+    if broken > 0:
+        sentence += (
+            f"; for {percent(broken)} of the images a gradient is NaN or infinite in places, and "
+            "attacks take a NaN for zero: make the network differentiable there (a norm or a root "
+            "at zero needs a safe form), for nothing moves these values"
+        )
+    if shares[worst] > _LARGEST_SHARE:
+        alive = [name for name in clean if max(clean[name], random[name]) <= _LARGEST_SHARE]
+        rest = (
+            f"; {', '.join(alive)} would move it" if alive else "; no known objective does better"
+        )
+        sentence += f": an attack that follows it does not move{rest}"
+    table = {name: {"clean": clean[name], "random": random[name]} for name in clean}
+    found: dict[str, Any] = {"used": list(evidence.gradients.used), "objectives": table}
+    if broken > 0:
+        found["non_finite"] = broken
+    return Check("zero_gradients", raised, shares[worst], _LARGEST_SHARE, found, sentence + ".")

@@ -1,0 +1,190 @@
+"""Attack a posterior by a protocol and say what is left, per image and in numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bnn_adv.attacks import inputs
+from bnn_adv.attacks.objectives import get_objective
+from bnn_adv.attacks.subject import describe
+from bnn_adv.attacks.threat import Threat
+from bnn_adv.attacks.validation import check_settings, open_problem
+from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.identity import identify
+from bnn_adv.evaluation import masking, metrics
+from bnn_adv.evaluation.cascade import (
+    Means,
+    Settings,
+    Subject,
+    SuiteProgress,
+    predict,
+    run_cascade,
+    run_entry,
+)
+from bnn_adv.evaluation.confirmation import confirm
+from bnn_adv.evaluation.suites import Protocol
+from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
+from bnn_adv.posteriors.posterior import Posterior
+
+
+class ProtocolResult(NamedTuple):
+    """Hold what one protocol found on N images.
+
+    adversarial: Adversarial images by name of the attack, each [N, ...]; for a worst-case
+      protocol the one key ``"worst"``.
+    accuracies: Accuracy by name, in [0, 1]. Worst-case protocols: the share that still stands
+      after the attack, in the order in which they ran, then ``"worst"``.
+    softmax_robustness: Of the last name in ``adversarial``, in [0, 1].
+    zero_gradient_share: Share of images at which every objective of the protocol has an exactly
+      zero gradient at the clean input.
+    attack_of: Worst-case protocols: name of the attack that broke each image, [N] text; empty
+      where the clean image is misclassified or the image stands.
+    """
+
+    adversarial: dict[str, np.ndarray]
+    accuracies: dict[str, float]
+    softmax_robustness: float
+    zero_gradient_share: float
+    attack_of: np.ndarray | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers with 95 % Wilson intervals, ready for JSON."""
+        count = len(next(iter(self.adversarial.values())))
+        return {
+            **self.accuracies,
+            "softmax_robustness": self.softmax_robustness,
+            "zero_gradient_share": self.zero_gradient_share,
+            "intervals": intervals(self.accuracies, count),
+        }
+
+
+def run_protocol(
+    rng_key: jax.Array,
+    protocol: Protocol,
+    posterior: Posterior,
+    x: Any,
+    y: Any,
+    *,
+    threat: Threat,
+    settings: Settings = Settings(),
+    progress: SuiteProgress | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> ProtocolResult:
+    """Attack every image by every attack of a protocol.
+
+    What is returned was confirmed by ``verification``, which shares no code with the attacks. The
+    attacker knows the very draws that predict ("frozen").
+
+    Args:
+      rng_key: Typed key; each attack derives its own from its name and restart.
+      protocol: From ``PROTOCOLS``.
+      posterior: S draws.
+      x: Clean images, [N, ...].
+      y: Labels, [N].
+      threat: Norm, radius and box.
+      settings: Batch and chunk sizes.
+      progress: Progress callback.
+      checkpoints: Where to save progress and to continue from it.
+
+    Raises:
+      TypeError: ``rng_key`` is no typed key.
+      ValueError: Posterior, images, labels or radii do not fit, see ``validation.open_problem``; a
+        bad size; checkpoints of something else.
+      VerificationError: Something found could not be confirmed; nothing is returned then.
+    """
+    inputs.check_key(rng_key)
+    check_settings(settings)
+    x, y, threat, _ = open_problem(posterior, x, y, threat)
+    subject = Subject(posterior, x, y, threat)
+    means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
+    clean = predict(posterior, x, settings)
+    keeper = checkpoints or NoCheckpoints()
+    with keeper.session(lambda: identify_suite("protocol", protocol, subject, means)):
+        run = _run_worst_case if protocol.worst_case else _run_each
+        adversarial, accuracies, attack_of = run(protocol, subject, clean, means)
+    last = clean
+    for images in adversarial.values():
+        last = predict(posterior, images, settings)
+        classes = predicted_class(last)
+        confirm(
+            posterior,
+            x,
+            y,
+            images,
+            threat=threat,
+            clean_correct=predicted_class(clean) == y,
+            misclassified=(classes != y) & (classes != NO_CLASS),
+        )
+    blind = np.ones(len(x), bool)
+    for name in protocol.objectives:
+        blind &= masking.zero_gradients(
+            get_objective(name),
+            posterior,
+            x,
+            y,
+            batch_size=settings.batch_size,
+            sample_chunk=settings.sample_chunk,
+        )
+    if protocol.published_metric:
+        rule = posterior.decision_rule
+        robustness = metrics.published_softmax_robustness(clean, last, decision_rule=rule)
+    else:
+        robustness = metrics.softmax_robustness(clean, last)
+    return ProtocolResult(adversarial, accuracies, robustness, float(blind.mean()), attack_of)
+
+
+def intervals(accuracies: dict[str, float], count: int) -> dict[str, list[float]]:
+    """Return the 95 % Wilson interval of every accuracy over ``count`` images."""
+    return {name: list(metrics.wilson_interval(share, count)) for name, share in accuracies.items()}
+
+
+def _run_each(
+    protocol: Protocol, subject: Subject, clean: np.ndarray, means: Means
+) -> tuple[dict[str, np.ndarray], dict[str, float], None]:
+    adversarial, accuracies = {}, {}
+    for entry in protocol.entries:
+        images = run_entry(entry, 0, np.arange(len(subject.x)), subject, means)
+        adversarial[entry.name] = images
+        log_probs = predict(subject.posterior, images, means.settings)
+        accuracies[entry.name] = metrics.accuracy(log_probs, subject.y)
+    return adversarial, accuracies, None
+
+
+def _run_worst_case(
+    protocol: Protocol, subject: Subject, clean: np.ndarray, means: Means
+) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:
+    found = run_cascade(protocol.entries, protocol.restarts, subject, clean, means)
+    accuracies = {**found.after, "worst": float(found.standing.mean())}
+    return {"worst": found.worst}, accuracies, found.attack_of
+
+
+def identify_suite(
+    what: str, protocol: Protocol, subject: Subject, means: Means, **more: Any
+) -> dict[str, str]:
+    """Return what a suite computes: a checkpoint of anything else is refused.
+
+    Args:
+      what: Kind of computation.
+      protocol: The suite; its entries count, and so do the definitions of their objectives.
+      subject: What is attacked.
+      means: Key and sizes.
+      more: What else the result follows from.
+    """
+    return identify(
+        f"{what} {protocol.name}",
+        key=means.rng_key,
+        suite=dataclasses.replace(protocol, description=""),
+        objectives={name: get_objective(name) for name in protocol.objectives},
+        **describe(subject.posterior),
+        inputs=subject.x,
+        labels=subject.y,
+        threat=subject.threat,
+        batch_size=means.settings.batch_size,
+        sample_chunk=means.settings.sample_chunk,
+        mesh=means.settings.mesh,
+        **more,
+    )

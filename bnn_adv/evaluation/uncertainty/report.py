@@ -1,0 +1,114 @@
+"""What uncertainty tells about an attack, in numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from bnn_adv.evaluation import metrics
+from bnn_adv.evaluation.uncertainty.measures import MEASURES
+from bnn_adv.evaluation.uncertainty.scores import Auroc
+
+
+class Condition(NamedTuple):
+    """Hold what a posterior says on one set of inputs.
+
+    accuracy: In [0, 1].
+    calibration_error: Expected calibration error in 15 bins, in [0, 1].
+    entropy: Mean predictive entropy in nats.
+    mutual_information: Its mean in nats; None for a single draw.
+    """
+
+    accuracy: float
+    calibration_error: float
+    entropy: float
+    mutual_information: float | None
+
+
+class Detector(NamedTuple):
+    """Hold how a detector by one measure fares.
+
+    threshold: The clean quantile of the measure, in nats; larger values are refused.
+    auroc: Clean inputs against the given adversarial ones.
+    evading: Share of given adversarial inputs that are misclassified and accepted.
+    aware: What the posterior says on inputs of the attack that knows the detector.
+    auroc_aware: Clean inputs against those.
+    evading_aware: Share of those that are misclassified and accepted.
+    """
+
+    threshold: float
+    auroc: Auroc
+    evading: float
+    aware: Condition
+    auroc_aware: Auroc
+    evading_aware: float
+
+
+@dataclasses.dataclass(frozen=True)
+class UncertaintyReport:
+    """Hold what uncertainty tells about an attack.
+
+    Args:
+      num_inputs: N.
+      num_samples: Draws, S.
+      quantile: Share of clean inputs that detectors accept.
+      clean: On clean inputs.
+      adversarial: On the given adversarial inputs.
+      detectors: By measure; a single draw has no mutual information.
+    """
+
+    num_inputs: int
+    num_samples: int
+    quantile: float
+    clean: Condition
+    adversarial: Condition
+    detectors: dict[str, Detector]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers with 95 % intervals, ready for JSON; None where undefined."""
+        return {
+            "num_inputs": self.num_inputs,
+            "num_samples": self.num_samples,
+            "quantile": self.quantile,
+            "clean": self.clean._asdict(),
+            "adversarial": self.adversarial._asdict(),
+            **{name: self._detector(name) for name in MEASURES},
+        }
+
+    def _detector(self, name: str) -> dict[str, Any] | None:
+        if name not in self.detectors:
+            return None
+        found = self.detectors[name]
+        return {
+            **found._asdict(),
+            "auroc": found.auroc._asdict(),
+            "auroc_aware": found.auroc_aware._asdict(),
+            "aware": found.aware._asdict(),
+            "intervals": {
+                key: list(metrics.wilson_interval(share, self.num_inputs))
+                for key, share in (
+                    ("evading", found.evading),
+                    ("evading_aware", found.evading_aware),
+                )
+            },
+        }
+
+    def __str__(self) -> str:
+        """Return two short tables."""
+        rows = [("clean", self.clean), ("adversarial", self.adversarial)]
+        rows += [(f"aware of {name}", found.aware) for name, found in self.detectors.items()]
+        lines = [f"{'inputs':28}{'accuracy':>10}{'ECE':>8}{'entropy':>10}{'mut. inf.':>11}"]
+        for title, row in rows:
+            information = row.mutual_information
+            last = "-" if information is None else f"{information:.3g}"
+            lines.append(
+                f"{title:28}{row.accuracy:10.1%}{row.calibration_error:8.3f}"
+                f"{row.entropy:10.3g}{last:>11}"
+            )
+        lines.append(f"{'detector':28}{'AUROC':>10}{'aware':>8}{'evading':>10}{'aware':>11}")
+        lines += [
+            f"{name:28}{found.auroc.value:10.3f}{found.auroc_aware.value:8.3f}"
+            f"{found.evading:10.1%}{found.evading_aware:11.1%}"
+            for name, found in self.detectors.items()
+        ]
+        return "\n".join(lines)

@@ -1,7 +1,0 @@
-"""Signs that an attack did not fail but was blind."""
-
-from bnn_adv.masking.base import Check, Evidence
-from bnn_adv.masking.gradients import zero_gradients
-from bnn_adv.masking.inspection import CHECKS, gather, inspect, judge
-
-__all__ = ["CHECKS", "Check", "Evidence", "gather", "inspect", "judge", "zero_gradients"]

@@ -1,0 +1,24 @@
+"""Classifiers as Flax Linen modules, and their parameters as plain pytrees."""
+
+from bnn_adv.compute.types import ApplyFn, Params
+from bnn_adv.networks.activations import ACTIVATIONS
+from bnn_adv.networks.apply import count_params, get_apply_fn, init_params
+from bnn_adv.networks.convnet import ConvNet, Convolution, Convolve, max_pool, take_patches
+from bnn_adv.networks.mlp import MLP
+from bnn_adv.networks.registry import build_network
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "ApplyFn",
+    "ConvNet",
+    "Convolution",
+    "Convolve",
+    "Params",
+    "build_network",
+    "count_params",
+    "get_apply_fn",
+    "init_params",
+    "max_pool",
+    "take_patches",
+]

@@ -1,0 +1,1 @@
+"""This library's suites beside PyTorch AutoAttack, on the very same draws."""

@@ -1,0 +1,199 @@
+"""Compare this library's suites with PyTorch AutoAttack on the very same draws.
+
+  python -m experiments.autoattack --jobs=8 --workdir=runs/autoattack
+  python -m experiments.autoattack --posterior=runs/demo --model=vi --threats=linf:0.1
+
+Weights of fully connected posteriors are exported, and AutoAttack (Croce, Hein 2020; the packages
+pyautoattack and torch, extra ``autoattack``) attacks their log-predictive in a process of its own.
+The same command again resumes a run that was stopped; on a finished one it prints the table.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import sys
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags
+
+from bnn_adv.compute import files
+from bnn_adv.compute.interruption import exit_on_signals
+from bnn_adv.data import load_dataset
+from bnn_adv.posteriors.posterior import hash_draws
+from experiments.autoattack import attackers
+from experiments.autoattack.config import Config, ProcessConfig, parse_threats
+from experiments.autoattack.posteriors import Target, make_target, read_run
+from experiments.autoattack.report import build_row, format_results, list_errors, summarise
+from experiments.launch import config as config_flags
+from experiments.launch import runtime, stages
+from experiments.launch.config import config_from_flags, define_flags, to_json
+from experiments.launch.run_directory import RunDirectory, describe_command
+from experiments.launch.runtime import CacheConfig
+
+
+def main(argv: list[str]) -> None:
+    """Run the comparison that the flags describe."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        processes = config_from_flags(ProcessConfig)
+        runtime.cache_programs(processes)
+        compare(config_from_flags(Config), flags.FLAGS.workdir, processes)
+    except (ValueError, OSError, FloatingPointError, BrokenExecutor) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def compare(config: Config, workdir: str, processes: ProcessConfig) -> dict[str, Any]:
+    """Fill a run directory and return its results.
+
+    Args:
+      config: Every setting.
+      workdir: The run directory.
+      processes: How it runs.
+
+    Raises:
+      ValueError: A setting is out of range, the interpreter lacks a package, a posterior cannot be
+        exported, AutoAttack failed, or the folder holds another run.
+      OSError: A file cannot be read or written.
+    """
+    parse_threats(config)
+    if processes.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {processes.jobs}.")
+    python, versions = processes.torch_python or sys.executable, {}
+    if not Path(workdir, "results.json").expanduser().exists():
+        versions = attackers.describe(python)
+    if config.posterior:
+        read_run(config.posterior, config.model, config.num_images, config.data_dir)
+    else:
+        load_dataset("digits", num_test=config.num_images)
+    if processes.jobs > 1:
+        # Processes share a GPU only if none takes most of its memory at the start.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    command = describe_command("experiments.autoattack")
+    run = RunDirectory(workdir, "autoattack", to_json(config), command)
+    results = run.read_results()
+    if results is not None:
+        print(f"{run.path} holds a finished run of this command.\n")
+    else:
+        stored = stages.cached(run, "autoattack_versions", lambda: versions)
+        if stored != versions:
+            raise ValueError(f"{run.path} was begun with {stored}, and {python} has {versions}.")
+        results = _finish(run, config, versions, _work_all(run, config, python, processes.jobs))
+    print(format_results(results))
+    print(f"Results: {run.path / 'results.json'}")
+    return results
+
+
+def _work_all(run: RunDirectory, config: Config, python: str, jobs: int) -> list[dict[str, Any]]:
+    names = (config.model,) if config.posterior else config.posteriors
+    if jobs == 1 or len(names) == 1:
+        return [row for name in names for row in _work(run, config, python, name)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(names)), mp_context=context) as pool:
+        cache = CacheConfig(jax.config.jax_compilation_cache_dir or "off")  # type: ignore[attr-defined]
+        work = functools.partial(_work_apart, run, config, python, cache)
+        futures = {pool.submit(work, name): name for name in names}
+        try:
+            rows = {futures[future]: future.result() for future in as_completed(futures)}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    return [row for name in names for row in rows[name]]
+
+
+def _work_apart(
+    run: RunDirectory, config: Config, python: str, cache: CacheConfig, name: str
+) -> list[dict[str, Any]]:
+    """Work on one posterior in a process that the pool started."""
+    runtime.cache_programs(cache)
+    with exit_on_signals(f"{name}: interrupted."):
+        return _work(run, config, python, name)
+
+
+def _work(run: RunDirectory, config: Config, python: str, name: str) -> list[dict[str, Any]]:
+    """Return the rows of one posterior; what an earlier start finished is read."""
+    if config.posterior:
+        target = read_run(config.posterior, name, config.num_images, config.data_dir)
+    else:
+        target = make_target(run, name, config.num_images)
+    draws, rows = {"hash": hash_draws(target.posterior)}, []
+    if stages.cached(run, f"{name}-draws", lambda: draws) != draws:
+        raise ValueError(
+            f"{run.path} was begun with other draws of {name}: give another --workdir."
+        )
+    for text, (norm, epsilon) in parse_threats(config).items():
+        asked = attackers.Asked(norm, epsilon, config.seed)
+        head = {"posterior": name, "num_draws": target.posterior.num_samples, "threat": text}
+        head |= {"norm": norm, "epsilon": epsilon, "num_images": len(target.x)}
+        parts = {
+            attacker: _attack(run, config, python, target, (name, text, attacker), asked)
+            for attacker in ("autoattack", *config.suites)
+        }
+        rows.append(build_row(head, parts.pop("autoattack"), parts))
+    return rows
+
+
+def _attack(
+    run: RunDirectory,
+    config: Config,
+    python: str,
+    target: Target,
+    names: tuple[str, str, str],
+    asked: attackers.Asked,
+) -> dict[str, Any]:
+    """Return what one attacker left of one posterior under one threat."""
+    part = "-".join(names).replace(":", "_").replace(".", "_")
+
+    def compute() -> dict[str, Any]:
+        if names[-1] == "autoattack":
+            record, arrays = attackers.run_autoattack(
+                target,
+                asked,
+                version=config.autoattack_version,
+                python=python,
+                say=lambda line: run.say(f"{part}: {line}"),
+            )
+        else:
+            record, arrays = attackers.run_suite(target, asked, names[-1])
+        run.write(files.write_arrays, f"adversarial/{part}.npz", arrays)
+        run.say(f"{part}: {len(record['standing'])} of {len(target.x)} stand")
+        return record
+
+    return stages.cached(run, part, compute)
+
+
+def _finish(
+    run: RunDirectory, config: Config, versions: dict[str, str], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    results = {
+        "schema_version": 1,
+        "experiment": "autoattack",
+        "summary": summarise(rows),
+        "errors": list_errors(rows),
+        "rows": rows,
+        "seed": config.seed,
+        "seconds": round(stages.spent(run), 1),
+        "command": run.command,
+        "environment": {**run.environment, "autoattack": versions},
+        "config": {key: value for key, value in to_json(config).items() if key != "data_dir"},
+    }
+    run.finish(results)
+    return results
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", "runs/autoattack", "Run directory; made, resumed or reprinted.")
+    define_flags(Config)
+    define_flags(ProcessConfig)
+    # --help shows the flags of the main module; these were defined on its behalf.
+    flags.adopt_module_key_flags(config_flags)
+    with exit_on_signals("Interrupted; the same command continues this run."):
+        app.run(main)

@@ -1,0 +1,1 @@
+"""What gradients, attacks and training cost, as ratios."""

@@ -1,0 +1,177 @@
+"""Measure what gradients, attacks and training cost on the machine at hand, as ratios.
+
+  python -m experiments.benchmark --workdir=runs/benchmark
+  python -m experiments.benchmark --size=full --cases=gradients,scaling --draws=10,100,1000
+
+Every rate is a share of what a large matrix product reaches in the same minute. Running the
+command again measures anew and replaces what the folder held.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from bnn_adv.compute import files
+from bnn_adv.report.style import paper_style, to_png
+from experiments.benchmark import peer, peer_torch
+from experiments.benchmark.cost import cost_figure
+from experiments.benchmark.registry import CASES
+from experiments.benchmark.sizes import SIZES, Size
+from experiments.benchmark.table import format_rows, summarise_targets
+from experiments.launch.config import config_from_flags, define_flags, setting, to_json
+from experiments.launch.run_directory import describe_command, describe_environment
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """Hold every flag of the benchmark; see ``python -m experiments.benchmark --help``."""
+
+    size: str = setting(
+        "default",
+        "How much is computed: tiny (seconds, to see that it works), default (minutes), full.",
+        choices=tuple(SIZES),
+    )
+    cases: tuple[str, ...] = setting(tuple(CASES), f"Cases to run, of {', '.join(CASES)}.")
+    draws: tuple[str, ...] = setting((), "Numbers of draws of the scaling case; empty as the size.")
+    images: tuple[str, ...] = setting(
+        (), "Numbers of images of the scaling case; empty as the size."
+    )
+    torch: str = setting(
+        "auto",
+        "Compare with PyTorch: auto where it is installed, yes (an error where it is not), no.",
+        choices=("auto", "yes", "no"),
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Run the benchmark that the flags describe."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        benchmark(config_from_flags(BenchmarkConfig), flags.FLAGS.workdir)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def benchmark(config: BenchmarkConfig, workdir: str) -> dict[str, Any]:
+    """Measure, print the table, fill the folder, and return the results.
+
+    Args:
+      config: Every setting.
+      workdir: Folder for ``results.json`` and ``figures/``.
+
+    Raises:
+      ValueError: A setting is out of range, or the folder holds another experiment's run.
+      OSError: The folder cannot be written to.
+      RuntimeError: A measurement failed.
+    """
+    started = time.monotonic()
+    size, cases = _resolve(config)
+    folder = Path(workdir).expanduser()
+    _check_folder(folder)
+
+    rows: list[dict[str, Any]] = []
+    for name in cases:
+
+        def say(text: str, name: str = name) -> None:
+            elapsed = time.monotonic() - started
+            print(f"{elapsed:5.0f} s  {name}: {text}", file=sys.stderr, flush=True)
+
+        found = CASES[name].run(size, say)
+        if not size.has_targets:
+            found = [dataclasses.replace(row, target=None) for row in found]
+        rows += [row.to_dict() for row in found]
+    results = {
+        "schema_version": 1,
+        "experiment": "benchmark",
+        "rows": rows,
+        "environment": describe_environment(),
+        "command": describe_command("experiments.benchmark"),
+        "config": to_json(config),
+        "sizes": dataclasses.asdict(size),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    _write_figure(folder, results)
+    files.write_json(folder / "results.json", results)
+    print(format_rows(rows))
+    print(f"\n{summarise_targets(rows)}")
+    print(f"{results['seconds']:.0f} s. Results: {folder / 'results.json'}")
+    return results
+
+
+def _resolve(config: BenchmarkConfig) -> tuple[Size, tuple[str, ...]]:
+    """Return sizes and cases, checked before anything is measured."""
+    if config.size not in SIZES:
+        raise ValueError(f"Unknown --size={config.size}. Known: {', '.join(SIZES)}.")
+    unknown = [name for name in config.cases if name not in CASES]
+    if unknown or not config.cases:
+        raise ValueError(
+            f"--cases must name some of {', '.join(CASES)}; got {','.join(config.cases) or 'none'}."
+        )
+    size = SIZES[config.size]
+    if config.draws:
+        size = dataclasses.replace(size, sweep_draws=_parse_counts("draws", config.draws))
+    if config.images:
+        size = dataclasses.replace(size, sweep_images=_parse_counts("images", config.images))
+    if config.torch == "yes" and not peer_torch.is_installed():
+        raise ValueError(
+            "--torch=yes needs PyTorch, which is not installed here. Install torch, "
+            "or give --torch=no."
+        )
+    with_peer = config.torch != "no" and peer_torch.is_installed()
+    cases = tuple(name for name in config.cases if with_peer or name != peer.NAME)
+    if not cases:
+        raise ValueError(
+            f"--cases={peer.NAME} compares with PyTorch, which is not installed here or refused by "
+            "--torch=no. Install torch, or name other cases."
+        )
+    return size, cases
+
+
+def _parse_counts(name: str, texts: tuple[str, ...]) -> tuple[int, ...]:
+    counts = sorted({int(text) for text in texts if text.strip().isdecimal()})
+    if len(counts) != len(texts) or len(counts) < 2 or counts[0] < 1:
+        raise ValueError(
+            f"--{name} takes two or more different positive whole numbers, as in --{name}=10,100; "
+            f"got {','.join(texts)}."
+        )
+    return tuple(counts)
+
+
+def _check_folder(folder: Path) -> None:
+    stored = folder / "results.json"
+    is_ours = stored.exists() and files.read_json(stored).get("experiment") == "benchmark"
+    if not is_ours and (stored.exists() or (folder / "config.json").exists()):
+        raise ValueError(
+            f"{folder} holds a run of another experiment. Give another folder to --workdir."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write_figure(folder: Path, results: dict[str, Any]) -> None:
+    figure = cost_figure(results)
+    if figure is None:
+        return
+    with files.atomic_writer(folder / "figures" / "cost.png") as file:
+        file.write(to_png(figure))
+    buffer = io.BytesIO()
+    with paper_style():
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+    with files.atomic_writer(folder / "figures" / "cost.pdf") as file:
+        file.write(buffer.getvalue())
+
+
+if __name__ == "__main__":
+    # Defined here and not on import: another experiment in the same process has a --workdir too.
+    flags.DEFINE_string("workdir", "runs/benchmark", "Folder for results.json and figures.")
+    define_flags(BenchmarkConfig)
+    flags.adopt_module_key_flags(sys.modules["experiments.launch.config"])
+    app.run(main)

@@ -1,0 +1,32 @@
+"""The cases by name, in the order in which they run."""
+
+from experiments.benchmark import (
+    attacks,
+    ceiling,
+    compiling,
+    devices,
+    gradients,
+    hmc,
+    memory,
+    peer,
+    pieces,
+    scaling,
+    training,
+)
+
+CASES = {
+    case.NAME: case
+    for case in (
+        ceiling,
+        gradients,
+        pieces,
+        scaling,
+        attacks,
+        hmc,
+        training,
+        memory,
+        compiling,
+        devices,
+        peer,
+    )
+}

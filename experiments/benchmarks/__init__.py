@@ -1,1 +1,0 @@
-"""Cases of ``experiments.benchmark``, one a file: ``NAME`` and ``run(size, say) -> rows``."""

@@ -1,0 +1,1 @@
+"""Deep ensembles under attack, by number of members."""

@@ -1,0 +1,305 @@
+"""What the half moons say, as a study: tables, claims and verdicts from measured networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bnn_adv.evaluation.metrics import wilson_interval
+from bnn_adv.inference.diagnostics import has_mixed
+from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT
+from bnn_adv.theory.trend import follow
+from experiments.half_moons.figures import (
+    NORMS,
+    Attacked,
+    Network,
+    components_figure,
+    decay_figure,
+    headline,
+    truth_figure,
+)
+from experiments.half_moons.tables import (
+    gradients_table,
+    group_attacks,
+    mean_percent,
+    networks_table,
+    truth_table,
+)
+from experiments.launch.tables import Claim, Plot, Study, Table, Verdict
+
+_ITEM = "Fig. 1 (half moons)"
+_PROTOCOLS = ("published", "corrected", "strong")
+_COMPONENTS = (
+    "Both components of the expected loss gradient at the test points, against the width (left, "
+    "all numbers of training points together) and against the number of training points (right, "
+    "all widths). Blue: mean over all draws of the posterior, as in the paper's figure. Orange: "
+    "the gradient of one draw. Grey: mean over as many untrained networks, drawn from the prior "
+    "N(0, 1). Black bars: plus and minus the median magnitude. The axis is linear about zero and "
+    "logarithmic beyond. Where orange is as small as blue, it is not averaging that makes "
+    "gradients small."
+)
+_DECAY = (
+    "Size of the mean gradient over S draws: root mean square over test points of its l_2 norm, "
+    "one line a width (geometric mean over networks). Left: posterior; right: untrained networks "
+    "of the same shape. Dotted: S^(-1/2), the fall of a mean of independent gradients of zero "
+    "mean, whatever their distribution. Where a line stays level draws agree on the direction, as "
+    "those of a chain that has not mixed do too."
+)
+_TRUTH = (
+    "Accuracy against the radius of an attack in the {norm} norm. Line: share of test points "
+    "without a misclassified point of the grid within the radius, the truth up to a cell's size. "
+    "Symbols: share that each protocol's attack leaves standing (PGD, or the worst case of the "
+    "strong suite). A symbol above the line is an attack that did not find what is there."
+)
+
+
+def build_study(networks: Sequence[Network], *, least_accuracy: float) -> Study:
+    """Return what the grid of networks says.
+
+    Args:
+      networks: All cells of the grid, those left out included.
+      least_accuracy: Held-out accuracy in [0, 1] from which a network is kept.
+    """
+    kept = [network for network in networks if network.gradients is not None]
+    summary = (
+        f"{len(kept)} of {len(networks)} networks reach {100 * least_accuracy:g} % and are kept; "
+        f"{_count_mixed(kept)} (every R-hat at most {RHAT_LIMIT}, effective sample size at least "
+        f"{ESS_LEAST:.0f})."
+    )
+    tables: list[Table] = [networks_table(networks)]
+    plots: list[Plot] = []
+    claims = [_share_claim(networks, kept, least_accuracy)]
+    verdicts = [_mixing_verdict(kept)]
+    if kept:
+        summary += " " + _truth_sentence(kept)
+        tables += [gradients_table(kept), truth_table(kept)]
+        plots += [
+            Plot("components", components_figure(kept), _COMPONENTS),
+            Plot("decay", decay_figure(kept), _DECAY),
+            *(
+                Plot(f"truth_{norm}", truth_figure(kept, norm), _TRUTH.format(norm=NORMS[norm]))
+                for norm in kept[0].distances
+            ),
+        ]
+        claims += _gradient_claims(kept) + _accuracy_claims(kept)
+        verdicts += [
+            *judge_trends(kept),
+            *(_attack_verdict(kept, protocol) for protocol in _PROTOCOLS),
+        ]
+    return Study(
+        "Half moons: gradients towards the large limit, and the true robustness",
+        summary,
+        tuple(tables),
+        tuple(plots),
+        tuple(claims),
+        tuple(verdicts),
+        {"networks": [_record(network) for network in networks]},
+    )
+
+
+def _share_claim(
+    networks: Sequence[Network], kept: Sequence[Network], least_accuracy: float
+) -> Claim:
+    low, high = wilson_interval(len(kept) / len(networks), len(networks))
+    return Claim(
+        _ITEM,
+        f"networks of at least {100 * least_accuracy:g} % accuracy",
+        None,
+        None,
+        100 * len(kept) / len(networks),
+        None,
+        note=f"{len(kept)} of {len(networks)}, 95 % interval {100 * low:.0f} to {100 * high:.0f} %;"
+        " full-data HMC",
+    )
+
+
+def _gradient_claims(kept: Sequence[Network]) -> list[Claim]:
+    claims = []
+    for width in sorted({min(n.hidden for n in kept), max(n.hidden for n in kept)}):
+        own = [n.gradients for n in kept if n.hidden == width and n.gradients is not None]
+        middle = {
+            kind: float(np.median(np.abs([getattr(g, kind) for g in own])))
+            for kind in ("posterior", "single", "prior")
+        }
+        claims.append(
+            Claim(
+                _ITEM,
+                f"median |component|, {width} hidden units",
+                None,
+                None,
+                middle["posterior"],
+                None,
+                unit="",
+                note=f"one draw {middle['single']:.3g}, untrained {middle['prior']:.3g}",
+            )
+        )
+    return claims
+
+
+def _accuracy_claims(kept: Sequence[Network]) -> list[Claim]:
+    shown: dict[tuple[str, float], dict[str, list[Attacked]]] = {}
+    for (norm, epsilon, protocol, _), rows in group_attacks(kept).items():
+        for row in headline(rows):
+            shown.setdefault((norm, epsilon), {}).setdefault(protocol, []).append(row)
+    claims = []
+    for (norm, epsilon), found in shown.items():
+        left = {
+            name: mean_percent(row.comparison.accuracy for row in rows)
+            for name, rows in found.items()
+        }
+        truth = mean_percent(r.comparison.truth for r in next(iter(found.values())))
+        claims.append(
+            Claim(
+                _ITEM,
+                f"adversarial accuracy, {norm} {epsilon:g}",
+                None,
+                left.get("published"),
+                left.get("corrected"),
+                left.get("strong"),
+                note=f"true: {truth:.1f} % by grid search; mean over networks",
+            )
+        )
+    return claims
+
+
+def _count_mixed(kept: Sequence[Network]) -> str:
+    judged = [has_mixed(network.diagnostics) for network in kept]
+    unknown = f", {judged.count(None)} are not judged" if None in judged else ""
+    return f"the chains of {judged.count(True)} of {len(kept)} networks have mixed{unknown}"
+
+
+def _mixing_verdict(kept: Sequence[Network]) -> Verdict:
+    judged = [has_mixed(network.diagnostics) for network in kept]
+    return Verdict(
+        "The draws of the published chain lengths are a sample of the posterior",
+        f"{_count_mixed(kept)}: R-hat of at most {RHAT_LIMIT} for every held-out prediction and "
+        f"the log density, effective sample size of at least {ESS_LEAST:.0f}",
+        False if False in judged else True if judged and None not in judged else None,
+    )
+
+
+def judge_trends(kept: Sequence[Network]) -> list[Verdict]:
+    """Return whether gradients fall with width and with data, where the grid has levels of each.
+
+    Args:
+      kept: Networks with gradients.
+    """
+    fields = (("hidden", "width"), ("num_train", "training points"))
+    found = [_trend_verdict(kept, field, what) for field, what in fields]
+    return [verdict for verdict in found if verdict is not None]
+
+
+def _trend_verdict(kept: Sequence[Network], field: str, what: str) -> Verdict | None:
+    """Return whether components fall with a setting, over chains as independent networks."""
+    levels, rows = _matched(kept, field)
+    if len(levels) < 2 or not rows:
+        return None
+    sizes = {
+        kind: ", ".join(f"{value:.2g}" for value in _sizes(rows, kind).mean(axis=1))
+        for kind in ("posterior", "single", "prior")
+    }
+    at = ", ".join(f"{level:,}" for level in levels)
+    members = [network for row in rows for network in row]
+    judged = [has_mixed(network.diagnostics) for network in members]
+    measured = (
+        f"median |component| at {at}: {sizes['posterior']} for the posterior, {sizes['single']} "
+        f"for one draw, {sizes['prior']} for untrained networks; "
+    )
+    holds = None
+    if False in judged:
+        measured += f"unmixed: not judged ({_count_mixed(members)})"
+    elif None in judged:
+        measured += f"not judged ({_count_mixed(members)})"
+    else:
+        trend = follow(_sizes(rows, "chains"))
+        holds = trend.falls
+        measured += f"over chains {trend}"
+    return Verdict(
+        f"Components of the expected loss gradient fall with every step of {what} (a fall, which "
+        "need not end at zero)",
+        measured,
+        holds,
+    )
+
+
+def _sizes(rows: Sequence[Sequence[Network]], kind: str) -> np.ndarray:
+    """Return median |component|, geometric mean over settings, [levels, chains or 1]."""
+    found = []
+    for row in rows:
+        values = [np.abs(getattr(network.gradients, kind)) for network in row]
+        each = [value if value.ndim == 3 else value[None] for value in values]
+        least = min(len(value) for value in each)
+        found.append([np.median(value[:least], axis=(1, 2)) for value in each])
+    with np.errstate(divide="ignore"):
+        sizes: np.ndarray = np.exp(np.log(found).mean(axis=0))
+    return sizes
+
+
+def _matched(kept: Sequence[Network], field: str) -> tuple[list[int], list[list[Network]]]:
+    """Return the levels of a setting, and rows of networks that differ in nothing else."""
+    levels = sorted({getattr(network, field) for network in kept})
+    by_others: dict[tuple[int, ...], dict[int, Network]] = {}
+    for network in kept:
+        by_others.setdefault(_other(network, field), {})[getattr(network, field)] = network
+    complete = [row for row in by_others.values() if len(row) == len(levels)]
+    return levels, [[row[level] for level in levels] for row in complete]
+
+
+def _other(network: Network, field: str) -> tuple[int, ...]:
+    names = ("hidden", "num_train", "num_warmup")
+    return tuple(getattr(network, name) for name in names if name != field)
+
+
+def _attack_verdict(kept: Sequence[Network], protocol: str) -> Verdict:
+    rows = [r for n in kept for r in headline(n.attacked) if r.protocol == protocol]
+    missed = sum(row.comparison.missed for row in rows)
+    broken = sum(
+        int(np.sum(n.distances[r.norm] <= r.epsilon))
+        for n in kept
+        for r in headline(n.attacked)
+        if r.protocol == protocol
+    )
+    return Verdict(
+        f"The {protocol} attack finds every point that the grid proves not to be robust",
+        f"it missed {missed} of {broken}, over all networks, norms and radii"
+        + (f" ({100 * missed / broken:.2g} %)" if broken else ""),
+        missed == 0 if broken else None,
+    )
+
+
+def _truth_sentence(kept: Sequence[Network]) -> str:
+    parts = []
+    for claim in _accuracy_claims(kept):
+        numbers = [
+            f"{name} {value:.1f} %"
+            for name, value in zip(
+                _PROTOCOLS, (claim.published, claim.corrected, claim.strong), strict=True
+            )
+            if value is not None
+        ]
+        parts.append(f"{claim.quantity}: {', '.join(numbers)}, {claim.note.split(';')[0]}")
+    return ". ".join(part[0].upper() + part[1:] for part in parts) + "."
+
+
+def _record(network: Network) -> dict[str, Any]:
+    found = network.gradients
+    keep = {k: v for k, v in network.diagnostics.items() if k != "log_density"}
+    return {
+        "hidden": network.hidden,
+        "num_train": network.num_train,
+        "num_warmup": network.num_warmup,
+        "diagnostics": keep,
+        "left_out": network.reason or None,
+        "gradients": None
+        if found is None
+        else {
+            name: np.asarray([float(f"{v:.5g}") for v in np.ravel(value)])
+            for name, value in found._asdict().items()
+        },
+        "distances": {n: np.round(d, 6) for n, d in network.distances.items()},
+        "attacked": [
+            {**row._asdict(), "comparison": row.comparison._asdict()} for row in network.attacked
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Flags, run directories, devices, progress and the frame of a study."""

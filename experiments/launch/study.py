@@ -1,0 +1,147 @@
+"""Run one experiment into a run directory, and launch it from the command line."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from absl import app, flags
+
+from bnn_adv.compute import files, parallel
+from bnn_adv.compute.interruption import exit_on_signals
+from bnn_adv.report.style import paper_style, to_png
+from experiments.launch import config as config_flags
+from experiments.launch import runtime, stages
+from experiments.launch.config import config_from_flags, define_flags, to_json
+from experiments.launch.pages import render_study
+from experiments.launch.run_directory import RunDirectory, describe_command
+from experiments.launch.runtime import CacheConfig
+from experiments.launch.tables import Study, format_study, to_record
+
+SCALES = ("smoke", "cpu", "paper")
+"""Sizes of an experiment: seconds; minutes to an hour on two cores; the paper's."""
+
+
+class Run(Protocol):
+    """Say what an experiment's ``run`` takes and returns."""
+
+    def __call__(self, config: Any, workdir: str, *, scale: str = "") -> dict[str, Any]:
+        """Fill ``workdir`` and return the results."""
+
+
+def run_study(
+    name: str,
+    config: Any,
+    workdir: str,
+    work: Callable[[Any, RunDirectory], Study],
+    *,
+    scale: str = "",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Fill a run directory and return its results; a finished one is read back.
+
+    Args:
+      name: Module of the experiment.
+      config: Its settings, a frozen dataclass with a field ``seed``.
+      workdir: The run directory.
+      work: Computes the study; its stages resume (``experiments.launch.stages``).
+      scale: Name of the scale, for the record.
+      quiet: Print nothing.
+
+    Raises:
+      ValueError: The folder holds another run.
+      OSError: The folder cannot be written to.
+    """
+    record = {**to_json(config), "scale": scale}
+    run = RunDirectory(workdir, name, record, describe_command(f"experiments.{name}"))
+    results = run.read_results()
+    if results is None:
+        results = _write(run, name, config, scale, work(config, run))
+    if parallel.is_writer() and not quiet:
+        print(format_study(results))
+        print(f"Report: {run.path / 'report.html'}")
+    return results
+
+
+def launch(
+    name: str, config_class: type, scales: dict[str, dict[str, Any]], run: Run, doc: str | None
+) -> None:
+    """Define flags, parse the command line, and run an experiment.
+
+    Args:
+      name: Module of the experiment.
+      config_class: Its settings; every field becomes a flag.
+      scales: Settings by name of scale; a flag that is given wins.
+      run: The experiment.
+      doc: Text for ``--help``.
+    """
+
+    def main(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+        try:
+            config = config_from_flags(config_class, scales, flag="scale")
+            runtime.cache_programs(config_from_flags(CacheConfig))
+            if flags.FLAGS.scale == "smoke":
+                runtime.compile_quickly()
+            run(config, flags.FLAGS.workdir, scale=flags.FLAGS.scale)
+        except (ValueError, OSError, FloatingPointError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    # --help prints the main module's text and flags; these are defined on its behalf.
+    sys.modules["__main__"].__doc__ = doc
+    flags.DEFINE_string("workdir", f"runs/{name}", "Run directory; made, resumed or reprinted.")
+    flags.DEFINE_string("scale", "", f"Named settings: {', '.join(scales)}; empty: defaults.")
+    define_flags(config_class)
+    define_flags(CacheConfig)
+    values = flags.FLAGS
+    for module in (__name__, config_flags.__name__):
+        for flag in values.get_flags_for_module(module):
+            values.register_key_flag_for_module(sys.argv[0], flag)
+    with exit_on_signals("Interrupted; the same command continues this run."):
+        app.run(main)
+
+
+def read_figures(folder: Path, record: dict[str, Any]) -> dict[str, bytes]:
+    """Return the PNG files of a run by their names in its record."""
+    return {f["file"]: (folder / f["file"]).read_bytes() for f in record["figures"]}
+
+
+def _write(run: RunDirectory, name: str, config: Any, scale: str, study: Study) -> dict[str, Any]:
+    results = {
+        "schema_version": 1,
+        "experiment": name,
+        "scale": scale or None,
+        **to_record(study),
+        "seed": config.seed,
+        "seconds": round(stages.spent(run), 1),
+        "command": run.command,
+        "environment": run.environment,
+        "environments": run.environments,
+        "config": {key: value for key, value in to_json(config).items() if key != "data_dir"},
+    }
+    for plot in study.plots:
+        run.write(write_bytes, f"figures/{plot.name}.png", to_png(plot.figure))
+        run.write(write_bytes, f"figures/{plot.name}.pdf", _to_pdf(plot.figure))
+    if parallel.is_writer():
+        page = render_study(results, read_figures(run.path, results))
+        run.write(files.write_text, "report.html", page)
+    run.finish(results)
+    return results
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes to a file, atomically."""
+    with files.atomic_writer(path) as file:
+        file.write(content)
+
+
+def _to_pdf(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    with paper_style():
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+    return buffer.getvalue()

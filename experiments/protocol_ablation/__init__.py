@@ -1,0 +1,1 @@
+"""Each departure of the published code alone, off alone, and all together."""

@@ -1,0 +1,1 @@
+"""Robustness against accuracy of a cloud of HMC, SGD and VI networks."""

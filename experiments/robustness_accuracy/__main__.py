@@ -1,0 +1,69 @@
+"""Robustness against accuracy of a cloud of networks: HMC, SGD and VI grids, attacked one by one.
+
+  python -m experiments.robustness_accuracy --scale=cpu --workdir=runs/clouds
+  python -m experiments.robustness_accuracy --scale=paper --grid_filter='method=hmc,starred=true'
+
+Figure 4 and Table 1 of the paper (grids: the supplement's tables 5 to 7). Every network gets its
+accuracy, softmax robustness by the published and the corrected metric, and adversarial accuracy
+under the published, corrected and strong protocols. The same command continues a run that was
+stopped; with a larger --time_budget also one that ended on its budget.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bnn_adv.data import load_dataset
+from experiments.launch.config import to_json
+from experiments.launch.progress import progress
+from experiments.launch.run_directory import RunDirectory
+from experiments.launch.study import launch, run_study
+from experiments.launch.tables import Study
+from experiments.robustness_accuracy.config import SCALES, Config, list_tasks, validate
+from experiments.robustness_accuracy.measure import Work, measure_all, reopen
+from experiments.robustness_accuracy.report import build_study
+
+NAME = "robustness_accuracy"
+
+
+def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
+    """Fill a run directory and return its results.
+
+    Raises:
+      ValueError: A setting is out of range, or the folder holds another run.
+      OSError: The folder cannot be written to.
+    """
+    validate(config)
+    reopen(Path(workdir).expanduser(), {"experiment": NAME, **to_json(config), "scale": scale})
+    return run_study(NAME, config, workdir, _work, scale=scale)
+
+
+def _work(config: Config, run: RunDirectory) -> Study:
+    datasets = {
+        name: load_dataset(
+            name,
+            config.data_dir or None,
+            num_train=config.num_train or None,
+            num_test=config.num_test,
+            seed=config.seed,
+        )
+        for name in config.datasets
+    }
+    tasks = list_tasks(config)
+    total, rows = sum(len(task.members) for task in tasks), []
+    with progress("clouds", "networks") as report:
+        for row in measure_all(Work(config, run, datasets), tasks):
+            rows.append(row)
+            report(len(rows), total, label=row["dataset"])
+    return build_study(
+        rows,
+        epsilon=config.epsilon,
+        suite=config.suite,
+        least_accuracy=config.least_accuracy,
+        seed=config.seed,
+    )
+
+
+if __name__ == "__main__":
+    launch(NAME, Config, SCALES, run, __doc__)

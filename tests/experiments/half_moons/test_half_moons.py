@@ -1,0 +1,84 @@
+"""``experiments.half_moons``: failures, settings, errors; its run is that of ``make reproduce``."""
+
+import dataclasses
+
+import pytest
+
+from bnn_adv.compute import files
+from bnn_adv.inference import hmc
+from experiments.half_moons import __main__ as half_moons
+from experiments.half_moons.config import SCALES, HalfMoonsConfig, list_cells, list_counts
+
+TINY = HalfMoonsConfig(
+    hidden=(3,),
+    num_train=(60,),
+    num_warmup=(20,),
+    num_samples=8,
+    num_leapfrog=4,
+    step_size=0.02,
+    num_held_out=40,
+    num_points=6,
+    num_ticks=16,
+    norms=("linf",),
+    epsilons=(0.1,),
+    num_attacked=4,
+    least_accuracy=0.0,
+    checkpoint_every=0.0,
+)
+
+
+def test_networks_that_fail_are_rows(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise FloatingPointError("The energy is not finite at transition 3.")
+
+    monkeypatch.setattr(hmc, "run", fail)
+    config = dataclasses.replace(TINY, hidden=(3, 4))
+    results = half_moons.run(config, str(tmp_path / "run"))
+    assert [n["left_out"] for n in results["data"]["networks"]] == [
+        "The energy is not finite at transition 3."
+    ] * 2
+    assert files.read_json(tmp_path / "run" / "results.json")["figures"] == []
+
+
+def test_networks_below_the_limit_are_listed(tmp_path):
+    config = dataclasses.replace(TINY, least_accuracy=1.0, num_warmup=(0,), num_samples=4)
+    (network,) = half_moons.run(config, str(tmp_path / "run"))["data"]["networks"]
+    assert network["left_out"] == "accuracy below 100 %"
+    assert 0 <= network["diagnostics"]["held_out_accuracy"] < 1
+
+
+def test_paper_scale_is_the_published_grid():
+    paper = HalfMoonsConfig(**SCALES["paper"])
+    cells = list_cells(paper)
+    assert len(cells) == 4 * 3 * 3
+    assert cells[0] == (32, 5000, 100)
+    assert cells[-1] == (512, 15000, 500)
+    assert (paper.num_samples, paper.num_leapfrog, paper.step_size) == (250, 10, 0.001)
+    assert (paper.num_points, paper.least_accuracy) == (100, 0.8)
+    assert list_counts(paper) == (1, 3, 10, 30, 100, 250)
+    for overlay in SCALES.values():
+        half_moons.validate(HalfMoonsConfig(**overlay))
+
+
+def test_text_of_a_command_line_becomes_numbers():
+    assert HalfMoonsConfig(hidden=("32", "64"), epsilons=("0.1",)) == HalfMoonsConfig(
+        hidden=(32, 64), epsilons=(0.1,)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": ()}, "--hidden is empty"),
+        ({"hidden": (32, 0)}, "--hidden must be at least 1, got 0"),
+        ({"num_attacked": 9}, "--num_attacked=9 exceeds"),
+        ({"norms": ("linf", "l7")}, "Unknown --norms: l7"),
+        ({"epsilons": (-0.1,)}, "--epsilons must be at least 0, got -0.1"),
+        ({"least_accuracy": 1.5}, r"--least_accuracy must lie in 0\.\.1"),
+        ({"step_size": 0.0}, "--step_size must be positive"),
+    ],
+)
+def test_errors_come_before_work(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        half_moons.run(dataclasses.replace(TINY, **change), str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,169 @@
+"""A run directory says what it is before anything else, and belongs to one process at a time."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from bnn_adv.compute import files
+from experiments.launch import locks, metrics_log, run_directory
+from experiments.launch.run_directory import RunDirectory
+
+CONFIG = {"seed": 0, "epsilon": 0.1}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    yield tmp_path / "run"
+    if (tmp_path / "run").exists():
+        locks.release(tmp_path / "run")
+
+
+def start(folder, **changes):
+    return RunDirectory(folder, "test", {**CONFIG, **changes}, "command")
+
+
+@pytest.mark.parametrize("name", ["config.json", "command.txt", "environment.json"])
+def test_a_start_that_a_full_disk_ends_goes_on(name, folder, monkeypatch):
+    def full(path, value, write=files.write_text):
+        if Path(path).name == name:
+            raise OSError(28, "No space left on device")
+        write(path, value)
+
+    monkeypatch.setattr(files, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        start(folder)
+    left = {path.name for path in folder.iterdir()}
+    assert (
+        left
+        == {
+            "config.json": set(),
+            "command.txt": {"config.json"},
+            "environment.json": {"config.json", "command.txt"},
+        }[name]
+    )
+    monkeypatch.undo()
+    # What a kill within a write leaves is this program's, whatever else lies there is not.
+    (folder / f".config.json.abcdefgh{files.TEMPORARY}").write_text("{")
+    run = start(folder)
+    assert run.command == "command"
+    assert run.environments == [run_directory.describe_environment()]
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_leftovers_of_others_stay(folder):
+    run = start(folder)
+    (run.path / "partial").mkdir()
+    theirs = run.path / ".notes.tmp"
+    theirs.write_text("keep")
+    ours = run.path / "partial" / f".row.json.12345678{files.TEMPORARY}"
+    ours.write_text("half")
+    start(folder)
+    assert theirs.read_text() == "keep"
+    assert not ours.exists()
+
+
+def test_a_value_that_json_does_not_know_leaves_nothing(folder):
+    with pytest.raises(ValueError, match="JSON"):
+        start(folder, epsilon=float("inf"))
+    assert not list(folder.iterdir())
+    assert start(folder).environment
+
+
+def work_elsewhere(folder):
+    """Start another process that opens the run and says so; it works until its input ends."""
+    program = f"""
+        import sys
+        from experiments.run_directory import RunDirectory
+        run = RunDirectory({str(folder)!r}, "test", {CONFIG!r}, "command")
+        print("open", flush=True)
+        sys.stdin.read()
+    """
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def test_a_second_process_is_told_and_a_dead_ones_lock_is_taken_over(folder):
+    with work_elsewhere(folder) as other:
+        with pytest.raises(BlockingIOError, match=rf"in use by process {other.pid} on .* since"):
+            start(folder)
+        other.kill()
+    # The file is still there, and nobody behind it.
+    assert f"process {other.pid}" in (folder / locks.NAME).read_text()
+    run = start(folder)
+    assert f"process {os.getpid()}" in (folder / locks.NAME).read_text()
+    # The same process may look again.
+    start(folder)
+    run.finish({"rows": []})
+    assert not (folder / locks.NAME).exists()
+    # Nobody works in a finished run: it is read by any number.
+    assert start(folder).read_results() == {"rows": []}
+    assert not (folder / locks.NAME).exists()
+
+
+def test_a_torn_line_is_cut_off_and_said(folder, capsys):
+    run = start(folder)
+    run.log(stage_seconds=1.5)
+    run.log(stage_seconds=2.0)
+    path = folder / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    run = start(folder)
+    assert "The last line of metrics.jsonl was torn and is cut off" in capsys.readouterr().err
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert lines[0] == whole.splitlines(keepends=True)[0]
+    assert "torn" in json.loads(lines[1])["message"]
+    assert run.sum_logged("stage_seconds") == 1.5
+    assert metrics_log.cut_torn_line(path) == ""
+    # Zeros, as some file systems leave them after a power cut.
+    path.write_bytes(whole + b"\0" * 20)
+    start(folder)
+    assert start(folder).sum_logged("stage_seconds") == 3.5
+    path.write_bytes(b"{damaged\n" + whole)
+    with pytest.raises(ValueError, match=r"Line 1 of .*metrics.jsonl is damaged"):
+        start(folder).sum_logged("stage_seconds")
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json", "environment.json"])
+@pytest.mark.parametrize("content", ['{"a": ', "", "[1, 2]"])
+def test_a_damaged_file_is_named(name, content, folder):
+    run = start(folder)
+    if name == "results.json":
+        run.finish({"rows": []})
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged"):
+        start(folder).read_results()
+    assert (folder / name).read_text() == content
+
+
+def test_environments_of_all_starts_are_listed_once_each(folder, monkeypatch):
+    first = start(folder).environment
+    for version in ("1.0", "1.0", "2.0"):
+        there = {**first, "jax": version}
+        monkeypatch.setattr(run_directory, "describe_environment", lambda there=there: there)
+        run = start(folder)
+    assert run.environment == first
+    assert run.environments == [first, {**first, "jax": "1.0"}, {**first, "jax": "2.0"}]
+
+
+def test_another_run_is_refused_by_what_differs(folder):
+    start(folder)
+    locks.release(folder)
+    with pytest.raises(ValueError, match=r"epsilon is 0.1 there, 0.2 here"):
+        start(folder, epsilon=0.2)
+    with pytest.raises(ValueError, match=r"draws_hash is None there, 'ab' here"):
+        start(folder, draws_hash="ab")
+    # It was not left locked by that.
+    assert not (folder / locks.NAME).exists()

@@ -1,0 +1,148 @@
+"""Stages and studies: computed once, resumed, reprinted."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnn_adv.compute import files
+from bnn_adv.inference import InferenceResult
+from bnn_adv.networks import MLP, get_apply_fn, init_params
+from bnn_adv.posteriors.posterior import Posterior, hash_draws, save_posterior
+from experiments.launch import stages
+from experiments.launch.config import setting
+from experiments.launch.run_directory import RunDirectory
+from experiments.launch.study import run_study
+from experiments.launch.tables import Study, Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = setting(0, "Seed.")
+    data_dir: str = setting("", "Folder.")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDirectory(tmp_path / "run", "test", {"seed": 0}, "command")
+
+
+def _never():
+    raise AssertionError("computed again")
+
+
+def test_a_stage_is_computed_once(run):
+    first = stages.cached(run, "values", lambda: {"pair": (1, 2.5)})
+    assert first == stages.cached(run, "values", _never) == {"pair": [1, 2.5]}
+    arrays = stages.cached_arrays(run, "arrays", lambda: {"x": np.arange(3.0)})
+    np.testing.assert_array_equal(stages.cached_arrays(run, "arrays", _never)["x"], arrays["x"])
+    assert stages.spent(run) >= 0
+    assert len((run.path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_stage_that_fails_is_computed_again(run):
+    with pytest.raises(AssertionError, match="computed again"):
+        stages.cached(run, "values", _never)
+    assert stages.cached(run, "values", lambda: {"a": 1}) == {"a": 1}
+
+
+def test_a_posterior_comes_back_bit_equal(run):
+    network = MLP((3,), num_classes=2)
+    keys = jax.random.split(jax.random.key(0), 4)
+    draws = jax.vmap(lambda key: init_params(key, network, (2,)))(keys)
+    found = InferenceResult(Posterior(get_apply_fn(network), draws), {"loss": 0.5}, None)
+    for train in (lambda: found, _never):
+        posterior, diagnostics = stages.cached_posterior(run, "net", network, (2,), train)
+        assert diagnostics["loss"] == 0.5
+        assert diagnostics["training_seconds"] >= 0
+        jax.tree.map(np.testing.assert_array_equal, posterior.samples, draws)
+        assert posterior.apply_fn(jax.tree.map(lambda w: w[0], draws), jnp.ones((5, 2))).shape == (
+            5,
+            2,
+        )
+
+
+def test_a_posterior_that_was_replaced_is_refused(run):
+    network = MLP((3,), num_classes=2)
+    draws = init_params(jax.random.key(0), network, (2,))
+    one, other = (
+        Posterior(get_apply_fn(network), jax.tree.map(lambda w, c=c: w[None] + c, draws))
+        for c in (0.0, 1.0)
+    )
+
+    def get(name="net", train=_never):
+        return stages.cached_posterior(run, name, network, (2,), train)
+
+    get(train=lambda: InferenceResult(one, {}, None))
+    value = stages.cached(run, "values", lambda: {"a": 1})
+    stages.cached_arrays(run, "arrays", lambda: {"x": np.zeros(2)})
+    save_posterior(run.path / "posterior" / "net.npz", other)
+    with pytest.raises(stages.StageError, match=r"net were replaced: posterior/net.json"):
+        get()
+    # Its record was replaced as well: what was computed from the first draws is not continued.
+    record = files.read_json(run.path / "posterior" / "net.json")
+    record["draws_hash"] = {"net": hash_draws(other)}
+    files.write_json(run.path / "posterior" / "net.json", record)
+    get()
+    changed = rf"net '{hash_draws(one)}' there, '{hash_draws(other)}' here"
+    with pytest.raises(stages.StageError, match=rf"partial/values.json .*: {changed}"):
+        stages.cached(run, "values", _never)
+    with pytest.raises(stages.StageError, match=rf"partial/arrays.npz .*: {changed}"):
+        stages.cached_arrays(run, "arrays", _never)
+    save_posterior(run.path / "posterior" / "net.npz", one)
+    files.write_json(
+        run.path / "posterior" / "net.json", {**record, "draws_hash": {"net": hash_draws(one)}}
+    )
+    get()
+    assert stages.cached(run, "values", _never) == value
+
+
+def test_a_stage_of_other_settings_is_refused(run, tmp_path):
+    other = RunDirectory(tmp_path / "other", "test", {"seed": 1}, "command")
+    stages.cached(other, "values", lambda: {"a": 1})
+    shutil.copytree(other.path / "partial", run.path / "partial")
+    with pytest.raises(stages.StageError, match="computed from something else: settings"):
+        stages.cached(run, "values", _never)
+    # One that does not say what it comes from, as older versions wrote.
+    files.write_json(run.path / "partial" / "old.json", {"a": 1})
+    with pytest.raises(stages.StageError, match="settings 'nothing' there"):
+        stages.cached(run, "old", _never)
+
+
+def test_names_are_file_names(run):
+    with pytest.raises(ValueError, match="letters, digits, hyphens"):
+        stages.cached(run, "../up", _never)
+
+
+def test_a_study_resumes_where_it_stopped_and_is_read_back(tmp_path, capsys):
+    calls = []
+
+    def work(config, run, *, stop):
+        def compute():
+            calls.append("stage")
+            return {"value": config.seed + 0.25}
+
+        value = stages.cached(run, "stage", compute)["value"]
+        if stop:
+            raise KeyboardInterrupt
+        return Study("Title", "Summary.", (Table("T", ("v",), ((value,),)),))
+
+    config, folder = Config(seed=7), str(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        run_study("name", config, folder, lambda c, r: work(c, r, stop=True))
+    results = run_study("name", config, folder, lambda c, r: work(c, r, stop=False), scale="")
+    again = run_study("name", config, folder, _never)
+    assert calls == ["stage"]
+    assert results == again
+    assert results["tables"][0]["rows"] == [[7.25]]
+    assert (results["seed"], results["experiment"], results["scale"]) == (7, "name", None)
+    assert "data_dir" not in results["config"]
+    assert "7.25" in capsys.readouterr().out
+    assert "7.25" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert not (tmp_path / "run" / "partial").exists()
+    with pytest.raises(ValueError, match="seed is 7 there, 8 here"):
+        run_study("name", Config(seed=8), folder, _never)
+    assert files.read_json(tmp_path / "run" / "results.json") == results

@@ -1,0 +1,66 @@
+"""Settings of ``experiments.loss_gradients``; its run is that of ``make reproduce``."""
+
+import dataclasses
+
+import pytest
+
+from bnn_adv.inference import hmc, svi
+from experiments.launch.config import to_json
+from experiments.loss_gradients import __main__ as loss_gradients
+from experiments.loss_gradients.config import SCALES, Config, build_item, validate
+
+
+def scaled(name, **changes):
+    return Config(**SCALES[name] | changes)
+
+
+def test_paper_scale_is_tables_3_and_4():
+    config = scaled("paper")
+    sampled = build_item(config, "fashion_mnist-hmc")
+    assert isinstance(sampled.settings, hmc.Config)
+    assert (sampled.settings.num_samples, sampled.settings.step_size) == (500, 0.001)
+    assert (sampled.settings.num_integration_steps, sampled.size) == (10, "fc 1024")
+    fitted = build_item(config, "mnist-vi")
+    assert isinstance(fitted.settings, svi.Config)
+    assert (fitted.settings.num_epochs, fitted.settings.learning_rate) == (5, 0.01)
+    assert (fitted.settings.kl_weight, fitted.settings.init) == ("published", "published")
+    assert (fitted.settings.num_samples, fitted.size) == (500, "conv 512")
+    other = build_item(config, "fashion_mnist-vi")
+    assert (other.settings.num_epochs, other.settings.learning_rate) == (10, 0.001)
+    assert other.size == "conv 1024"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_scales_are_valid(scale):
+    config = scaled(scale)
+    validate(config)
+    assert set(to_json(config)) >= {"seed", "data_dir", "checkpoint_every"}
+
+
+def test_sizes_by_data_set():
+    config = scaled("cpu")
+    sizes = [build_item(config, name).size for name in config.items]
+    assert sizes == ["fc 64", "conv 512", "fc 64", "conv 32"]
+    assert build_item(scaled("paper", vi_protocol="corrected"), "mnist-vi").settings.init == (
+        "network"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"items": ("cifar-vi",)}, "--items must be different ones of mnist-hmc"),
+        ({"items": ("mnist-vi", "mnist-vi")}, "different ones"),
+        ({"counts": ("1", "501")}, "501 draws and mnist-hmc has 500"),
+        ({"counts": ("10", "1")}, "--counts must rise"),
+        ({"counts": ("1", "ten")}, "whole numbers of at least 1, got 'ten'"),
+        ({"vi_hidden": ("cifar:3",)}, "pairs such as mnist:512"),
+        ({"vi_epochs": ("3", "mnist:4")}, "pairs such as mnist:512"),
+        ({"num_test": 0}, "num_test must be at least 1"),
+        ({"hmc_step_size": -1.0}, "--hmc_step_size must be at least 0"),
+    ],
+)
+def test_wrong_settings_are_named_before_work_starts(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        loss_gradients.run(dataclasses.replace(Config(), **changes), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
