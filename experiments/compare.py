@@ -1,32 +1,34 @@
-"""Train posteriors, attack them, print an honest table.
+"""Train posteriors by several methods, attack them, print an honest table.
 
   python -m experiments.compare --preset=digits --workdir=runs/digits
-  python -m experiments.compare --preset=table2_mnist --data_dir=DIR --workdir=runs/mnist
+  python -m experiments.compare --methods=vi,hmc --network=mlp --mlp.hidden=64 --hmc.num_chains=4
 
-Running the same command again resumes a run that was stopped; on a finished one it prints the
-table. A flag given on the command line wins over the preset, a preset over the default.
+Every method and every network has flags of its own; a method has a network of its own with
+--hmc.network=mlp --hmc.mlp.hidden=32. A method, network, data set or suite of your own is named as
+package.module, or package.module:Name. Running the same command again resumes a run that was
+stopped; on a finished one it prints the table. A flag given on the command line wins over the
+preset, a preset over the default.
 """
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jax.sharding import Mesh
 
 from bnn_adv.compute import files, parallel
-from bnn_adv.compute.interruption import exit_on_signals
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation.suites import get_protocol
 from bnn_adv.report import Example, format_table, write_report
-from experiments.launch import config as config_flags
 from experiments.launch import runtime
 from experiments.launch.attacking import attack_or_load, describe_examples
-from experiments.launch.compare_config import EvaluateConfig, validate
-from experiments.launch.config import config_from_flags, define_flags, to_json
+from experiments.launch.compare_config import Comparison, define_compare_flags, make_comparison
+from experiments.launch.config import choose_preset, define_flags, make, read_flags
+from experiments.launch.entry import start
 from experiments.launch.presets import PRESETS
 from experiments.launch.run_directory import RunDirectory, describe_command
 from experiments.launch.runtime import RuntimeConfig
@@ -35,22 +37,32 @@ from experiments.launch.training import check_networks, train_or_load
 FLAGS = flags.FLAGS
 
 
-def main(argv: list[str]) -> None:
+def define_all_flags(argv: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> None:
+    """Define the flags that a command line may use."""
+    flags.DEFINE_string(
+        "preset", "", f"Named settings: {', '.join(PRESETS)}.", flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "workdir",
+        "runs/compare",
+        "Run directory; made, resumed or reprinted.",
+        flag_values=flag_values,
+    )
+    define_compare_flags(argv, flag_values)
+    define_flags(RuntimeConfig, flag_values=flag_values)
+
+
+def main(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     """Run the experiment that the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        config = config_from_flags(EvaluateConfig, PRESETS)
-        validate(config)
-        mesh = runtime.start(config_from_flags(RuntimeConfig))
-        evaluate(config, FLAGS.workdir, preset=FLAGS.preset, mesh=mesh)
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    given = read_flags(flag_values)
+    preset, workdir = str(flag_values["preset"].value), str(flag_values["workdir"].value)
+    comparison = make_comparison({**choose_preset(PRESETS, preset), **given})
+    mesh = runtime.start(make(RuntimeConfig, given))
+    return compare(comparison, workdir, preset=preset, mesh=mesh)
 
 
-def evaluate(
-    config: EvaluateConfig,
+def compare(
+    comparison: Comparison,
     workdir: str,
     *,
     preset: str = "",
@@ -60,7 +72,7 @@ def evaluate(
     """Fill a run directory and return its results.
 
     Args:
-      config: Every setting.
+      comparison: Every setting.
       workdir: The run directory.
       preset: Name of the preset, for the record.
       mesh: Devices to split the work over.
@@ -70,7 +82,7 @@ def evaluate(
       ValueError: A setting is out of range, or the folder holds another run.
       OSError: The folder cannot be written to.
     """
-    validate(config)
+    config = comparison.config
     if config.draws_on_disk and mesh is not None:
         raise ValueError("--draws_on_disk works on one device: leave out --mesh, or the flag.")
     dataset = load_dataset(
@@ -80,12 +92,12 @@ def evaluate(
         num_test=config.num_test or None,
         seed=config.seed,
     )
-    check_networks(config, dataset)
-    record = {**to_json(config), "preset": preset}
+    check_networks(comparison.rows, dataset)
+    record = {**comparison.to_json(), "preset": preset}
     run = RunDirectory(workdir, "evaluate", record, describe_command("experiments.compare"))
     results = run.read_results()
     if results is None:
-        results = _work(config, preset, dataset, run, mesh)
+        results = _work(comparison, preset, dataset, run, mesh)
     elif not quiet:
         print(f"{run.path} holds a finished run of this command.\n")
     if parallel.is_writer() and not quiet:
@@ -95,13 +107,13 @@ def evaluate(
 
 
 def _work(
-    config: EvaluateConfig,
+    comparison: Comparison,
     preset: str,
     dataset: Dataset,
     run: RunDirectory,
     mesh: Mesh | None,
 ) -> dict[str, Any]:
-    started = time.monotonic()
+    started, config = time.monotonic(), comparison.config
     rows: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {
         "indices": np.arange(len(dataset.y_test)),
@@ -109,12 +121,12 @@ def _work(
         "y": dataset.y_test,
     }
     examples: list[Example] = []
-    for model in config.models:
-        trained = train_or_load(config, model, dataset, run, mesh)
-        row, adversarial = attack_or_load(config, model, trained, dataset, run, mesh)
+    for method in comparison.rows:
+        trained = train_or_load(config, method, dataset, run, mesh)
+        row, adversarial = attack_or_load(config, method, trained, dataset, run, mesh)
         rows.append(row)
         arrays |= adversarial
-        examples += describe_examples(config, model, trained, dataset, adversarial, mesh)
+        examples += describe_examples(config, method, trained, dataset, adversarial, mesh)
     results = {
         "schema_version": 1,
         "experiment": "evaluate",
@@ -126,13 +138,13 @@ def _work(
         "norm": config.norm,
         "seed": config.seed,
         "mesh": None if mesh is None else dict(mesh.shape),
-        "protocols": {name: get_protocol(name).description for name in config.protocol},
+        "protocols": {name: get_protocol(name).description for name in config.suites},
         "rows": rows,
         "seconds": round(sum(sum(row["seconds"].values()) for row in rows), 1),
         "command": run.command,
         "environment": run.environment,
         "environments": run.environments,
-        "config": {key: value for key, value in to_json(config).items() if key != "data_dir"},
+        "config": {key: value for key, value in comparison.to_json().items() if key != "data_dir"},
     }
     diagnostics = {row["model"]: row["diagnostics"] for row in rows}
     run.write(files.write_json, "diagnostics.json", diagnostics)
@@ -143,17 +155,5 @@ def _work(
     return results
 
 
-def define_all_flags() -> None:
-    """Define the flags; not on import, for other experiments in the process have theirs."""
-    flags.DEFINE_string("preset", "", f"Named settings: {', '.join(PRESETS)}.")
-    flags.DEFINE_string("workdir", "runs/evaluate", "Run directory; made, resumed or reprinted.")
-    define_flags(EvaluateConfig)
-    define_flags(RuntimeConfig)
-    # --help shows the flags of the main module; these were defined on its behalf.
-    flags.adopt_module_key_flags(config_flags)
-
-
 if __name__ == "__main__":
-    define_all_flags()
-    with exit_on_signals("Interrupted; the same command continues this run."):
-        app.run(main)
+    start(define_all_flags, main, __doc__)

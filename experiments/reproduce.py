@@ -13,16 +13,17 @@ import dataclasses
 import importlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from bnn_adv.compute import files
-from bnn_adv.compute.interruption import exit_on_signals
-from experiments.launch import config as config_flags
+from bnn_adv.compute.settings import Settings, seed, setting
 from experiments.launch import runtime
-from experiments.launch.config import config_from_flags, define_flags, setting
+from experiments.launch.config import define_flags, make, read_flags
+from experiments.launch.entry import start
 from experiments.launch.pages import render_studies
 from experiments.launch.run_directory import describe_command, describe_environment
 from experiments.launch.runtime import CacheConfig
@@ -42,8 +43,8 @@ ITEMS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Hold every flag of the experiment; see ``python -m experiments.reproduce --help``."""
+class Config(Settings):
+    """Settings of ``experiments.reproduce``."""
 
     scale: str = setting(
         "cpu",
@@ -51,26 +52,32 @@ class Config:
         "one data-centre GPU.",
         choices=SCALES,
     )
-    only: tuple[str, ...] = setting((), f"Experiments to run, of {', '.join(ITEMS)}; empty: all.")
-    data_dir: str = setting(
-        "", "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places."
+    only: tuple[str, ...] = setting(
+        (), "Experiments to run; empty: all.", choices=ITEMS, is_distinct=True
     )
-    seed: int = setting(0, "Seed from which every result follows.")
+    data_dir: str = setting(
+        "",
+        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
+        is_path=True,
+    )
+    seed: int = seed()
 
 
-def main(argv: list[str]) -> None:
+def define_all_flags(argv: Sequence[str]) -> None:
+    """Define the flags."""
+    flags.DEFINE_string("workdir", "runs/reproduce", "Folder; made, resumed or reprinted.")
+    define_flags(Config)
+    define_flags(CacheConfig)
+
+
+def main() -> None:
     """Run the experiments that the flags name."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        config = config_from_flags(Config)
-        runtime.cache_programs(config_from_flags(CacheConfig))
-        if config.scale == "smoke":
-            runtime.compile_quickly()
-        reproduce(config, flags.FLAGS.workdir)
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    given = read_flags()
+    config = make(Config, given)
+    runtime.cache_programs(make(CacheConfig, given))
+    if config.scale == "smoke":
+        runtime.compile_quickly()
+    reproduce(config, flags.FLAGS.workdir)
 
 
 def reproduce(config: Config, workdir: str) -> list[dict[str, Any]]:
@@ -87,11 +94,6 @@ def reproduce(config: Config, workdir: str) -> list[dict[str, Any]]:
       ValueError: An unknown scale or experiment, or a folder that holds another run.
       OSError: The folder cannot be written to.
     """
-    if config.scale not in SCALES:
-        raise ValueError(f"Unknown --scale: {config.scale}. Known: {', '.join(SCALES)}.")
-    unknown = [name for name in config.only if name not in ITEMS]
-    if unknown:
-        raise ValueError(f"Unknown --only: {', '.join(unknown)}. Known: {', '.join(ITEMS)}.")
     folder = Path(workdir).expanduser()
     if folder.exists() and any(folder.iterdir()) and not (folder / "reproduce.json").exists():
         raise ValueError(
@@ -106,7 +108,7 @@ def reproduce(config: Config, workdir: str) -> list[dict[str, Any]]:
             continue
         started = time.monotonic()
         print(f"== {name}, scale {config.scale}", file=sys.stderr, flush=True)
-        item = importlib.import_module(f"experiments.{name}")
+        item = importlib.import_module(f"experiments.{name}.__main__")
         item.run(item_config(item, config), str(folder / name), scale=config.scale)
         # After each: whoever stops here has a page of what is done.
         write_page(folder, config.scale)
@@ -186,10 +188,4 @@ def _own_command(name: str, results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", "runs/reproduce", "Folder; made, resumed or reprinted.")
-    define_flags(Config)
-    define_flags(CacheConfig)
-    # --help shows the flags of the main module; these were defined on its behalf.
-    flags.adopt_module_key_flags(config_flags)
-    with exit_on_signals("Interrupted; the same command continues this run."):
-        app.run(main)
+    start(define_all_flags, main, __doc__)

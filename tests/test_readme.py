@@ -20,7 +20,7 @@ from experiments.launch.tables import list_tables, markdown, verdicts_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-COMMITTED = sorted((ROOT / "experiments" / "results").glob("*/results.json"))
+COMMITTED = sorted((ROOT / "experiments").glob("**/results/*/results.json"))
 
 
 def of_experiment(name):

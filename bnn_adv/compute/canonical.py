@@ -147,6 +147,8 @@ class _Walk:
                 names.remove("parent")
             contents = {name: getattr(value, name, None) for name in names}
             return self._object("dataclass", value, contents, where)
+        if type(value).__module__ == "typing":
+            return _mix("typing", [repr(value).encode()])
         with contextlib.suppress(ValueError, TypeError):
             flat = jax.tree_util.default_registry.flatten_one_level(value)
             if flat is not None:
@@ -220,10 +222,12 @@ class _Walk:
         library = bytecode.library_of(value.__module__)
         if library is not None:
             return _mix("class", [library.encode(), name.encode()])
+        # What has an identity of its own is made, and checked, before anything is computed with it.
+        called = ("__call__",) if hasattr(value, "__identity__") else ("__call__", "__post_init__")
         own = {
             key: found
             for key, found in vars(value).items()
-            if (not key.startswith("__") or key in ("__call__", "__post_init__"))
+            if (not key.startswith("__") or key in called)
             and key not in ("_abc_impl", "_fields", "_field_defaults")
         }
         methods = {key: _unwrap_member(found) for key, found in own.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from bnn_adv.compute import registry
 from bnn_adv.data import digits, fashion_mnist, half_moons, mnist
 from bnn_adv.data.dataset import Dataset, DatasetError, Loader, subset
 
@@ -27,7 +28,7 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-      name: A key of ``DATASETS``.
+      name: A key of ``DATASETS``, or the path of a module with ``load`` or of such a function.
       data_dir: Where its files are, for data sets that have files; see ``images.load``.
       num_train: Size of a random subset of the training examples, or ``None`` for all.
       num_test: How many of the first test examples to keep, or ``None`` for all.
@@ -40,7 +41,10 @@ def load_dataset(
       DatasetError: The name is unknown, the files are absent or damaged, or a subset is below 1
         or larger than the set.
     """
-    if name not in DATASETS:
-        raise DatasetError(f"Unknown data set {name!r}. Known: {', '.join(sorted(DATASETS))}.")
-    dataset = DATASETS[name](data_dir, seed=seed)
+    try:
+        found = registry.find("data set", name, DATASETS)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
+    # A module of one's own has ``load``, as those here; an object is the function itself.
+    dataset = getattr(found, "load", found)(data_dir, seed=seed)
     return subset(dataset, num_train=num_train, num_test=num_test, seed=seed)

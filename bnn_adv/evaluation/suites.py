@@ -26,6 +26,7 @@ from bnn_adv.attacks import (
 )
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.transfer import Surrogate
+from bnn_adv.compute import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,9 +207,10 @@ def get_protocol(name: str) -> Protocol:
     Raises:
       ValueError: There is none; the message lists them.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"Unknown protocol {name!r}. Known: {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[name]
+    found = registry.find("suite", name, PROTOCOLS)
+    if not isinstance(found, Protocol):
+        raise ValueError(f"{name} is no suite: it is a {type(found).__name__}, not a Suite.")
+    return found
 
 
 def list_compared(suite: str) -> dict[str, Protocol]:

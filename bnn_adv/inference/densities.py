@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal
 
 from bnn_adv.compute import blocks
+from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.networks import ApplyFn, Params
 
 
@@ -43,23 +44,17 @@ def check_likelihood(name: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior:
-    """Describe a centred Gaussian prior on every weight and bias.
+class Prior(Settings):
+    """A centred Gaussian prior on every weight and bias.
 
     Args:
-      scale: Standard deviation, positive; the paper uses 1.
-      kind: ``"isotropic"``, or ``"fan_in"``: kernels have ``scale / sqrt(fan_in)`` (a prior whose
-        functions stay bounded as width grows), biases ``scale``.
+      scale: Standard deviation of the Gaussian prior; the paper uses 1.
+      kind: Prior of kernels: ``"isotropic"``, or ``"fan_in"``: ``scale / sqrt(fan_in)`` (a prior
+        whose functions stay bounded as width grows); biases have ``scale``.
     """
 
-    scale: float = 1.0
+    scale: float = setting(1.0, above=0)
     kind: Literal["isotropic", "fan_in"] = "isotropic"
-
-    def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"The prior's scale must be positive, got {self.scale}.")
-        if self.kind not in ("isotropic", "fan_in"):
-            raise ValueError(f"Unknown prior {self.kind!r}. Known: isotropic, fan_in.")
 
 
 def prior_scales(params: Params, prior: Prior, *, temperature: float = 1.0) -> Params:

@@ -20,15 +20,13 @@ from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.settings import PRECISIONS, Settings, setting
 from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference import adaptation
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
     Store,
-    check_above_zero,
-    check_known,
-    check_positive,
     identify,
     ignore_progress,
     keep_on_device,
@@ -36,7 +34,7 @@ from bnn_adv.inference.base import (
     summarise_held_out,
 )
 from bnn_adv.inference.chains import Calls, run_chains, stack_chains
-from bnn_adv.inference.densities import Data, Prior, check_likelihood, logdensity_fn, sample_prior
+from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn, sample_prior
 from bnn_adv.inference.diagnostics import summarise_chains
 from bnn_adv.inference.energies import centred_metric
 from bnn_adv.inference.trajectories import count_steps
@@ -46,10 +44,13 @@ from bnn_adv.posteriors.posterior import Posterior
 _DRAWS_PER_CALL = 10
 """Draws that wait on the device for the host."""
 
+UNIT = "transitions"
+"""What progress counts."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Say how chains are run.
+class Config(Settings):
+    """How chains are run.
 
     Args:
       algorithm: ``"hmc"`` or ``"nuts"``.
@@ -74,22 +75,27 @@ class Config:
     """
 
     algorithm: Literal["hmc", "nuts"] = "hmc"
-    num_samples: int = 100
-    num_warmup: int = 100
-    thinning: int = 1
-    num_chains: int = 1
-    step_size: float = 0.001
-    num_integration_steps: int = 10
-    trajectory_length: float | None = None
-    max_integration_steps: int = 1000
-    max_num_doublings: int = 10
+    num_samples: int = setting(100, least=1)
+    num_warmup: int = setting(100, least=0)
+    thinning: int = setting(1, least=1)
+    num_chains: int = setting(1, least=1)
+    step_size: float = setting(0.001, above=0)
+    num_integration_steps: int = setting(10, least=1)
+    trajectory_length: float | None = setting(None, above=0)
+    max_integration_steps: int = setting(1000, least=1)
+    max_num_doublings: int = setting(10, least=1)
     adapt: Literal["window", "step_size", "none"] = "window"
-    target_acceptance_rate: float = 0.8
+    target_acceptance_rate: float = setting(0.8, above=0, below=1)
     init: Literal["prior", "network"] = "prior"
     prior: Prior = Prior()
-    likelihood: str = "categorical"
-    temperature: float = 1.0
-    precision: str = "highest"
+    likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
+    temperature: float = setting(1.0, above=0)
+    precision: str = setting("highest", choices=PRECISIONS)
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of the posterior."""
+        return self.num_samples * self.num_chains
 
 
 class State(NamedTuple):
@@ -266,8 +272,6 @@ def run(
     Raises:
       ValueError: A setting is out of range, or the checkpoints are those of another run.
     """
-    _check(config)
-    check_likelihood(config.likelihood)
     data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
     init_key, warmup_key, sample_key = (jax.random.fold_in(rng_key, i) for i in range(3))
     static: dict[str, Any] = {"network": network, "config": config, "mesh": mesh}
@@ -382,19 +386,3 @@ def _freeze(state: State, *, config: Config) -> State:
         return state
     tuned = state.adaptation
     return state._replace(adaptation=tuned._replace(step_size=tuned.final_step_size))
-
-
-def _check(config: Config) -> None:
-    steps = ("num_integration_steps", "max_integration_steps")
-    check_positive(config, "num_samples", "thinning", "num_chains", *steps)
-    if (count := config.num_warmup) < 0:
-        raise ValueError(f"num_warmup must be at least 0, got {count}.")
-    if not 0 < config.target_acceptance_rate < 1:
-        raise ValueError(
-            f"target_acceptance_rate must lie in (0, 1), got {config.target_acceptance_rate}."
-        )
-    optional = [name for name in ("trajectory_length",) if getattr(config, name) is not None]
-    check_above_zero(config, "step_size", "temperature", *optional)
-    check_known(config, "algorithm", ("hmc", "nuts"))
-    check_known(config, "adapt", ("window", "step_size", "none"))
-    check_known(config, "init", ("prior", "network"))

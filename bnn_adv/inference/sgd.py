@@ -19,13 +19,13 @@ from jax.sharding import Mesh
 
 from bnn_adv.compute import blocks, parallel
 from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.settings import SettingError, Settings, setting
 from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
     Store,
-    check_positive,
     identify,
     ignore_progress,
     keep_on_device,
@@ -40,10 +40,13 @@ from bnn_adv.posteriors.posterior import Posterior
 # With rate 1: its updates are linear in the rate, by which every member multiplies its own.
 _OPTIMISER = optax.adam(1.0)
 
+UNIT = "minibatches"
+"""What progress counts."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Say how networks are trained.
+class Config(Settings):
+    """How networks are trained.
 
     Args:
       num_members: Networks trained side by side; 1 is a deterministic network.
@@ -53,11 +56,24 @@ class Config:
       member_chunk: Members that are vmapped at once; None chooses, see ``blocks.choose_chunk``.
     """
 
-    num_members: int = 1
-    num_epochs: int = 5
-    learning_rate: float | tuple[float, ...] = 0.001
-    minibatch_size: int = 128
-    member_chunk: int | None = None
+    num_members: int = setting(1, least=1)
+    num_epochs: int = setting(5, least=1)
+    learning_rate: float | tuple[float, ...] = setting(0.001, above=0)
+    minibatch_size: int = setting(128, least=1)
+    member_chunk: int | None = setting(None, least=1)
+
+    def __post_init__(self) -> None:
+        """Check every field, and that there is one learning rate, or one a member."""
+        super().__post_init__()
+        rates = self.learning_rate
+        if isinstance(rates, tuple) and len(rates) != self.num_members:
+            problem = f"must be one, or one a member: got {len(rates)} for {self.num_members}"
+            raise SettingError("learning_rate", f"{problem} members.")
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of the posterior."""
+        return self.num_members
 
 
 class State(NamedTuple):
@@ -196,7 +212,6 @@ def run(
       ValueError: A setting is out of range, or the checkpoints are those of another run.
       FloatingPointError: The loss stopped being finite.
     """
-    _check(config)
     data, held_out = open_data(rng_key, network, data, held_out)
     num_data = data.x.shape[0]
     state = init(jax.random.fold_in(rng_key, 0), network, data, config)
@@ -218,17 +233,3 @@ def run(
     diagnostics: dict[str, Any] = {"loss": [numbers["loss"] for numbers in trace]}
     diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
     return InferenceResult(posterior, diagnostics, None)
-
-
-def _check(config: Config) -> None:
-    check_positive(config, "num_members", "num_epochs", "minibatch_size")
-    if config.member_chunk is not None:
-        check_positive(config, "member_chunk")
-    rates = config.learning_rate
-    if isinstance(rates, tuple) and len(rates) != config.num_members:
-        raise ValueError(
-            f"Give one learning_rate, or one a member: got {len(rates)} for {config.num_members} "
-            "members."
-        )
-    if not all(rate > 0 for rate in (rates if isinstance(rates, tuple) else (rates,))):
-        raise ValueError(f"learning_rate must be positive, got {rates}.")

@@ -29,30 +29,31 @@ from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO, autoguide, init_
 
 from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.settings import SettingError, Settings, setting
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
     Store,
-    check_above_zero,
-    check_known,
-    check_positive,
     identify,
     ignore_progress,
     keep_on_device,
     open_data,
     summarise_held_out,
 )
-from bnn_adv.inference.densities import Data, Prior, check_likelihood, log_likelihood, prior_scales
+from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, log_likelihood, prior_scales
 from bnn_adv.inference.epochs import run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
 
+UNIT = "minibatches"
+"""What progress counts."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Say how the guide is trained.
+class Config(Settings):
+    """How the guide is trained.
 
     Args:
       num_samples: Draws of the returned posterior.
@@ -69,18 +70,29 @@ class Config:
       temperature: Target ``p(w | D)^(1 / T)``.
     """
 
-    num_samples: int = 10
-    num_epochs: int = 5
-    learning_rate: float = 0.01
-    minibatch_size: int = 128
+    num_samples: int = setting(10, least=1)
+    num_epochs: int = setting(5, least=1)
+    learning_rate: float = setting(0.01, above=0)
+    minibatch_size: int = setting(128, least=1)
     guide: Literal["mean_field", "low_rank"] = "mean_field"
-    rank: int = 10
-    init_scale: float = 0.01
+    rank: int = setting(10, least=1)
+    init_scale: float = setting(0.01, above=0)
     kl_weight: Literal["corrected", "published"] = "corrected"
     init: Literal["network", "published"] = "network"
     prior: Prior = Prior()
-    likelihood: str = "categorical"
-    temperature: float = 1.0
+    likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
+    temperature: float = setting(1.0, above=0)
+
+    def __post_init__(self) -> None:
+        """Check every field, and that the published start has a guide that it is defined for."""
+        super().__post_init__()
+        if self.init == "published" and self.guide != "mean_field":
+            raise SettingError("init", "published is defined for guide mean_field only.")
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of the posterior."""
+        return self.num_samples
 
 
 class State(NamedTuple):
@@ -272,8 +284,6 @@ def run(
       ValueError: A setting is out of range, or the checkpoints are those of another run.
       FloatingPointError: The ELBO stopped being finite.
     """
-    _check(config)
-    check_likelihood(config.likelihood)
     data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
     problem, state = init(jax.random.fold_in(rng_key, 0), network, data, config)
     num_data = data.x.shape[0]
@@ -359,13 +369,3 @@ def _published_init(rng_key: jax.Array, params: dict[str, jax.Array]) -> dict[st
         noise = jax.random.normal(jax.random.fold_in(rng_key, index), value.shape, value.dtype)
         values[name] = jax.nn.softplus(noise) if name.endswith("_scale") else noise
     return values
-
-
-def _check(config: Config) -> None:
-    check_positive(config, "num_samples", "num_epochs", "minibatch_size", "rank")
-    check_above_zero(config, "learning_rate", "init_scale", "temperature")
-    check_known(config, "guide", ("mean_field", "low_rank"))
-    check_known(config, "kl_weight", ("corrected", "published"))
-    check_known(config, "init", ("network", "published"))
-    if config.init == "published" and config.guide != "mean_field":
-        raise ValueError("init='published' is defined for guide='mean_field' only.")

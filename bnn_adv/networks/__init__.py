@@ -5,11 +5,12 @@ from bnn_adv.networks.activations import ACTIVATIONS
 from bnn_adv.networks.apply import count_params, get_apply_fn, init_params
 from bnn_adv.networks.convnet import ConvNet, Convolution, Convolve, max_pool, take_patches
 from bnn_adv.networks.mlp import MLP
-from bnn_adv.networks.registry import build_network
+from bnn_adv.networks.registry import NETWORKS, build_network, find_network
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
+    "NETWORKS",
     "ApplyFn",
     "ConvNet",
     "Convolution",
@@ -17,6 +18,7 @@ __all__ = [
     "Params",
     "build_network",
     "count_params",
+    "find_network",
     "get_apply_fn",
     "init_params",
     "max_pool",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Literal
 
@@ -9,9 +10,35 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.networks.activations import ACTIVATIONS
 
 Convolution = Literal["auto", "patches", "native"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of the network of two convolutions.
+
+    Args:
+      hidden: Channels of the second convolution.
+      activation: After every convolution.
+      convolution: Convolutions as patches and a matrix product, or native; auto chooses by backend.
+    """
+
+    hidden: int = setting(128, least=1)
+    activation: str = setting("leaky_relu", choices=tuple(ACTIVATIONS))
+    convolution: Convolution = "auto"
+
+
+def build(config: Config, num_classes: int) -> nn.Module:
+    """Return the network."""
+    return ConvNet(config.hidden, num_classes, config.activation, config.convolution)
+
+
+def describe(config: Config) -> str:
+    """Return the network in the paper's words."""
+    return f"conv, {config.hidden} units, {config.activation}"
 
 
 class Convolve(nn.Module):

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 from flax import linen as nn
 
+from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.networks.activations import ACTIVATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of a fully connected network.
+
+    Args:
+      hidden: Units a hidden layer.
+      depth: Hidden layers.
+      activation: Of every hidden layer.
+    """
+
+    hidden: int = setting(128, least=1)
+    depth: int = setting(1, least=1)
+    activation: str = setting("relu", choices=tuple(ACTIVATIONS))
+
+
+def build(config: Config, num_classes: int) -> nn.Module:
+    """Return the network."""
+    return MLP((config.hidden,) * config.depth, num_classes, config.activation)
+
+
+def describe(config: Config) -> str:
+    """Return the network in the paper's words."""
+    depth = "" if config.depth == 1 else str(config.depth)
+    return f"fc{depth}, {config.hidden} units, {config.activation}"
 
 
 class MLP(nn.Module):

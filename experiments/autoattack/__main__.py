@@ -14,12 +14,13 @@ import functools
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from bnn_adv.compute import files
 from bnn_adv.compute.interruption import exit_on_signals
@@ -29,24 +30,26 @@ from experiments.autoattack import attackers
 from experiments.autoattack.config import Config, ProcessConfig, parse_threats
 from experiments.autoattack.posteriors import Target, make_target, read_run
 from experiments.autoattack.report import build_row, format_results, list_errors, summarise
-from experiments.launch import config as config_flags
 from experiments.launch import runtime, stages
-from experiments.launch.config import config_from_flags, define_flags, to_json
+from experiments.launch.config import define_flags, make, read_flags, to_json
+from experiments.launch.entry import start
 from experiments.launch.run_directory import RunDirectory, describe_command
 from experiments.launch.runtime import CacheConfig
 
 
-def main(argv: list[str]) -> None:
+def define_all_flags(argv: Sequence[str]) -> None:
+    """Define the flags."""
+    flags.DEFINE_string("workdir", "runs/autoattack", "Run directory; made, resumed or reprinted.")
+    define_flags(Config)
+    define_flags(ProcessConfig)
+
+
+def main() -> None:
     """Run the comparison that the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        processes = config_from_flags(ProcessConfig)
-        runtime.cache_programs(processes)
-        compare(config_from_flags(Config), flags.FLAGS.workdir, processes)
-    except (ValueError, OSError, FloatingPointError, BrokenExecutor) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    given = read_flags()
+    processes = make(ProcessConfig, given)
+    runtime.cache_programs(processes)
+    compare(make(Config, given), flags.FLAGS.workdir, processes)
 
 
 def compare(config: Config, workdir: str, processes: ProcessConfig) -> dict[str, Any]:
@@ -190,10 +193,4 @@ def _finish(
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", "runs/autoattack", "Run directory; made, resumed or reprinted.")
-    define_flags(Config)
-    define_flags(ProcessConfig)
-    # --help shows the flags of the main module; these were defined on its behalf.
-    flags.adopt_module_key_flags(config_flags)
-    with exit_on_signals("Interrupted; the same command continues this run."):
-        app.run(main)
+    start(define_all_flags, main, __doc__, errors=(BrokenExecutor,))

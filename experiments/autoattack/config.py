@@ -6,10 +6,10 @@ import dataclasses
 import math
 
 from bnn_adv.attacks.threat import THREATS
+from bnn_adv.compute.settings import setting
 from bnn_adv.evaluation.suites import PROTOCOLS
 from experiments.autoattack.posteriors import POSTERIORS
 from experiments.autoattack.torch_child import VERSIONS
-from experiments.launch.config import setting
 from experiments.launch.runtime import CacheConfig
 
 _SUITES = tuple(name for name, suite in PROTOCOLS.items() if suite.worst_case)

@@ -16,11 +16,12 @@ from flax import linen as nn
 
 from bnn_adv.data import load_dataset
 from bnn_adv.inference import Data, InferenceResult, hmc, sgd, svi
-from bnn_adv.networks import MLP, build_network
+from bnn_adv.networks import MLP
 from bnn_adv.posteriors.posterior import Posterior
 from experiments.autoattack.torch_child import ACTIVATIONS
 from experiments.launch import stages
-from experiments.launch.attack_config import AttackConfig, describe_posterior, read_posterior
+from experiments.launch.attack_config import make_target as find_target
+from experiments.launch.attack_config import read_posterior
 from experiments.launch.run_directory import RunDirectory
 
 Train = Callable[[nn.Module, Data], InferenceResult]
@@ -138,18 +139,15 @@ def read_run(path: str, model: str, num_images: int, data_dir: str) -> Target:
         fewer than the four that AutoAttack's difference of logits ratio needs.
       OSError: There is no such run, or no such data.
     """
-    given = AttackConfig(posterior=path, model=model, num_test=num_images, data_dir=data_dir)
-    config = describe_posterior(given)
+    # The radii are the comparison's own.
+    values = {"posterior": path, "model": model, "num_test": num_images, "data_dir": data_dir}
+    target = find_target({**values, "epsilon": 0.0})
+    config = target.config
     dataset = load_dataset(config.dataset, data_dir or None, num_test=num_images, seed=config.seed)
-    network = build_network(
-        config.architecture,
-        hidden=config.hidden,
-        num_classes=dataset.num_classes,
-        activation=config.activation,
-    )
+    network = target.build(dataset.num_classes)
     if not isinstance(network, MLP) or network.activation not in ACTIVATIONS:
         raise ValueError(
-            f"--model={model} of {path} has the architecture {config.architecture}: only fully "
+            f"--model={model} of {path} has the network {config.network}: only fully "
             f"connected networks of {', '.join(ACTIVATIONS)} are exported to PyTorch."
         )
     if dataset.num_classes < 4 or dataset.x_test.ndim != 4:
@@ -157,7 +155,7 @@ def read_run(path: str, model: str, num_images: int, data_dir: str) -> Target:
             f"AutoAttack needs images of 4 classes at least, and {config.dataset} has inputs of "
             f"shape {dataset.x_test.shape[1:]} in {dataset.num_classes} classes."
         )
-    posterior, _ = read_posterior(config, dataset, None)
+    posterior, _ = read_posterior(target, dataset, None)
     # Draws that lie on disk are read: both sides need all of them.
     posterior = posterior.take(np.arange(posterior.num_samples))
     return Target(network, posterior, dataset.x_test, dataset.y_test)

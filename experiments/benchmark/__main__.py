@@ -13,19 +13,22 @@ import dataclasses
 import io
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from bnn_adv.compute import files
+from bnn_adv.compute.settings import setting
 from bnn_adv.report.style import paper_style, to_png
 from experiments.benchmark import peer, peer_torch
 from experiments.benchmark.cost import cost_figure
 from experiments.benchmark.registry import CASES
 from experiments.benchmark.sizes import SIZES, Size
 from experiments.benchmark.table import format_rows, summarise_targets
-from experiments.launch.config import config_from_flags, define_flags, setting, to_json
+from experiments.launch.config import define_flags, make, read_flags, to_json
+from experiments.launch.entry import start
 from experiments.launch.run_directory import describe_command, describe_environment
 
 
@@ -50,15 +53,15 @@ class BenchmarkConfig:
     )
 
 
-def main(argv: list[str]) -> None:
+def define_all_flags(argv: Sequence[str]) -> None:
+    """Define the flags."""
+    flags.DEFINE_string("workdir", "runs/benchmark", "Folder for the results.")
+    define_flags(BenchmarkConfig)
+
+
+def main() -> None:
     """Run the benchmark that the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        benchmark(config_from_flags(BenchmarkConfig), flags.FLAGS.workdir)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    benchmark(make(BenchmarkConfig, read_flags()), flags.FLAGS.workdir)
 
 
 def benchmark(config: BenchmarkConfig, workdir: str) -> dict[str, Any]:
@@ -170,8 +173,4 @@ def _write_figure(folder: Path, results: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    # Defined here and not on import: another experiment in the same process has a --workdir too.
-    flags.DEFINE_string("workdir", "runs/benchmark", "Folder for results.json and figures.")
-    define_flags(BenchmarkConfig)
-    flags.adopt_module_key_flags(sys.modules["experiments.launch.config"])
-    app.run(main)
+    start(define_all_flags, main, __doc__, errors=(RuntimeError,))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from bnn_adv.compute.settings import setting
 from bnn_adv.networks import ACTIVATIONS
-from experiments.launch.config import setting
 
 METHODS = ("hmc", "vi", "ensemble")
 SUPPORTS = (

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from bnn_adv.attacks.threat import THREATS
+from bnn_adv.compute.settings import setting
 from bnn_adv.inference import hmc
-from experiments.launch.config import setting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,123 +3,201 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+from absl import flags
+from flax import linen as nn
 from jax.sharding import Mesh
 
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute import files
 from bnn_adv.compute.disk import DiskDraws
+from bnn_adv.compute.settings import PRECISIONS, Settings, seed, setting
 from bnn_adv.data import DATASETS, Dataset
 from bnn_adv.evaluation.suites import PROTOCOLS, get_protocol
-from bnn_adv.networks import ACTIVATIONS, build_network, get_apply_fn, init_params
+from bnn_adv.networks import NETWORKS, find_network, get_apply_fn, init_params
 from bnn_adv.posteriors.decision import DECISION_RULES
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, load_posterior, shard_posterior
-from experiments.launch.config import setting
-
-_KEPT = ("dataset", "architecture", "hidden", "activation", "norm", "epsilon", "num_test")
-_OF_HMC = ("architecture", "hidden", "activation")
+from experiments.launch.config import Values, define_flags, list_names, make, peek, to_json
+from experiments.launch.methods import define_network_flags, network_prefix
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackConfig:
-    """Hold every flag of the experiment; see ``python -m experiments.attack --help``."""
+class AttackConfig(Settings):
+    """Settings of ``experiments.attack`` but for those of the network."""
 
     posterior: str = setting(
-        "", "Run directory of experiments.compare, or an .npz file of stacked draws."
+        "",
+        "Run directory of experiments.train or experiments.compare, or an .npz file of stacked "
+        "draws.",
+        is_path=True,
     )
-    model: str = setting("", "Of a run directory: deterministic, ensemble, vi or hmc.")
+    model: str = setting("", "Of a run directory with several posteriors: the row, as vi.")
     dataset: str = setting("", f"Data set: {', '.join(DATASETS)}; empty: the run's.")
     data_dir: str = setting(
-        "", "Folder with a TFDS-prepared set or the IDX files; empty looks in the usual places."
+        "",
+        "Folder with a TFDS-prepared set or the IDX files; empty looks in the usual places.",
+        is_path=True,
     )
-    num_test: int = setting(0, "Test examples that are attacked (the first ones); 0: the run's.")
-    architecture: str = setting("", "Network: fc, fc2 .. fc5 or conv; empty: the run's.")
-    hidden: int = setting(0, "Units a hidden layer, or channels; 0: the run's.")
-    activation: str = setting("", f"Activation: {', '.join(ACTIVATIONS)}; empty: the run's.")
+    num_test: int = setting(
+        0, "Test examples that are attacked (the first ones); 0: the run's.", least=0
+    )
+    network: str = setting(
+        "",
+        f"Network of an .npz file: {', '.join(NETWORKS)}, or package.module[:Name]; empty: the "
+        "run's.",
+    )
     decision_rule: str = setting(
         "",
         f"How the draws make a prediction: {', '.join(DECISION_RULES)}; empty: as the run says, "
         "mean_probabilities where it says nothing.",
+        choices=("", *DECISION_RULES),
     )
-    suite: str = setting("strong", f"Attacks to run: {', '.join(PROTOCOLS)}.")
-    norm: str = setting("", f"Norm of the attack: {', '.join(THREATS)}; empty: the run's.")
-    epsilon: float = setting(-1.0, "Radius, in units of inputs in [0, 1]; negative: the run's.")
-    seed: int = setting(0, "Seed from which every result follows.")
+    suite: str = setting(
+        "strong", f"Attacks to run: {', '.join(PROTOCOLS)}, or package.module:Name of your own."
+    )
+    norm: str = setting(
+        "",
+        "Norm of the attack; empty: the run's, linf where it says nothing.",
+        choices=("", *THREATS),
+    )
+    epsilon: float | None = setting(
+        None, "Radius, in units of inputs in [0, 1]; not given: the run's.", least=0
+    )
+    seed: int = seed()
     num_probe: int = setting(
         100,
         "Images, drawn by seed, on which every attack is run and signs of masking are looked for.",
+        least=0,
     )
     num_curve: int = setting(
-        200, "Images, drawn by seed, whose smallest radius is looked for; 0 leaves it out."
+        200, "Images, drawn by seed, whose smallest radius is looked for; 0 leaves it out.", least=0
     )
-    batch_size: int = setting(128, "Images attacked at once.")
-    sample_chunk: int = setting(0, "Posterior draws at once; 0 chooses from the network's size.")
+    batch_size: int = setting(128, "Images attacked at once.", least=1)
+    sample_chunk: int = setting(
+        0, "Posterior draws at once; 0 chooses from the network's size.", least=0
+    )
     precision: str = setting(
         "highest",
         "Matrix products of predictions and attacks: highest is float32; the others are faster "
         "where the device has them, and wrong in the third digit.",
-        choices=("highest", "tensorfloat32", "bfloat16"),
+        choices=PRECISIONS,
     )
-    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.")
+    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
 
-def validate(config: AttackConfig) -> None:
-    """Raise before any work starts if a setting is out of range.
+class Target(NamedTuple):
+    """Whose posterior is attacked, and how.
+
+    config: Every setting, with what the posterior's run knows filled in.
+    network: Settings of the network.
+    """
+
+    config: AttackConfig
+    network: Any
+
+    def build(self, num_classes: int) -> nn.Module:
+        """Return the network."""
+        network: nn.Module = find_network(self.config.network).build(self.network, num_classes)
+        return network
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every setting by name of flag."""
+        prefix = network_prefix("", self.config.network)
+        return {**to_json(self.config), **to_json(self.network, prefix=prefix)}
+
+
+def define_attack_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Define the flags of the attack and of the networks that a command line may name.
 
     Raises:
-      ValueError: The message names the flag, its value and what is allowed.
+      ValueError: It names a network that does not exist.
     """
+    define_flags(AttackConfig, flag_values=flag_values)
+    named = dict.fromkeys([*NETWORKS, *filter(None, [peek(argv, "network")])])
+    define_network_flags(tuple(named), flag_values=flag_values)
+
+
+def make_target(values: Values) -> Target:
+    """Return the settings that values by name of flag describe, and what the run knows.
+
+    Raises:
+      ValueError: A setting is out of range, neither given nor known, or not that of the run.
+      FileNotFoundError: There is no such run or file.
+    """
+    config: AttackConfig = make(AttackConfig, values)
     if not config.posterior:
         raise ValueError("--posterior is missing: give a run directory or an .npz file of draws.")
     get_protocol(config.suite)
-    for flag, value, known in (
-        ("dataset", config.dataset, DATASETS),
-        ("norm", config.norm, THREATS),
-        ("activation", config.activation, ACTIVATIONS),
-        ("decision_rule", config.decision_rule, DECISION_RULES),
-    ):
-        if value and value not in known:
-            raise ValueError(f"Unknown --{flag}: {value}. Known: {', '.join(known)}.")
-    for name, least in (("num_test", 0), ("hidden", 0), ("num_probe", 0), ("num_curve", 0)):
-        if getattr(config, name) < least:
-            raise ValueError(f"--{name} must be at least {least}, got {getattr(config, name)}.")
-    if config.batch_size < 1:
-        raise ValueError(f"--batch_size must be at least 1, got {config.batch_size}.")
-
-
-def describe_posterior(config: AttackConfig) -> AttackConfig:
-    """Return the config with what the posterior's run knows filled in.
-
-    Raises:
-      ValueError: Something is neither given nor known.
-      FileNotFoundError: There is no such run or file.
-    """
-    path = Path(config.posterior).expanduser()
+    path = Path(config.posterior)
     if path.suffix == ".npz":
-        known: dict[str, Any] = {"dataset": "", "norm": "linf", "num_test": 0}
-    else:
-        known = _read_run(path, config.model)
-    chosen: dict[str, Any] = {
-        name: known.get(name) for name in _KEPT if _is_missing(getattr(config, name))
+        return _of_file(config, values)
+    model, known = _read_run(path, config.model)
+    own = known.get(f"{model}.network", "")
+    name = own or known["network"]
+    prefix = network_prefix(model if own else "", name)
+    network = make(find_network(name).Config, known, prefix=prefix)
+    _check_network(config, values, name, network)
+    chosen = {
+        "model": model,
+        "network": name,
+        "dataset": config.dataset or known["dataset"],
+        "num_test": config.num_test or known["num_test"],
+        "norm": config.norm or known.get("norm", "linf"),
+        "epsilon": known.get("epsilon") if config.epsilon is None else config.epsilon,
     }
-    missing = [f"--{name}" for name, value in chosen.items() if value is None or value == ""]
+    if chosen["epsilon"] is None:
+        raise ValueError(f"{path} knows no radius: give --epsilon.")
+    return Target(dataclasses.replace(config, **chosen), network)
+
+
+def _of_file(config: AttackConfig, values: Values) -> Target:
+    missing = [f"--{name}" for name in ("dataset", "network") if not getattr(config, name)] + (
+        ["--epsilon"] if config.epsilon is None else []
+    )
     if missing:
         raise ValueError(
-            f"{path} does not say what its draws belong to: give {', '.join(missing)}."
+            f"{config.posterior} does not say what its draws belong to: give "
+            f"{', '.join(missing)}, and the network's own flags."
         )
-    return dataclasses.replace(config, **chosen)
+    prefix = network_prefix("", config.network)
+    network = make(find_network(config.network).Config, values, prefix=prefix)
+    return Target(dataclasses.replace(config, norm=config.norm or "linf"), network)
+
+
+def _check_network(config: AttackConfig, values: Values, name: str, network: Any) -> None:
+    """Raise where flags describe another network than the one that was trained."""
+    if config.network and config.network != name:
+        raise ValueError(
+            f"--network={config.network}: the posterior in {config.posterior} was trained with "
+            f"--network={name}. Leave the flag out."
+        )
+    prefix = network_prefix("", name)
+    trained = to_json(network, prefix=prefix)
+    names = [
+        n
+        for other in NETWORKS
+        for n in list_names(find_network(other).Config, prefix=network_prefix("", other))
+    ]
+    for flag in dict.fromkeys([*names, *trained]):
+        if flag in values and values[flag] != trained.get(flag):
+            there = f"{flag}={trained[flag]}" if flag in trained else f"network={name}"
+            raise ValueError(
+                f"--{flag}={values[flag]}: the posterior in {config.posterior} was trained with "
+                f"--{there}. Leave the flag out."
+            )
 
 
 def read_posterior(
-    config: AttackConfig, dataset: Dataset, mesh: Mesh | None
+    target: Target, dataset: Dataset, mesh: Mesh | None
 ) -> tuple[Posterior, dict[str, Any]]:
     """Return the draws, checked against the network, and the diagnostics of their run.
 
     Args:
-      config: From ``describe_posterior``.
+      target: From ``make_target``.
       dataset: What the network is for.
       mesh: Devices to split the draws over.
 
@@ -127,15 +205,10 @@ def read_posterior(
       ValueError: The draws do not fit the network, or are not those of their run.
       FileNotFoundError: There are no draws.
     """
-    network = build_network(
-        config.architecture,
-        hidden=config.hidden,
-        num_classes=dataset.num_classes,
-        activation=config.activation,
-    )
+    config, network = target.config, target.build(dataset.num_classes)
     shape = dataset.x_test.shape[1:]
     expected = jax.eval_shape(lambda: init_params(jax.random.key(0), network, shape))
-    apply_fn, path = get_apply_fn(network), Path(config.posterior).expanduser()
+    apply_fn, path = get_apply_fn(network), Path(config.posterior)
     diagnostics: dict[str, Any] = {}
     if path.suffix != ".npz":
         folder = path / "posterior"
@@ -168,25 +241,24 @@ def _options(config: AttackConfig, diagnostics: dict[str, Any]) -> dict[str, Any
     return {"precision": config.precision, "decision_rule": config.decision_rule or recorded}
 
 
-def _read_run(path: Path, model: str) -> dict[str, Any]:
+def _read_run(path: Path, model: str) -> tuple[str, dict[str, Any]]:
+    """Return which row is meant, and every setting of its run."""
     stored = path / "config.json"
     if not stored.exists():
         raise FileNotFoundError(
-            f"{path} is neither an .npz file nor a run directory of experiments.compare."
+            f"{path} is neither an .npz file nor a run directory of experiments.train or "
+            "experiments.compare."
         )
     known = files.read_json(stored)
     models = sorted(record.stem for record in (path / "posterior").glob("*.json"))
+    if not model and len(models) == 1:
+        model = models[0]
     if model not in models:
         given = f"--model={model}" if model else "--model, which is missing,"
         raise ValueError(f"{given} must be one of the models trained in {path}: {models}.")
-    if model == "hmc":
-        known |= {name: known[f"hmc_{name}"] for name in _OF_HMC if known[f"hmc_{name}"]}
-    return known
-
-
-def _is_missing(value: Any) -> bool:
-    return (
-        value == ""
-        or (isinstance(value, int) and value == 0)
-        or (isinstance(value, float) and value < 0)
-    )
+    if "network" not in known:
+        raise ValueError(
+            f"{path} was written by an earlier version of bnn_adv: give its draws as "
+            f"--posterior={path}/posterior/{model}.npz with --network and the network's flags."
+        )
+    return model, known

@@ -22,17 +22,18 @@ from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from bnn_adv.report import Example
 from experiments.launch import stages
-from experiments.launch.compare_config import EvaluateConfig
+from experiments.launch.compare_config import CompareConfig
+from experiments.launch.methods import Row
 from experiments.launch.progress import Report, progress
 from experiments.launch.run_directory import RunDirectory
-from experiments.launch.training import Trained, model_key
+from experiments.launch.training import Trained
 
 _NUM_EXAMPLES = 4
 
 
 def attack_or_load(
-    config: EvaluateConfig,
-    model: str,
+    config: CompareConfig,
+    method: Row,
     trained: Trained,
     dataset: Dataset,
     run: RunDirectory,
@@ -44,6 +45,7 @@ def attack_or_load(
       The row as JSON values; arrays by ``model/protocol/attack``, each with inputs [N, ...], and
       the same name with ``/success``, booleans [N].
     """
+    model = method.name
     names = [f"partial/{model}{end}" for end in (".json", ".npz")]
     row_path, arrays_path = (run.path / name for name in names)
     if parallel.agree(row_path.exists()):
@@ -60,7 +62,7 @@ def attack_or_load(
     checkpoints = run.checkpoints(f"{model}-attacks", config.checkpoint_every)
     keeper = checkpoints or NoCheckpoints()
     with keeper.session(f"attacks on {model}"):
-        row, arrays = attack_model(config, model, trained, dataset, run, mesh, checkpoints)
+        row, arrays = attack_model(config, method, trained, dataset, run, mesh, checkpoints)
     run.write(files.write_arrays, names[1], arrays)
     record = {"row": row, "arrays": digest(arrays, "arrays")}
     run.write(files.write_json, names[0], stages.wrap(record, stages.sources(run)))
@@ -70,7 +72,7 @@ def attack_or_load(
 
 
 def _confirm(
-    config: EvaluateConfig,
+    config: CompareConfig,
     posterior: Posterior,
     dataset: Dataset,
     arrays: dict[str, np.ndarray],
@@ -93,8 +95,8 @@ def _confirm(
 
 
 def attack_model(
-    config: EvaluateConfig,
-    model: str,
+    config: CompareConfig,
+    method: Row,
     trained: Trained,
     dataset: Dataset,
     run: RunDirectory,
@@ -102,7 +104,7 @@ def attack_model(
     checkpoints: Checkpoints | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Run every protocol on a model; see ``attack_or_load`` for what comes back."""
-    started = time.monotonic()
+    started, model = time.monotonic(), method.name
     posterior, fresh = trained.posterior, trained.fresh
     x, y = dataset.x_test, dataset.y_test
     chunk = min(config.sample_chunk, posterior.num_samples // posterior.shards) or None
@@ -110,7 +112,7 @@ def attack_model(
     threat = THREATS[config.norm](config.epsilon)
     row: dict[str, Any] = {
         "model": model,
-        "network": describe_network(config, model),
+        "network": method.describe(),
         "num_parameters": count_params(posterior.take([0]).samples),
         "num_samples": posterior.num_samples,
         "decision_rule": posterior.decision_rule,
@@ -127,10 +129,10 @@ def attack_model(
             "protocols": {},
         }
     arrays = {}
-    for name in config.protocol:
+    for name in config.suites:
         with progress(f"{model}: {name}", "image-steps") as report:
             result = run_protocol(
-                model_key(config, model, 1),
+                method.key(config.seed, 1),
                 get_protocol(name),
                 posterior,
                 x,
@@ -153,15 +155,6 @@ def attack_model(
         "evaluation": round(seconds, 1),
     }
     return row, arrays
-
-
-def describe_network(config: EvaluateConfig, model: str) -> str:
-    """Return a row's network in words."""
-    is_hmc = model == "hmc"
-    architecture = (is_hmc and config.hmc_architecture) or config.architecture
-    hidden = (is_hmc and config.hmc_hidden) or config.hidden
-    activation = (is_hmc and config.hmc_activation) or config.activation
-    return f"{architecture}, {hidden} units, {activation}"
 
 
 def _clean_accuracy(
@@ -198,8 +191,8 @@ def _scalars(record: dict[str, Any]) -> dict[str, float]:
 
 
 def describe_examples(
-    config: EvaluateConfig,
-    model: str,
+    config: CompareConfig,
+    method: Row,
     trained: Trained,
     dataset: Dataset,
     adversarial: dict[str, np.ndarray],
@@ -226,7 +219,7 @@ def describe_examples(
             adversarial=adversarial[attack][row],
             adversarial_prediction=int(predicted_class(fooled[i])),
             adversarial_probability=float(fooled[i].max()),
-            model=model,
+            model=method.name,
             attack=attack.split("/", 1)[1],
         )
         for i, row in enumerate(rows)

@@ -1,83 +1,184 @@
-"""Every setting of an experiment as one frozen record, its flags, and its presets."""
+"""Every setting of an experiment as one frozen record, its flags, and its presets.
+
+Settings have names with dots where records are nested: ``hmc.prior.scale`` is a flag, a key of a
+preset and a key of ``config.json``. A record is made from such values by name, wherever they come
+from; what is not given has its default.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
 
+from bnn_adv.compute import settings
+from bnn_adv.compute.settings import Field, SettingError
 
-def setting(default: Any, help_text: str, *, choices: tuple[str, ...] = ()) -> Any:
-    """Declare a field that is also a flag.
+Values = Mapping[str, Any]
+"""Settings by name."""
 
-    Args:
-      default: The default; its type decides the flag's.
-      help_text: What it is, with unit; absl adds the default.
-      choices: Allowed values, for text.
-    """
-    metadata = {"help": help_text, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+Presets = Mapping[str, Values]
+"""Settings by name of preset."""
 
 
-def define_flags(config_class: type) -> None:
-    """Define one absl flag for every field of a config class, and ``--preset``."""
-    # What JAX and Orbax say in passing would bury warnings; --verbosity=0 shows it.
-    flags.FLAGS.set_default("verbosity", logging.WARNING)
-    for field in dataclasses.fields(config_class):
-        help_text, choices = field.metadata["help"], field.metadata["choices"]
-        default: Any = field.default
-        if isinstance(default, bool):
-            flags.DEFINE_boolean(field.name, default, help_text)
-        elif isinstance(default, int):
-            flags.DEFINE_integer(field.name, default, help_text)
-        elif isinstance(default, float):
-            flags.DEFINE_float(field.name, default, help_text)
-        elif isinstance(default, tuple):
-            flags.DEFINE_list(field.name, list(default), help_text)
-        elif choices:
-            flags.DEFINE_enum(field.name, default, list(choices), help_text)
-        else:
-            flags.DEFINE_string(field.name, default, help_text)
-
-
-def config_from_flags(
-    config_class: type,
-    presets: dict[str, dict[str, Any]] | None = None,
-    *,
-    flag: str = "preset",
-) -> Any:
-    """Return the config: defaults, overlaid by the preset, overlaid by flags that were given.
+def make(config_class: type, values: Values, *, prefix: str = "", defaults: Any = None) -> Any:
+    """Return a record of the values that are given, and defaults.
 
     Args:
-      config_class: A dataclass whose flags are defined.
-      presets: Settings by name of preset; None where the flag has no say.
-      flag: Name of the flag that chooses a preset.
+      config_class: A frozen dataclass, see ``bnn_adv.compute.settings``.
+      values: Settings by name; text is converted; names of other records are not looked at.
+      prefix: What this record's names begin with, as ``"hmc."``.
+      defaults: A record whose values are the defaults; None: those of the class.
 
     Raises:
-      ValueError: The preset is unknown, or names a setting that does not exist.
+      ValueError: A setting is out of range; the message names the flag.
     """
-    values = flags.FLAGS
-    name = str(values[flag].value) if presets is not None else ""
-    presets = presets or {}
+    chosen = {}
+    for field, name, default in _walk(config_class, prefix, defaults):
+        if dataclasses.is_dataclass(field.kind):
+            inner: Any = field.kind
+            chosen[field.name] = make(inner, values, prefix=f"{name}.", defaults=default)
+        else:
+            chosen[field.name] = _convert(name, field, values[name]) if name in values else default
+    try:
+        return config_class(**chosen)
+    except SettingError as error:
+        raise ValueError(f"--{prefix}{error.name} {error.problem}") from None
+
+
+def list_names(config_class: type, *, prefix: str = "") -> list[str]:
+    """Return the names of all settings of a class."""
+    found = []
+    for field, name, _ in _walk(config_class, prefix, None):
+        if dataclasses.is_dataclass(field.kind):
+            inner: Any = field.kind
+            found += list_names(inner, prefix=f"{name}.")
+        else:
+            found.append(name)
+    return found
+
+
+def define_flags(
+    config_class: type,
+    *,
+    prefix: str = "",
+    defaults: Any = None,
+    flag_values: flags.FlagValues = flags.FLAGS,
+) -> None:
+    """Define one absl flag for every setting of a class.
+
+    Args:
+      config_class: As for ``make``.
+      prefix: As for ``make``.
+      defaults: As for ``make``.
+      flag_values: Where the flags are defined.
+    """
+    # What JAX and Orbax say in passing would bury warnings; --verbosity=0 shows it.
+    flags.FLAGS.set_default("verbosity", logging.WARNING)
+    for field, name, default in _walk(config_class, prefix, defaults):
+        if dataclasses.is_dataclass(field.kind):
+            inner: Any = field.kind
+            define_flags(inner, prefix=f"{name}.", defaults=default, flag_values=flag_values)
+        else:
+            _define(name, field, default, flag_values)
+
+
+def read_flags(flag_values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
+    """Return the values of the flags that were given on the command line."""
+    return {name: flag_values[name].value for name in flag_values if flag_values[name].present}
+
+
+def peek(argv: Sequence[str], name: str) -> str | None:
+    """Return what a command line gives for a flag, before flags are defined; None: nothing.
+
+    What a flag names may have flags of its own.
+    """
+    found = None
+    for number, argument in enumerate(argv):
+        flag, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and flag == name:
+            found = value if equals else next(iter(argv[number + 1 : number + 2]), "")
+    return found
+
+
+def choose_preset(presets: Presets, name: str, *, flag: str = "preset") -> Values:
+    """Return the values of a preset; none where the name is empty.
+
+    Raises:
+      ValueError: There is no such preset.
+    """
     if name and name not in presets:
         raise ValueError(f"Unknown {flag} {name!r}. Known: {', '.join(presets)}.")
-    overlay = presets.get(name, {})
-    fields = {field.name: field for field in dataclasses.fields(config_class)}
-    unknown = set(overlay) - set(fields)
-    if unknown:
-        raise ValueError(
-            f"{flag.capitalize()} {name!r} sets unknown flags: {', '.join(sorted(unknown))}."
-        )
-    chosen = {}
-    for key in fields:
-        given = values[key].present
-        value = values[key].value if given or key not in overlay else overlay[key]
-        chosen[key] = tuple(value) if isinstance(value, list) else value
-    return config_class(**chosen)
+    return presets[name] if name else {}
 
 
-def to_json(config: Any) -> dict[str, Any]:
-    """Return a config as plain JSON values."""
-    record = dataclasses.asdict(config)
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in record.items()}
+def to_json(config: Any, *, prefix: str = "") -> dict[str, Any]:
+    """Return a record as plain JSON values by name."""
+    record: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            record |= to_json(value, prefix=f"{name}.")
+        else:
+            record[name] = list(value) if isinstance(value, tuple) else value
+    return record
+
+
+def _walk(config_class: type, prefix: str, defaults: Any) -> Iterator[tuple[Field, str, Any]]:
+    for field in settings.fields(config_class):
+        default = field.default if defaults is None else getattr(defaults, field.name)
+        yield field, prefix + field.name, default
+
+
+def _define(name: str, field: Field, default: Any, flag_values: flags.FlagValues) -> None:
+    text = _describe(field)
+    target: Any = {"flag_values": flag_values}
+    if field.is_tuple:
+        flags.DEFINE_list(name, [str(item) for item in default], text, **target)
+    elif field.kind is bool:
+        flags.DEFINE_boolean(name, default, text, **target)
+    elif field.kind is int:
+        flags.DEFINE_integer(name, default, text, **target)
+    elif field.kind is float:
+        flags.DEFINE_float(name, default, text, **target)
+    elif field.choices and default in field.choices:
+        flags.DEFINE_enum(name, default, list(field.choices), text, **target)
+    else:
+        flags.DEFINE_string(name, default, text, **target)
+
+
+def _describe(field: Field) -> str:
+    """Return the help of a flag, with what is allowed."""
+    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+    bounds = [f"{words[key]} {field.metadata[key]:g}" for key in words if key in field.metadata]
+    allowed = f" ({', '.join(bounds)})" if bounds else ""
+    listed = (
+        f" Of {', '.join(map(str, field.choices))}." if field.is_tuple and field.choices else ""
+    )
+    return f"{field.help.rstrip('.')}{allowed}.{listed}"
+
+
+def _convert(name: str, field: Field, value: Any) -> Any:
+    """Return a value of a field's type; what has another type stays, and is refused by name."""
+    if field.is_tuple:
+        items = value.split("+") if isinstance(value, str) else value
+        return tuple(_convert_one(name, field, item) for item in items if item != "")
+    return _convert_one(name, field, value)
+
+
+def _convert_one(name: str, field: Field, value: Any) -> Any:
+    if not isinstance(value, str) or field.kind is str:
+        is_path = field.metadata.get("is_path") and isinstance(value, str) and value
+        return str(Path(value).expanduser()) if is_path else value
+    if field.kind is bool:
+        if value not in ("true", "false"):
+            raise ValueError(f"--{name} is true or false, got {value!r}.")
+        return value == "true"
+    try:
+        return field.kind(value)
+    except ValueError:
+        kind = {int: "an integer", float: "a number"}[field.kind]
+        raise ValueError(f"--{name} must be {kind}, got {value!r}.") from None

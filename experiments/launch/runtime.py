@@ -9,8 +9,8 @@ import jax
 from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
+from bnn_adv.compute.settings import setting
 from bnn_adv.data.cache import user_folder
-from experiments.launch.config import setting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from absl import app, flags
+from absl import flags
 
 from bnn_adv.compute import files, parallel
-from bnn_adv.compute.interruption import exit_on_signals
 from bnn_adv.report.style import paper_style, to_png
-from experiments.launch import config as config_flags
 from experiments.launch import runtime, stages
-from experiments.launch.config import config_from_flags, define_flags, to_json
+from experiments.launch.config import (
+    Presets,
+    choose_preset,
+    define_flags,
+    make,
+    read_flags,
+    to_json,
+)
+from experiments.launch.entry import start
 from experiments.launch.pages import render_study
 from experiments.launch.run_directory import RunDirectory, describe_command
 from experiments.launch.runtime import CacheConfig
@@ -66,44 +71,33 @@ def run_study(
     return results
 
 
-def launch(
-    name: str, config_class: type, scales: dict[str, dict[str, Any]], run: Run, doc: str | None
-) -> None:
+def launch(name: str, config_class: type, scales: Presets, run: Run, doc: str | None) -> None:
     """Define flags, parse the command line, and run an experiment.
 
     Args:
-      name: Module of the experiment.
+      name: Its package.
       config_class: Its settings; every field becomes a flag.
       scales: Settings by name of scale; a flag that is given wins.
       run: The experiment.
       doc: Text for ``--help``.
     """
 
-    def main(argv: list[str]) -> None:
-        if len(argv) > 1:
-            raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-        try:
-            config = config_from_flags(config_class, scales, flag="scale")
-            runtime.cache_programs(config_from_flags(CacheConfig))
-            if flags.FLAGS.scale == "smoke":
-                runtime.compile_quickly()
-            run(config, flags.FLAGS.workdir, scale=flags.FLAGS.scale)
-        except (ValueError, OSError, FloatingPointError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+    def define(argv: Sequence[str]) -> None:
+        flags.DEFINE_string("workdir", f"runs/{name}", "Run directory; made, resumed or reprinted.")
+        flags.DEFINE_string("scale", "", f"Named settings: {', '.join(scales)}; empty: defaults.")
+        define_flags(config_class)
+        define_flags(CacheConfig)
 
-    # --help prints the main module's text and flags; these are defined on its behalf.
-    sys.modules["__main__"].__doc__ = doc
-    flags.DEFINE_string("workdir", f"runs/{name}", "Run directory; made, resumed or reprinted.")
-    flags.DEFINE_string("scale", "", f"Named settings: {', '.join(scales)}; empty: defaults.")
-    define_flags(config_class)
-    define_flags(CacheConfig)
-    values = flags.FLAGS
-    for module in (__name__, config_flags.__name__):
-        for flag in values.get_flags_for_module(module):
-            values.register_key_flag_for_module(sys.argv[0], flag)
-    with exit_on_signals("Interrupted; the same command continues this run."):
-        app.run(main)
+    def work() -> None:
+        values = flags.FLAGS
+        scale, given = values.scale, read_flags()
+        config = make(config_class, {**choose_preset(scales, scale, flag="scale"), **given})
+        runtime.cache_programs(make(CacheConfig, given))
+        if scale == "smoke":
+            runtime.compile_quickly()
+        run(config, values.workdir, scale=scale)
+
+    start(define, work, doc)
 
 
 def read_figures(folder: Path, record: dict[str, Any]) -> dict[str, bytes]:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
+from bnn_adv.compute.settings import setting
 from bnn_adv.inference import hmc, svi
 from bnn_adv.inference.base import check_positive
 from bnn_adv.networks import build_network
-from experiments.launch.config import setting
 from experiments.launch.presets import PRESETS
 
 DATASETS = ("mnist", "fashion_mnist", "digits")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from bnn_adv.compute.settings import setting
 from bnn_adv.data import DATASETS
 from bnn_adv.evaluation.suites import PROTOCOLS, get_protocol
 from bnn_adv.networks import ACTIVATIONS, build_network
-from experiments.launch.config import setting
 
 _SUITES = tuple(name for name, protocol in PROTOCOLS.items() if protocol.worst_case)
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bnn_adv.compute.settings import setting
 from bnn_adv.data import DATASETS
 from bnn_adv.evaluation.suites import PROTOCOLS, get_protocol
 from bnn_adv.inference import hmc, sgd, svi
-from experiments.launch.config import setting
 from experiments.robustness_accuracy import grids
 from experiments.robustness_accuracy.grids import GRIDS, GridNetwork
 

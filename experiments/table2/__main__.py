@@ -11,16 +11,17 @@ import dataclasses
 import functools
 from typing import Any
 
+from bnn_adv.compute.settings import Settings, seed, setting
 from bnn_adv.report.captions import figure_captions, legend
 from bnn_adv.report.figures import accuracy_figure
 from bnn_adv.report.paper import paper_rows
 from bnn_adv.report.summary import summarise
 from bnn_adv.report.tables import table_groups
 from bnn_adv.report.wording import format_attack
-from experiments import compare as evaluate
+from experiments.compare import compare
 from experiments.launch import stages
-from experiments.launch.compare_config import EvaluateConfig
-from experiments.launch.config import setting
+from experiments.launch.compare_config import Comparison, check_preset, make_comparison
+from experiments.launch.config import choose_preset
 from experiments.launch.presets import PRESETS
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
@@ -28,18 +29,18 @@ from experiments.launch.tables import Claim, Plot, Study, Table
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Hold every flag of the experiment; see ``python -m experiments.table2 --help``."""
+class Config(Settings):
+    """Settings of ``experiments.table2``."""
 
-    preset: str = setting("table2_mnist", f"Preset of experiments.compare: {', '.join(PRESETS)}.")
+    preset: str = setting("table2_mnist", "Preset of experiments.compare.", choices=tuple(PRESETS))
     settings: tuple[str, ...] = setting(
         (),
-        "Flags of experiments.compare on top of the preset, as num_test=100,hidden=32; values "
+        "Flags of experiments.compare on top of the preset, as num_test=100,mlp.hidden=32; values "
         "of a flag that takes several are joined by +.",
     )
-    data_dir: str = setting("", "Folder with the data set, see experiments.compare.")
-    seed: int = setting(0, "Seed from which every result follows.")
-    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.")
+    data_dir: str = setting("", "Folder with the data set, see experiments.compare.", is_path=True)
+    seed: int = seed()
+    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
 
 SCALES: dict[str, dict[str, Any]] = {
@@ -47,18 +48,23 @@ SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "preset": "digits",
         "settings": (
-            *("models=deterministic+vi", "num_train=200", "num_test=12", "batch_size=12"),
-            *("hidden=16", "activation=relu", "sgd_epochs=3", "vi_epochs=5", "vi_num_samples=1"),
-            *("protocol=published+corrected", "fresh=false"),
+            *("methods=deterministic+vi", "num_train=200", "num_test=12", "batch_size=12"),
+            *("mlp.hidden=16", "mlp.activation=relu", "deterministic.num_epochs=3"),
+            *("vi.num_epochs=5", "vi.num_samples=1"),
+            *("suites=published+corrected", "fresh=false"),
         ),
     },
     "cpu": {
         "preset": "table2_mnist",
-        "settings": ("models=deterministic+vi", "num_test=500"),
+        "settings": ("methods=deterministic+vi", "num_test=500"),
     },
     "paper": {
         "preset": "table2_mnist",
-        "settings": ("models=deterministic+ensemble+vi", "num_test=1000", "ensemble_size=100"),
+        "settings": (
+            "methods=deterministic+ensemble+vi",
+            "num_test=1000",
+            "ensemble.num_members=100",
+        ),
     },
 }
 
@@ -74,43 +80,36 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
     Raises:
       ValueError: A setting is unknown or out of range, or the folder holds another run.
     """
-    chosen = to_evaluate_config(config)
-    return run_study(
-        "table2", config, workdir, functools.partial(_work, chosen=chosen), scale=scale
-    )
+    work = functools.partial(_work, comparison=to_comparison(config))
+    return run_study("table2", config, workdir, work, scale=scale)
 
 
-def to_evaluate_config(config: Config) -> EvaluateConfig:
+def to_comparison(config: Config) -> Comparison:
     """Return the settings of ``experiments.compare``.
 
     Raises:
       ValueError: An unknown preset or flag, or a value of another type.
     """
-    if config.preset not in PRESETS:
-        raise ValueError(f"Unknown --preset: {config.preset}. Known: {', '.join(PRESETS)}.")
-    fields = {field.name: field.default for field in dataclasses.fields(EvaluateConfig)}
-    values: dict[str, Any] = dict(PRESETS[config.preset])
+    values = dict(choose_preset(PRESETS, config.preset))
     for text in config.settings:
         name, _, value = text.partition("=")
-        if name not in fields or not value:
+        if not value:
             raise ValueError(
                 f"--settings takes flags of experiments.compare as name=value, got {text!r}."
             )
-        values[name] = _parse(name, value, fields[name])
+        values[name] = value
     values |= {
         "data_dir": config.data_dir,
         "seed": config.seed,
         "checkpoint_every": config.checkpoint_every,
     }
-    chosen = EvaluateConfig(**values)
-    evaluate.validate(chosen)
-    return chosen
+    check_preset(values)
+    return make_comparison(values)
 
 
-def _work(config: Config, run: RunDirectory, *, chosen: EvaluateConfig) -> Study:
-    results = evaluate.evaluate(
-        chosen, str(run.path / "evaluate"), preset=config.preset, quiet=True
-    )
+def _work(config: Config, run: RunDirectory, *, comparison: Comparison) -> Study:
+    folder = str(run.path / "evaluate")
+    results = compare(comparison, folder, preset=config.preset, quiet=True)
     # Its seconds are those of all its starts; another start of this run must not count them again.
     if not stages.spent(run):
         run.log(stage="evaluate", stage_seconds=results["seconds"])
@@ -157,22 +156,6 @@ def _claims(results: dict[str, Any]) -> tuple[Claim, ...]:
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else round(100 * share, 2)
-
-
-def _parse(name: str, value: str, default: Any) -> Any:
-    if isinstance(default, tuple):
-        return tuple(value.split("+"))
-    if isinstance(default, bool):
-        if value not in ("true", "false"):
-            raise ValueError(f"--settings: {name} is true or false, got {value!r}.")
-        return value == "true"
-    try:
-        return type(default)(value)
-    except ValueError as error:
-        kind = type(default).__name__
-        raise ValueError(
-            f"--settings: {name} takes a value of type {kind}, got {value!r}."
-        ) from error
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """``experiments.attack`` on the run of ``experiments.compare`` and on a file of draws."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -12,12 +11,18 @@ import pytest
 
 from bnn_adv.compute import files
 from experiments import attack
-from experiments.launch.attack_config import AttackConfig
+from experiments.launch.attack_config import make_target
 from tests.experiments.command import run_here
 
-SETTINGS = AttackConfig(
-    suite="fast", num_test=10, num_probe=0, num_curve=0, seed=3, checkpoint_every=0
-)
+SETTINGS = {
+    "suite": "fast",
+    "num_test": 10,
+    "num_probe": 0,
+    "num_curve": 0,
+    "seed": 3,
+    "checkpoint_every": 0.0,
+}
+NETWORK = {"network": "mlp", "mlp.hidden": 8, "mlp.activation": "relu"}
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +34,9 @@ def trained(tmp_path_factory):
         dataset="digits",
         num_train=200,
         num_test=10,
-        hidden=8,
-        models="deterministic",
-        protocol="corrected",
-        sgd_epochs=3,
+        methods="deterministic",
+        suites="corrected",
+        **{"mlp.hidden": 8, "deterministic.num_epochs": 3},
     )
     return folder
 
@@ -49,33 +53,25 @@ def test_reads_the_run_and_fills_its_own(trained, tmp_path, capsys):
     assert "adversarial accuracy" in done.stdout
     results = files.read_json(workdir / "results.json")
     assert (results["dataset"], results["epsilon"], results["norm"]) == ("digits", 0.2, "linf")
-    assert results["config"]["hidden"] == 8
+    assert results["config"]["mlp.hidden"] == 8
     assert results["decision_rule"] == "mean_logits"
     assert set(os.listdir(workdir)) >= {"adversarial.npz", "report.html", "config.json"}
     arrays = files.read_arrays(workdir / "adversarial.npz")
     assert 1 - np.mean(arrays["broken"]) == pytest.approx(results["adversarial_accuracy"])
 
     # The same from Python, and reprinted.
-    config = dataclasses.replace(SETTINGS, posterior=str(trained), model="deterministic")
-    other = attack.attack(config, str(tmp_path / "again"))
+    target = make_target({**SETTINGS, "posterior": str(trained), "model": "deterministic"})
+    other = attack.attack(target, str(tmp_path / "again"))
     assert other["adversarial_accuracy"] == results["adversarial_accuracy"]
     capsys.readouterr()
-    attack.attack(config, str(tmp_path / "again"))
+    attack.attack(target, str(tmp_path / "again"))
     assert "finished run" in capsys.readouterr().out
 
 
 def test_reads_a_file_of_draws(trained, tmp_path):
-    config = dataclasses.replace(
-        SETTINGS,
-        posterior=str(trained / "posterior" / "deterministic.npz"),
-        dataset="digits",
-        architecture="fc",
-        hidden=8,
-        activation="relu",
-        norm="l2",
-        epsilon=0.5,
-    )
-    results = attack.attack(config, str(tmp_path / "file"))
+    given = {**SETTINGS, **NETWORK, "dataset": "digits", "norm": "l2", "epsilon": 0.5}
+    path = str(trained / "posterior" / "deterministic.npz")
+    results = attack.attack(make_target({**given, "posterior": path}), str(tmp_path / "file"))
     assert (results["norm"], results["epsilon"], results["num_test"]) == ("l2", 0.5, 10)
     assert json.loads((tmp_path / "file" / "config.json").read_text("utf-8"))["norm"] == "l2"
 
@@ -84,26 +80,19 @@ def test_a_posterior_that_was_replaced_is_another_run(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     draws = run / "posterior" / "deterministic.npz"
     shutil.copy(draws, tmp_path / "draws.npz")
-    config = dataclasses.replace(
-        SETTINGS,
-        posterior=str(tmp_path / "draws.npz"),
-        dataset="digits",
-        architecture="fc",
-        hidden=8,
-        activation="relu",
-        epsilon=0.2,
-    )
-    results = attack.attack(config, str(tmp_path / "attack"))
+    given = {**SETTINGS, **NETWORK, "dataset": "digits", "epsilon": 0.2}
+    target = make_target({**given, "posterior": str(tmp_path / "draws.npz")})
+    results = attack.attack(target, str(tmp_path / "attack"))
     hashed = results["provenance"]["draws_hash"]
     arrays = {name: leaf + 0.25 for name, leaf in files.read_arrays(draws).items()}
     files.write_arrays(tmp_path / "draws.npz", arrays)
     with pytest.raises(ValueError, match=rf"draws_hash is '{hashed}' there, '[0-9a-f]+' here"):
-        attack.attack(config, str(tmp_path / "attack"))
+        attack.attack(target, str(tmp_path / "attack"))
     # Of a run, whose training says what it wrote, they are refused whatever the folder.
     files.write_arrays(draws, arrays)
-    config = dataclasses.replace(SETTINGS, posterior=str(run), model="deterministic")
+    target = make_target({**SETTINGS, "posterior": str(run), "model": "deterministic"})
     with pytest.raises(ValueError, match=r"draws of deterministic in .* were replaced"):
-        attack.attack(config, str(tmp_path / "other"))
+        attack.attack(target, str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(
@@ -111,23 +100,30 @@ def test_a_posterior_that_was_replaced_is_another_run(trained, tmp_path):
     [
         ({"posterior": ""}, "--posterior is missing"),
         ({"model": "vi"}, r"--model=vi must be one of .*deterministic"),
-        ({"model": ""}, "which is missing"),
-        ({"suite": "weak"}, "Unknown protocol 'weak'"),
-        ({"norm": "l7"}, "Unknown --norm: l7"),
-        ({"decision_rule": "vote"}, "Unknown --decision_rule: vote. Known: mean_probabilities"),
+        ({"suite": "weak"}, "Unknown suite 'weak'"),
+        ({"norm": "l7"}, "--norm must be one of , linf, l2, l1, got 'l7'"),
+        ({"decision_rule": "vote"}, "--decision_rule must be one of .*, got 'vote'"),
         ({"num_probe": -1}, "--num_probe must be at least 0"),
-        ({"hidden": 16}, "does not fit the network"),
+        ({"network": "conv"}, "trained with --network=mlp"),
+        ({"mlp.hidden": 16}, "--mlp.hidden=16: .* trained with --mlp.hidden=8"),
+        # Parameters do not tell; the run's record does.
+        ({"mlp.activation": "tanh"}, "--mlp.activation=tanh: .* with --mlp.activation=relu"),
+        ({"conv.hidden": 16}, "--conv.hidden=16: .* trained with --network=mlp"),
     ],
 )
-def test_errors_come_before_work(change, message, trained, tmp_path):
-    config = dataclasses.replace(SETTINGS, posterior=str(trained), model="deterministic")
+def test_errors_come_before_work(change, message, trained):
+    given = {**SETTINGS, "posterior": str(trained), "model": "deterministic"}
     with pytest.raises(ValueError, match=message):
-        attack.attack(dataclasses.replace(config, **change), str(tmp_path / "none"))
-    assert not (tmp_path / "none" / "results.json").exists()
+        make_target({**given, **change})
 
 
-def test_a_file_needs_its_network(trained, tmp_path):
+def test_a_run_of_one_posterior_needs_no_model(trained):
+    target = make_target({**SETTINGS, "posterior": str(trained)})
+    assert (target.config.model, target.config.epsilon) == ("deterministic", 0.2)
+    assert target.network.hidden == 8
+
+
+def test_a_file_needs_its_network(trained):
     path = str(trained / "posterior" / "deterministic.npz")
-    config = dataclasses.replace(SETTINGS, posterior=path)
-    with pytest.raises(ValueError, match="give --dataset, --architecture"):
-        attack.attack(config, str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="give --dataset, --network, --epsilon"):
+        make_target({**SETTINGS, "posterior": path})

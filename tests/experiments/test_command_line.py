@@ -23,7 +23,15 @@ def call(*arguments, experiment="compare"):
 def test_help_shows_this_projects_flags_with_defaults():
     result = call("--help")
     text = result.stdout
-    for flag in ("--preset", "--workdir", "--epsilon", "--vi_kl_weight", "--sample_chunk"):
+    for flag in (
+        "--preset",
+        "--workdir",
+        "--epsilon",
+        "--vi.kl_weight",
+        "--hmc.prior.scale",
+        "--mlp.hidden",
+        "--sample_chunk",
+    ):
         assert flag in text
     assert "default: '0.2'" in text
     # Flags of libraries belong to --helpfull.

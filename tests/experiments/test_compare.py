@@ -1,6 +1,5 @@
 """The entry point, run for real on tiny data."""
 
-import importlib
 import json
 import shutil
 
@@ -10,9 +9,13 @@ import pytest
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files
 from bnn_adv.compute.canonical import digest
-from experiments import compare as evaluate
+from experiments import compare
+from experiments.launch.compare_config import check_preset, make_comparison
+from experiments.launch.methods import ROWS
 from experiments.launch.presets import PRESETS
 from tests.experiments.command import run_here
+
+DATA_SETS = ("mnist", "fashion_mnist")
 
 # As many draws of every posterior: the same programs serve all of them.
 TINY = {
@@ -20,28 +23,31 @@ TINY = {
     "dataset": "digits",
     "num_train": 200,
     "num_test": 12,
-    "hidden": 16,
-    "sgd_epochs": 3,
-    "sgd_learning_rate": 0.01,
-    "ensemble_size": 3,
-    "vi_epochs": 3,
-    "vi_num_samples": 3,
-    "hmc_num_samples": 3,
-    "hmc_num_warmup": 4,
-    "hmc_num_chains": 1,
-    "hmc_num_integration_steps": 3,
+    "mlp.hidden": 16,
+    "deterministic.num_epochs": 3,
+    "deterministic.learning_rate": 0.01,
+    "deterministic.minibatch_size": 64,
+    "ensemble.num_epochs": 3,
+    "ensemble.learning_rate": 0.01,
+    "ensemble.minibatch_size": 64,
+    "ensemble.num_members": 3,
+    "vi.num_epochs": 3,
+    "vi.num_samples": 3,
+    "hmc.num_samples": 3,
+    "hmc.num_warmup": 4,
+    "hmc.step_size": 0.005,
+    "hmc.num_integration_steps": 3,
+    "hmc.adapt": "step_size",
     "epsilon": 0.15,
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def parsed_flags():
-    if not evaluate.FLAGS.is_parsed():
-        evaluate.FLAGS(["test"])
-
-
 def run(workdir, **flags):
-    run_here(workdir, **{**TINY, **flags})
+    given = {**TINY, **flags}
+    # A command line has no flags of methods that it does not name.
+    methods = given.get("methods", tuple(ROWS))
+    unused = set(ROWS) - set(methods.split(",") if isinstance(methods, str) else methods)
+    run_here(workdir, **{k: v for k, v in given.items() if k.split(".")[0] not in unused})
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +132,14 @@ def test_a_finished_run_is_reprinted_and_not_run_again(finished, capsys):
 
 def test_an_interrupted_run_continues_to_the_same_numbers(finished, tmp_path, monkeypatch):
     copy = tmp_path / "again"
-    attack_or_load = evaluate.attack_or_load
+    attack_or_load = compare.attack_or_load
 
-    def interrupted(config, model, *arguments):
-        if model == "vi":
+    def interrupted(config, method, *arguments):
+        if method.name == "vi":
             raise OSError("pulled plug")
-        return attack_or_load(config, model, *arguments)
+        return attack_or_load(config, method, *arguments)
 
-    monkeypatch.setattr(evaluate, "attack_or_load", interrupted)
+    monkeypatch.setattr(compare, "attack_or_load", interrupted)
     with pytest.raises(SystemExit):
         run(copy)
     assert not (copy / "results.json").exists()
@@ -149,13 +155,13 @@ def test_an_interrupted_run_continues_to_the_same_numbers(finished, tmp_path, mo
 
 def test_files_that_were_replaced_between_starts_are_refused(tmp_path, monkeypatch, capsys):
     """An image 1.0 away was reported within the radius."""
-    flags = {"dataset": "half_moons", "models": "deterministic", "protocol": "corrected"}
+    flags = {"dataset": "half_moons", "methods": "deterministic", "suites": "corrected"}
     folder = tmp_path / "run"
 
     def stop(*arguments):
         raise OSError("pulled plug")
 
-    monkeypatch.setattr(evaluate, "write_report", stop)
+    monkeypatch.setattr(compare, "write_report", stop)
     with pytest.raises(SystemExit):
         run(folder, **flags)
     monkeypatch.undo()
@@ -193,22 +199,27 @@ def test_files_that_were_replaced_between_starts_are_refused(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"dataset": "cifar"}, "Unknown --dataset: cifar. Known: digits"),
-        ({"models": "vi,gp"}, "Unknown --models: gp. Known: deterministic"),
-        ({"protocol": "weak"}, "Unknown protocol 'weak'. Known: published"),
+        ({"dataset": "cifar"}, "Unknown data set 'cifar'. Known: digits"),
+        ({"methods": "vi,gp"}, "Unknown method 'gp'. Known: deterministic"),
+        ({"methods": "vi,vi"}, "--methods must not name anything twice, got vi, vi"),
+        ({"methods": ","}, "--methods needs at least 1 of them, got nothing"),
+        ({"suites": "weak"}, "Unknown suite 'weak'. Known: published"),
         ({"preset": "table9"}, "Unknown preset 'table9'. Known: digits"),
-        ({"activation": "gelu"}, "Unknown activation 'gelu'. Known: relu"),
-        ({"architecture": "vit"}, "Unknown architecture 'vit'. Known: fc"),
-        ({"norm": "l7"}, "Unknown --norm: l7"),
+        ({"mlp.activation": "gelu"}, "flag --mlp.activation=gelu: value should be one of <relu|"),
+        ({"network": "vit"}, "Unknown network 'vit'. Known: mlp"),
+        ({"vi.network": "vit"}, "Unknown network 'vit'. Known: mlp"),
+        ({"norm": "l7"}, "flag --norm=l7: value should be one of <linf|l2|l1>"),
         ({"epsilon": -0.1}, "--epsilon must be at least 0, got -0.1"),
-        ({"epsilon": "inf"}, "--epsilon must be finite, got inf"),
-        ({"seed": -1}, "--seed must lie between 0 and 2**32 - 1, got -1"),
-        ({"seed": 2**32 + 1}, "--seed must lie between 0 and 2**32 - 1"),
-        ({"architecture": "conv"}, "--architecture=conv does not take the inputs of digits"),
-        ({"dataset": "half_moons", "architecture": "conv"}, "of half_moons, of shape [2]"),
-        ({"vi_num_samples": 0}, "--vi_num_samples must be at least 1, got 0"),
+        ({"epsilon": "inf"}, "--epsilon must be a finite number of float32, got inf"),
+        ({"epsilon": "1e308"}, "--epsilon must be a finite number of float32, got 1e+308"),
+        ({"vi.prior.scale": "nan"}, "--vi.prior.scale must be a finite number of float32, got nan"),
+        ({"seed": -1}, "--seed must be at least 0, got -1"),
+        ({"seed": 2**32 + 1}, "--seed must be at most 4294967295, got"),
+        ({"network": "conv"}, "--network=conv does not take the inputs of digits"),
+        ({"dataset": "half_moons", "network": "conv"}, "of half_moons, of shape [2]"),
+        ({"vi.num_samples": 0}, "--vi.num_samples must be at least 1, got 0"),
         ({"sample_chunk": 5}, "--sample_chunk=5 is larger than the number of draws"),
-        ({"sgd_learning_rate": -1}, "--sgd_learning_rate must be positive"),
+        ({"ensemble.learning_rate": -1}, "--ensemble.learning_rate must be above 0, got -1"),
         ({"num_test": 361}, "361"),
         ({"dataset": "mnist", "data_dir": "/nowhere"}, "nowhere"),
     ],
@@ -218,6 +229,13 @@ def test_errors_say_what_is_allowed_and_leave_nothing(flags, message, tmp_path, 
         run(tmp_path / "run", **flags)
     assert exit_info.value.code == 1
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_of_a_method_that_is_not_trained_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", methods="vi", **{"hmc.step_size": 0.1})
+    assert "Unknown command line flag 'hmc.step_size'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -244,7 +262,7 @@ def test_a_workdir_that_cannot_be_made_is_an_error(tmp_path, capsys):
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        run(tmp_path / "run", models="deterministic", sgd_learning_rate=1e30)
+        run(tmp_path / "run", methods="deterministic", **{"deterministic.learning_rate": 1e30})
     assert "not finite at epoch" in capsys.readouterr().err
     assert not (tmp_path / "run" / "results.json").exists()
     assert not list((tmp_path / "run").glob("posterior/*"))
@@ -252,7 +270,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
 
 def test_half_moons_and_a_full_disk(tmp_path, monkeypatch, capsys):
     """Points instead of images; then the disk fills up when the results are written."""
-    flags = {"dataset": "half_moons", "models": "deterministic", "protocol": "corrected"}
+    flags = {"dataset": "half_moons", "methods": "deterministic", "suites": "corrected"}
     run(tmp_path / "points", **flags)
     saved = files.read_arrays(tmp_path / "points" / "adversarial.npz")
     assert saved["deterministic/corrected/pgd"].shape == (12, 2)
@@ -270,46 +288,30 @@ def test_half_moons_and_a_full_disk(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid(name):
-    config_module = importlib.import_module("experiments.launch.compare_config")
-    config_module.validate(config_module.EvaluateConfig(**PRESETS[name]))
+    check_preset(PRESETS[name])
+    assert make_comparison(PRESETS[name]).config.dataset == PRESETS[name]["dataset"]
 
 
 def test_presets_hold_the_papers_settings():
-    mnist, fashion = PRESETS["table2_mnist"], PRESETS["table2_fashion_mnist"]
-    assert (mnist["architecture"], mnist["hidden"], mnist["activation"]) == (
-        "conv",
-        512,
-        "leaky_relu",
-    )
-    assert (mnist["vi_epochs"], mnist["vi_learning_rate"], mnist["epsilon"]) == (5, 0.01, 0.3)
-    assert (fashion["hidden"], fashion["vi_epochs"], fashion["vi_learning_rate"]) == (
-        1024,
-        10,
-        0.001,
-    )
-    hmc, other = PRESETS["table3_mnist"], PRESETS["table3_fashion_mnist"]
-    assert (hmc["hidden"], hmc["hmc_num_samples"], hmc["hmc_num_integration_steps"]) == (
-        1024,
-        500,
-        10,
-    )
-    assert (hmc["hmc_step_size"], other["hmc_step_size"]) == (0.002, 0.001)
-    assert mnist["vi_kl_weight"] == mnist["vi_init"] == "published"
-
-
-def test_published_protocol_alone_brings_its_training_switches():
-    training = importlib.import_module("experiments.launch.training")
-    config_module = importlib.import_module("experiments.launch.compare_config")
-    both = config_module.EvaluateConfig()
-    alone = config_module.EvaluateConfig(protocol=("published",))
-    for config, expected in ((both, ("corrected", "network")), (alone, ("published", "published"))):
-        _, settings = training.method_config(config, "vi")
-        assert (settings.kl_weight, settings.init) == expected
+    mnist, fashion = (make_comparison(PRESETS[f"table2_{n}"]) for n in ("mnist", "fashion_mnist"))
+    rows = {row.name: row for row in mnist.rows}
+    others = {row.name: row for row in fashion.rows}
+    assert rows["vi"].describe() == "conv, 512 units, leaky_relu"
+    assert others["vi"].describe() == "conv, 1024 units, leaky_relu"
+    assert rows["hmc"].describe() == "fc, 32 units, relu"
+    assert (rows["vi"].config.num_epochs, rows["vi"].config.learning_rate) == (5, 0.01)
+    assert (others["vi"].config.num_epochs, others["vi"].config.learning_rate) == (10, 0.001)
+    assert rows["vi"].config.kl_weight == rows["vi"].config.init == "published"
+    assert (mnist.config.epsilon, rows["ensemble"].config.minibatch_size) == (0.3, 128)
+    (hmc,), (other,) = (make_comparison(PRESETS[f"table3_{n}"]).rows for n in DATA_SETS)
+    assert hmc.describe() == "fc, 1024 units, relu"
+    assert (hmc.config.num_samples, hmc.config.num_integration_steps) == (500, 10)
+    assert (hmc.config.step_size, other.config.step_size) == (0.002, 0.001)
 
 
 def test_draws_on_disk_give_the_same_run(finished, tmp_path, capsys):
     """Training leaves the draws there; a start after training reads them from there."""
-    flags = {"models": "vi,hmc", "protocol": "corrected", "draws_on_disk": True}
+    flags = {"methods": "vi,hmc", "suites": "corrected", "draws_on_disk": True}
     run(tmp_path / "a", **flags)
     assert not list((tmp_path / "a" / "posterior").glob("*.npz"))
     rows, others = (
@@ -334,7 +336,7 @@ def test_draws_on_disk_give_the_same_run(finished, tmp_path, capsys):
 
 
 def test_runs_repeat_bit_for_bit(finished, tmp_path):
-    flags = {"models": "vi", "protocol": "corrected"}
+    flags = {"methods": "vi", "suites": "corrected"}
     run(tmp_path / "a", **flags)
     saved = files.read_arrays(tmp_path / "a" / "adversarial.npz")
     before = files.read_arrays(finished / "adversarial.npz")

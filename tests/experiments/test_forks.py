@@ -1,0 +1,165 @@
+"""What a fork adds is one file each, outside this repository, named on the command line."""
+
+import sys
+import textwrap
+
+import pytest
+
+from bnn_adv.compute import files
+from experiments import attack, compare, train
+from tests.experiments.command import run_here
+
+FILES = {
+    "__init__.py": "",
+    # Random-walk Metropolis would do; draws of the prior around one SGD solution are shorter.
+    "my_sampler.py": '''
+        """Gaussian noise around a network trained by SGD."""
+
+        import dataclasses
+
+        import jax
+
+        from bnn_adv.compute.settings import Settings, setting
+        from bnn_adv.inference import InferenceResult, sgd
+        from bnn_adv.posteriors.posterior import Posterior
+
+
+        @dataclasses.dataclass(frozen=True)
+        class Config(Settings):
+            """Settings of the noise.
+
+            Args:
+              num_samples: Draws.
+              noise: Standard deviation of the noise.
+            """
+
+            num_samples: int = setting(4, least=1)
+            noise: float = setting(0.01, above=0)
+
+
+        def run(rng_key, network, data, config, **options):
+            """Train one network, and add noise to it."""
+            options.pop("checkpoints", None)
+            trained = sgd.run(rng_key, network, data, sgd.Config(), **options).posterior
+
+            def noisy(leaf):
+                shape = (config.num_samples, *leaf.shape[1:])
+                return leaf + config.noise * jax.random.normal(rng_key, shape)
+
+            samples = jax.tree.map(noisy, trained.samples)
+            posterior = Posterior(trained.apply_fn, samples)
+            return InferenceResult(posterior, {"noise": config.noise, "warnings": []}, None)
+    ''',
+    "my_network.py": '''
+        """One linear layer."""
+
+        from flax import linen as nn
+
+
+        class Linear(nn.Module):
+            """A linear classifier.
+
+            Args:
+              scale: Factor of the logits.
+            """
+
+            num_classes: int
+            scale: float = 1.0
+
+            @nn.compact
+            def __call__(self, x):
+                x = x.reshape(x.shape[0], -1)
+                return self.scale * nn.Dense(self.num_classes, name="logits")(x)
+    ''',
+    "my_data.py": '''
+        """Two clouds of points."""
+
+        import numpy as np
+
+        from bnn_adv.data import Dataset
+
+
+        def load(data_dir=None, *, seed=0):
+            """Load 80 training and 20 test points."""
+            rng = np.random.default_rng(seed)
+            y = np.arange(100, dtype=np.int32) % 2
+            x = np.clip(rng.normal(0.3 + 0.4 * y[:, None], 0.1, (100, 2)), 0, 1)
+            x = x.astype(np.float32)
+            return Dataset("my_data", x[:80], y[:80], x[80:], y[80:], num_classes=2)
+    ''',
+}
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory):
+    root = tmp_path_factory.mktemp("fork")
+    (root / "my_fork").mkdir()
+    for name, text in FILES.items():
+        (root / "my_fork" / name).write_text(textwrap.dedent(text))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(root))
+        yield root
+    for name in [name for name in sys.modules if name.startswith("my_fork")]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def trained(fork):
+    return fork / "train", run_here(
+        fork / "train",
+        module=train,
+        method="my_fork.my_sampler",
+        network="my_fork.my_network:Linear",
+        dataset="my_fork.my_data",
+        compilation_cache="off",
+        **{"my_sampler.num_samples": 3, "my_sampler.noise": 0.5, "Linear.scale": 2.0},
+    )
+
+
+def test_a_method_a_network_and_a_data_set_of_ones_own(trained):
+    folder, results = trained
+    assert (results["method"], results["num_samples"]) == ("my_sampler", 3)
+    assert results["network"] == "Linear, scale=2.0"
+    assert results["diagnostics"]["noise"] == 0.5
+    assert results["config"]["my_sampler.noise"] == 0.5
+    assert files.read_arrays(folder / "posterior" / "my_sampler.npz")
+
+
+def test_its_posterior_is_attacked_like_any_other(trained, tmp_path):
+    folder, _ = trained
+    results = run_here(
+        tmp_path / "attack",
+        module=attack,
+        posterior=folder,
+        suite="fast",
+        epsilon=0.05,
+        num_probe=0,
+        num_curve=0,
+        compilation_cache="off",
+    )
+    assert results["num_samples"] == 3
+    assert results["config"]["Linear.scale"] == 2.0
+
+
+def test_settings_of_ones_own_are_checked_like_any_other(fork, tmp_path, capsys):
+    given = {"method": "my_fork.my_sampler", "dataset": "my_fork.my_data"}
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", module=train, **given, **{"my_sampler.noise": -1.0})
+    assert "--my_sampler.noise must be above 0, got -1.0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", module=train, method="my_fork.my_data")
+    assert "my_fork.my_data is no method: it has no Config and no run" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_its_row_stands_beside_the_others(fork, tmp_path):
+    results = run_here(
+        tmp_path / "both",
+        module=compare,
+        methods="deterministic,my_fork.my_sampler",
+        dataset="my_fork.my_data",
+        suites="published",
+        compilation_cache="off",
+        **{"my_sampler.num_samples": 1, "mlp.hidden": 4},
+    )
+    assert [row["model"] for row in results["rows"]] == ["deterministic", "my_sampler"]
