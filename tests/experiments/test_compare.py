@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import zlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from experiments import compare
 from experiments.launch.compare_config import check_preset, make_comparison
 from experiments.launch.methods import ROWS
 from experiments.launch.presets import PRESETS
+from tests.experiments.baseline import assert_same
 from tests.experiments.command import run_here
 
 DATA_SETS = ("mnist", "fashion_mnist")
@@ -94,6 +97,19 @@ def test_results_have_the_promised_schema(finished):
             assert {"softmax_robustness", "zero_gradient_share"} <= set(protocol)
         assert (row["fresh"] is not None) == (row["model"] == "vi")
         assert row["seconds"]["training"] > 0
+
+
+def test_rows_are_those_of_the_first_version(finished):
+    """The same flags found the same numbers before methods had settings of their own."""
+    assert_same("compare", json.loads((finished / "results.json").read_text())["rows"])
+
+
+def test_the_papers_rows_keep_their_random_keys_and_others_have_their_names():
+    rows = make_comparison({"methods": (*ROWS, "svi")}).rows
+    numbers = [0, 1, 2, 3, zlib.crc32(b"svi")]
+    for row, number in zip(rows, numbers, strict=True):
+        expected = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), number), 1)
+        assert (row.key(7, 1) == expected).all()
 
 
 def test_rows_predict_as_the_published_code_has_their_kind_of_network_do(finished):

@@ -12,7 +12,9 @@ from experiments.launch import study
 from experiments.launch.tables import to_record
 from experiments.loss_gradients import __main__ as loss_gradients
 from experiments.table2 import __main__ as table2
+from tests.experiments.baseline import assert_same
 
+ITEMS_KEPT = ("half_moons", "ensembles", "robustness_accuracy", "loss_gradients", "table2")
 SMOKE = reproduce.Config(scale="smoke")
 
 
@@ -57,6 +59,14 @@ def test_a_run_that_is_stopped_ends_with_the_same_numbers(stopped, finished):
     for found in results:
         for part in ("data", "tables", "claims", "verdicts"):
             assert found[part] == seen[found["experiment"]][part]
+
+
+def test_numbers_are_those_of_the_first_version(finished):
+    """Moving code and renaming settings changed none."""
+    _, results = finished
+    for found in results:
+        if found["experiment"] in ITEMS_KEPT:
+            assert_same(found["experiment"], found["data"])
 
 
 def test_no_stage_is_computed_twice_but_the_one_that_was_lost(finished):
