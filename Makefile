@@ -1,4 +1,5 @@
 # make demo             train four models on the embedded digits, attack them, write a report
+# make check            lint, types and the tests that are not slow (before every commit)
 # make test             install what tests need and run them
 # make bench            measure gradients, attacks and training here (minutes, on an idle machine)
 # make reproduce        every experiment of the paper at a size for two cores (hours; DATA=folder)
@@ -13,7 +14,7 @@ VENV ?= $(if $(filter $(TAG),$(DEFAULT_TAG)),.venv,.venv-py$(TAG))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo bench reproduce test lint lock install clean
+.PHONY: demo bench reproduce test check lint lock install clean
 
 # The lock holds exact versions and hashes: every fresh install is the same.
 $(STAMP): requirements.lock pyproject.toml
@@ -36,6 +37,9 @@ reproduce: $(STAMP)
 
 test: $(STAMP)
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
+
+check: lint
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib.metadata
 import os
 import shutil
@@ -52,6 +53,22 @@ lru_cache.LRUCache.put = _put
 # Before JAX starts: meshes are tested on virtual devices, everything else uses the first one.
 if jax.config.jax_num_cpu_devices < 1:
     jax.config.update("jax_num_cpu_devices", 4)
+
+
+# What tracing leaves behind lives on in JAX's caches: looking through millions of such objects time
+# and again frees nothing.
+gc.set_threshold(50_000, 20, 10)
+
+# Whole runs of an entry point, made once for all tests that look at them.
+SLOW_FIXTURES = frozenset({"finished", "stopped", "uninterrupted"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A test is as slow as what it asks for."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
 
 
 def linear_apply(params, x):

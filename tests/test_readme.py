@@ -27,6 +27,7 @@ def of_experiment(name):
     return [p for p in COMMITTED if json.loads(p.read_text("utf-8"))["experiment"] == name]
 
 
+@pytest.mark.slow
 def test_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

@@ -94,6 +94,7 @@ def test_has_the_members_of_its_siblings(name):
 
 
 # An attack sees an objective's value and gradient only: not every pair needs a test.
+@pytest.mark.slow
 @pytest.mark.parametrize("threat", [LInf(0.13), L2(0.3), L1(0.8), LInf(3.0), L2(3.0)], ids=str)
 @pytest.mark.parametrize(
     ("name", "objective"),
@@ -187,6 +188,7 @@ def test_any_epsilon(epsilon, pair, seed):
         np.testing.assert_array_equal(adversarial, x)
 
 
+@pytest.mark.slow
 @NAMES
 def test_results_depend_on_neither_batches_nor_chunks_nor_the_other_images(name, posterior, batch):
     def run(rows, **options):

@@ -102,6 +102,7 @@ def test_images_leave_the_batch_when_they_are_fooled(posterior, batch):
         np.testing.assert_allclose(alone[0], whole[row], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", THREATS)
 def test_every_image_may_have_a_radius_of_its_own(norm, posterior, batch):
     x, y = batch

@@ -108,6 +108,7 @@ def test_memory_of_a_full_batch_gradient_does_not_grow_with_the_data():
     assert temporary(1600) < temporary(160) + 0.5 * 1440 * 4 * 4
 
 
+@pytest.mark.slow
 def test_objectives_and_predictions_in_blocks(posterior, batch, monkeypatch):
     x, y = batch
 

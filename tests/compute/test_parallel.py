@@ -139,6 +139,7 @@ def test_attacks_equal_one_device(mesh_text, images):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_protocol_equals_one_device(images):
     mesh = parallel.make_mesh("draws:2,data:2")
     posterior = random_posterior(4, scale=3.0)

@@ -53,6 +53,7 @@ def few(monkeypatch):
     programs.drop()
 
 
+@pytest.mark.slow
 def test_networks_that_nobody_looks_at_again_are_forgotten():
     """Each kept its programs, and the arrays that it closed over."""
     functions = []

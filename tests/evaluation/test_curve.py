@@ -23,6 +23,7 @@ def binary(seed=0, dim=6):
     return Posterior(linear_apply, {"w": weights, "b": np.zeros((1, 2), np.float32)}), w[:, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", THREATS)
 def test_smallest_radii_are_distances_to_the_boundary(norm):
     """Logits (-w.x, w.x): the distance is |w.x| over the dual norm of w, away from the walls."""

@@ -41,6 +41,7 @@ def linear_problem(num_classes, num_inputs, dim=49, num_draws=3):
 
 
 # With two classes every attack reaches the closed form by itself: see tests/attacks.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("norm", "epsilon", "num_classes"),
     [("linf", 0.03, 10), ("l2", 0.2, 10), ("l1", 0.4, 10), ("l2", 0.2, 2)],
@@ -102,6 +103,7 @@ def moons():
     return trained.posterior, data.x_test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", THREATS)
 def test_half_moons(norm, moons):
     posterior, x = moons

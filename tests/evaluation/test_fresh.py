@@ -62,6 +62,7 @@ attack = functools.partial(
 )
 
 
+@pytest.mark.slow
 def test_rates_have_their_closed_form_before_and_after_the_attack(images):
     """The mean gradient leads to the corner that is worst for the mean weights."""
     x, y = images
@@ -140,6 +141,7 @@ def test_the_interval_covers_at_its_rate():
     assert abs(held / runs - 0.95) < 5 * np.sqrt(0.95 * 0.05 / runs)
 
 
+@pytest.mark.slow
 def test_the_table_holds_every_pair_and_resumes(images, tmp_path):
     x, y = images
     sampler = binary(scale=2.0)

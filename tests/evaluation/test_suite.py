@@ -30,6 +30,7 @@ def clear_images():
 SHORT = ("published", "corrected", "fast", "strong")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
 def test_reports_what_its_images_show(name, posterior, batch):
     x, y = np.asarray(batch[0]), np.asarray(batch[1])
@@ -46,6 +47,7 @@ def test_reports_what_its_images_show(name, posterior, batch):
         assert low <= record[attack] <= high
 
 
+@pytest.mark.slow
 def test_published_protocol_is_blind_and_strong_is_not(saturated, clear_images):
     results = {
         name: evaluation.run_protocol(

@@ -95,6 +95,7 @@ def trained():
     return params, data.x_test[:NUM_IMAGES], data.y_test[:NUM_IMAGES]
 
 
+@pytest.mark.slow
 def test_fifty_starts_of_a_thousand_steps_find_no_more_than_half_a_point(trained):
     params, x, y = trained
     posterior = Posterior(APPLY, jax.tree.map(lambda w: w[None], params))

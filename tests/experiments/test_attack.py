@@ -41,6 +41,7 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_reads_the_run_and_fills_its_own(trained, tmp_path, capsys):
     """Flags are those of a command line, in a process of its own."""
     workdir = tmp_path / "attack"

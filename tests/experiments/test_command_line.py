@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,6 +22,7 @@ def call(*arguments, experiment="compare"):
     )
 
 
+@pytest.mark.slow
 def test_help_shows_this_projects_flags_with_defaults():
     result = call("--help")
     text = result.stdout
@@ -46,6 +49,7 @@ def test_a_wrong_flag_ends_with_a_message_and_no_traceback(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_studies_share_one_command_line(tmp_path):
     text = call("--help", experiment="table2").stdout
     assert text.strip().startswith("Table 2 of the paper")

@@ -169,6 +169,7 @@ def test_an_interrupted_run_continues_to_the_same_numbers(finished, tmp_path, mo
         assert a["fresh"] == b["fresh"]
 
 
+@pytest.mark.slow
 def test_files_that_were_replaced_between_starts_are_refused(tmp_path, monkeypatch, capsys):
     """An image 1.0 away was reported within the radius."""
     flags = {"dataset": "half_moons", "methods": "deterministic", "suites": "corrected"}

@@ -49,6 +49,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     """Draws and chains over one axis, images and data over the other."""
     cluster = ["--distributed", "--mesh=draws:2,data:2", "--num_processes=2"]
@@ -100,6 +101,7 @@ print("writer" if parallel.is_writer() else "reader")
 """
 
 
+@pytest.mark.slow
 def test_arrays_keys_and_decisions_cross_processes():
     address = f"localhost:{free_port()}"
     pair = [
@@ -119,6 +121,7 @@ def test_arrays_keys_and_decisions_cross_processes():
     assert [output.split()[-1] for output, _ in outputs] == ["writer", "reader"]
 
 
+@pytest.mark.slow
 def test_one_device_needs_no_mesh_and_several_processes_do(tmp_path):
     cluster = ["--distributed", "--num_processes=1", "--process_id=0"]
     process = start(

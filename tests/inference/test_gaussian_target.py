@@ -40,6 +40,7 @@ def assert_within_five_standard_errors(draws, chains=1):
         assert (np.abs(values.mean(axis=0) - truth) < 5 * error).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "options"),
     [
@@ -69,6 +70,7 @@ def test_chains_recover_mean_and_covariance(algorithm, options):
         assert min(result.diagnostics["step_size"]) > 1.2 * config.step_size
 
 
+@pytest.mark.slow
 def test_low_rank_guide_recovers_mean_and_covariance():
     """Of two nearly collinear inputs, whose weights a factorised guide cannot describe."""
     x = X @ np.array([[1.0, 0.9], [0.0, 0.3]], np.float32)

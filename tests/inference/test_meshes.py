@@ -32,6 +32,7 @@ def data():
     return Data(jnp.asarray(x), jnp.asarray(np.arange(40) % 3, jnp.int32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mesh"),
     [

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pytest
 from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS
 
@@ -23,6 +24,7 @@ def model(x, y):
     numpyro.sample("y", dist.Categorical(logits=x @ kernel + bias), obs=y)
 
 
+@pytest.mark.slow
 def test_both_samplers_agree_on_logistic_regression():
     ours = hmc.run(
         jax.random.key(0),

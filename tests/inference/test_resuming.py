@@ -70,6 +70,7 @@ def assert_same(one, other):
     jax.tree.map(np.testing.assert_array_equal, one.posterior.samples, other.posterior.samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_cuts_and_restarts_change_nothing(case, tmp_path, monkeypatch):
     whole = run(case)

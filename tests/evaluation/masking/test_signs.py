@@ -267,6 +267,7 @@ def low_accuracy():
 SCENARIOS = {name: globals()[name] for name in CHECKS}
 
 
+@pytest.mark.slow
 def test_a_healthy_model_raises_nothing():
     evidence = gather(healthy(), min_ess=50.0)
     assert raised(evidence) == set()

@@ -119,6 +119,7 @@ def finished(peer, tmp_path_factory):
         yield run, results, processes, (peer / "calls").read_text("utf-8").splitlines()
 
 
+@pytest.mark.slow
 def test_both_sides_find_the_truth_of_a_linear_posterior(finished):
     run, results, _, _ = finished
     row = results["rows"][0]

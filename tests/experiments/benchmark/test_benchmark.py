@@ -113,6 +113,7 @@ def test_torch_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
     assert cases == tuple(name for name in CASES if name != "peer")
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     def call(*arguments):
         return subprocess.run(

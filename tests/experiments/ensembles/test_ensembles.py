@@ -43,6 +43,7 @@ def _never(*_, **__):
     raise AssertionError("computed again")
 
 
+@pytest.mark.slow
 def test_ensembles_are_prefixes_of_one_and_resume(tmp_path, monkeypatch, attacked):
     build = ensembles.build_study
     monkeypatch.setattr(ensembles, "build_study", lambda *_, **__: 1 / 0)

@@ -40,6 +40,7 @@ def test_networks_that_fail_are_rows(tmp_path, monkeypatch):
     assert files.read_json(tmp_path / "run" / "results.json")["figures"] == []
 
 
+@pytest.mark.slow
 def test_networks_below_the_limit_are_listed(tmp_path):
     config = dataclasses.replace(TINY, least_accuracy=1.0, num_warmup=(0,), num_samples=4)
     (network,) = half_moons.run(config, str(tmp_path / "run"))["data"]["networks"]

@@ -44,6 +44,7 @@ def compile_in_a_new_process(choice, **environment):
     return hits, misses
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(tmp_path):
     """In the user's cache folder, the default."""
     first = compile_in_a_new_process("auto", XDG_CACHE_HOME=str(tmp_path))
@@ -54,6 +55,7 @@ def test_a_second_start_compiles_nothing(tmp_path):
     assert list((tmp_path / "bnn_adv" / "programs").iterdir())
 
 
+@pytest.mark.slow
 def test_the_cache_can_be_put_elsewhere_or_left_out(tmp_path):
     compile_in_a_new_process(f"{tmp_path}/mine", XDG_CACHE_HOME=str(tmp_path / "home"))
     assert list((tmp_path / "mine").iterdir())

@@ -58,6 +58,7 @@ def _noise(monkeypatch):
     monkeypatch.setattr(robustness_accuracy_stages, "run_protocol", attack)
 
 
+@pytest.mark.slow
 def test_networks_that_differ_in_rate_train_together_and_resume(tmp_path, monkeypatch):
     build, calls = robustness_accuracy.build_study, []
     train = sgd.run
@@ -97,6 +98,7 @@ def test_networks_that_differ_in_rate_train_together_and_resume(tmp_path, monkey
     assert robustness_accuracy.run(TINY, str(tmp_path / "run")) == results
 
 
+@pytest.mark.slow
 def test_a_larger_budget_goes_on(tmp_path, monkeypatch):
     spent = [0.0, 5.0]
     monkeypatch.setattr(stages, "spent", lambda run: spent[0] if len(spent) == 1 else spent.pop(0))
@@ -121,6 +123,7 @@ def test_a_larger_budget_goes_on(tmp_path, monkeypatch):
         )
 
 
+@pytest.mark.slow
 def test_one_network_that_fails_is_a_row_and_spares_the_others(tmp_path, monkeypatch):
     train = sgd.run
 
