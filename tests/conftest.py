@@ -59,8 +59,8 @@ if jax.config.jax_num_cpu_devices < 1:
 # and again frees nothing.
 gc.set_threshold(50_000, 20, 10)
 
-# Whole runs of an entry point, made once for all tests that look at them.
-SLOW_FIXTURES = frozenset({"finished", "stopped", "uninterrupted"})
+# Whole runs and evaluations, made once for all tests that look at them.
+SLOW_FIXTURES = frozenset({"evaluation", "finished", "noisy", "stopped", "uninterrupted"})
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -136,7 +136,12 @@ def test_reaches_the_closed_form_on_a_binary_linear_model(name, threat, objectiv
 
 @pytest.mark.parametrize(
     ("name", "norm", "objective"),
-    [(name, norm, "loss_of_mean") for name in ATTACKS for norm in THREATS if knows(name, norm)]
+    [
+        pytest.param(name, norm, "loss_of_mean", marks=[pytest.mark.slow] * (norm != "linf"))
+        for name in ATTACKS
+        for norm in THREATS
+        if knows(name, norm)
+    ]
     + [("pgd", "linf", objective) for objective in OBJECTIVES],
 )
 def test_stays_in_ball_and_box(name, norm, objective, posterior, batch):
@@ -212,6 +217,7 @@ def test_results_depend_on_neither_batches_nor_chunks_nor_the_other_images(name,
     np.testing.assert_allclose(run(some, batch_size=3, sample_chunk=3), whole[some], atol=1e-5)
 
 
+@pytest.mark.slow
 @NAMES
 def test_steps_are_pure_functions_that_vmap_over_posteriors(name, posterior, batch):
     """Attack each draw by itself under one vmap; equals attacking them one after another."""

@@ -85,6 +85,7 @@ def test_streamed_equals_naive(name, posterior, batch):
         np.testing.assert_allclose(found.log_probs, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_float64_agrees_with_float32(name, posterior, batch):
     x, y = batch

@@ -154,6 +154,7 @@ def test_a_function_that_calls_itself_has_a_hash():
     assert digest(make_pair(1)) == digest(make_pair(1)) != digest(make_pair(2))
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_hash():
     program = (
         "from bnn_adv.compute.canonical import digest; "

@@ -31,6 +31,7 @@ with exit_on_signals("Come back.", grace_seconds=0.5):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_endless_call_is_left_in_seconds_with_the_last_state_saved(number, status, tmp_path):
     process = subprocess.Popen(

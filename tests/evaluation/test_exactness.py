@@ -78,7 +78,9 @@ def against_grid(posterior, x, norm, cells=CELLS):
     assert standing[distance > radius + half].all()
 
 
-@pytest.mark.parametrize("norm", THREATS)
+@pytest.mark.parametrize(
+    "norm", [pytest.param(norm, marks=[pytest.mark.slow] * (norm != "linf")) for norm in THREATS]
+)
 def test_frozen_ensembles_of_linear_models(norm):
     """The mean of softmaxes is not linear: draws of different scales and directions."""
     rng = np.random.default_rng(5)
