@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 import bnn_adv
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute import files, parallel
+from bnn_adv.compute.canonical import digest
 from bnn_adv.data import load_dataset
 from bnn_adv.evaluation import Settings
 from bnn_adv.posteriors.posterior import hash_draws
@@ -84,8 +85,12 @@ def attack(target: Target, workdir: str, *, mesh: Mesh | None = None) -> dict[st
         seed=config.seed,
     )
     posterior, diagnostics = read_posterior(target, dataset, mesh)
-    # Draws that were replaced since are those of another run.
-    record = {**target.to_json(), "draws_hash": hash_draws(posterior)}
+    # Draws or images that were replaced since are those of another run.
+    hashes = {
+        "draws_hash": hash_draws(posterior),
+        "data_hash": digest((dataset.x_test, dataset.y_test)),
+    }
+    record = {**target.to_json(), **hashes}
     run = RunDirectory(workdir, "attack", record, describe_command("experiments.attack"))
     results = run.read_results()
     if results is not None:

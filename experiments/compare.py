@@ -21,10 +21,10 @@ from absl import flags
 from jax.sharding import Mesh
 
 from bnn_adv.compute import files, parallel
-from bnn_adv.data import Dataset, load_dataset
+from bnn_adv.data import Dataset, hash_data, load_dataset
 from bnn_adv.evaluation.suites import get_protocol
 from bnn_adv.report import Example, format_table, write_report
-from experiments.launch import runtime
+from experiments.launch import runtime, stages
 from experiments.launch.attacking import attack_or_load, describe_examples
 from experiments.launch.compare_config import Comparison, define_compare_flags, make_comparison
 from experiments.launch.config import choose_preset, define_flags, make, read_flags
@@ -93,7 +93,7 @@ def compare(
         seed=config.seed,
     )
     check_networks(comparison.rows, dataset)
-    record = {**comparison.to_json(), "preset": preset}
+    record = {**comparison.to_json(), "preset": preset, "data_hash": hash_data(dataset)}
     run = RunDirectory(workdir, "evaluate", record, describe_command("experiments.compare"))
     results = run.read_results()
     if results is None:
@@ -114,6 +114,7 @@ def _work(
     mesh: Mesh | None,
 ) -> dict[str, Any]:
     started, config = time.monotonic(), comparison.config
+    stages.note_suites(run, map(get_protocol, config.suites))
     rows: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {
         "indices": np.arange(len(dataset.y_test)),

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from bnn_adv.compute import files, parallel
 from bnn_adv.compute.settings import setting
-from bnn_adv.data import load_dataset
+from bnn_adv.data import hash_data, load_dataset
 from bnn_adv.evaluation import metrics
 from bnn_adv.inference import METHODS
 from bnn_adv.networks import NETWORKS, count_params
@@ -105,7 +105,8 @@ def train(
     )
     check_networks([row], dataset)
     settings = {**to_json(config), **row.to_json(config.network)}
-    run = RunDirectory(workdir, "train", settings, describe_command("experiments.train"))
+    record = {**settings, "data_hash": hash_data(dataset)}
+    run = RunDirectory(workdir, "train", record, describe_command("experiments.train"))
     results = run.read_results()
     if results is not None:
         print(f"{run.path} holds a finished run of this command.\n")

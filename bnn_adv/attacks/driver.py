@@ -20,7 +20,7 @@ from bnn_adv.attacks.validation import check_classes
 from bnn_adv.compute import parallel, programs
 from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.compute.checkpoint_store import Saved
-from bnn_adv.compute.identity import identify
+from bnn_adv.compute.identity import OtherWorkError, identify
 from bnn_adv.compute.pacing import Pacer
 from bnn_adv.posteriors.sampler import FreshDraws
 
@@ -250,7 +250,7 @@ def _recall(
     stored, found = part.get("rows"), part["x_adv"]
     same = stored is not None and np.array_equal(stored, rows)
     if not same or found.shape != clean.shape or found.dtype != clean.dtype:
-        raise ValueError(
+        raise OtherWorkError(
             f"The checkpoint's part {name} holds {found.dtype}{list(found.shape)} for the rows "
             f"{None if stored is None else stored.tolist()}, where {clean.dtype}"
             f"{list(clean.shape)} for the rows {rows.tolist()} are wanted: it is a checkpoint of "

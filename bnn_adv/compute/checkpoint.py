@@ -101,7 +101,7 @@ class Checkpoints(NoCheckpoints):
         self._progress: _Progress | None = None
         self._staged: Parts = {}
         self._pending: Parts = {}
-        self._part_files: list[str] = []
+        self._part_files: dict[str, str] = {}
         self._store = Store(self.directory, keep)
 
     @property
@@ -123,8 +123,8 @@ class Checkpoints(NoCheckpoints):
           The checkpoint, or None where there is none.
 
         Raises:
-          ValueError: The folder holds checkpoints of another computation; the message names what
-            differs.
+          OtherWorkError: The folder holds checkpoints of another computation; the message names
+            what differs.
           TypeError: What is computed cannot be told from something else, see ``identity``.
         """
         here = identity.resolve(named)
@@ -235,14 +235,14 @@ class Checkpoints(NoCheckpoints):
     def _check(self, there: identity.Identity, here: identity.Identity) -> None:
         if changed := identity.compare(there, here):
             within = "" if there["computation"] != here["computation"] else here["computation"]
-            raise ValueError(
+            raise identity.OtherWorkError(
                 f"{self.directory} holds a checkpoint of something else: "
                 + (f"of {within}, " if within else "")
                 + f"{changed}. Give another folder, or delete this one."
             )
 
     def _restore(self, here: identity.Identity) -> Saved | None:
-        self._saved_step, self._part_files, self._pending, self._staged = -1, [], {}, {}
+        self._saved_step, self._part_files, self._pending, self._staged = -1, {}, {}, {}
         self._nested = {}
         if jax.process_count() == 1:
             saved = self._restore_newest()

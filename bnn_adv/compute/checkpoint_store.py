@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.compute import files, parallel
+from bnn_adv.compute.canonical import digest
+from bnn_adv.compute.identity import OtherWorkError
 
 Parts = dict[str, dict[str, np.ndarray]]
 """Finished arrays by name of the part and of the array."""
@@ -46,12 +48,12 @@ class Saved(NamedTuple):
         """Return the state with the structure, dtypes and shardings of ``template``.
 
         Raises:
-          ValueError: The program's state has other leaves than the saved one.
+          OtherWorkError: The program's state has other leaves than the saved one.
         """
         found, structure = jax.tree_util.tree_flatten_with_path(template)
         paths = [jax.tree_util.keystr(path) for path, _ in found]
         if paths != [path for path, _ in self.leaves]:
-            raise ValueError(
+            raise OtherWorkError(
                 f"The checkpoint holds {[path for path, _ in self.leaves]}, the program needs "
                 f"{paths}. Delete the checkpoint folder to start over."
             )
@@ -86,8 +88,8 @@ class Store:
         leaves: list[tuple[str, np.ndarray]],
         record: Mapping[str, Any],
         parts: Parts,
-        part_files: list[str],
-    ) -> list[str]:
+        part_files: Mapping[str, str],
+    ) -> dict[str, str]:
         """Write a checkpoint, and delete those beyond ``keep``.
 
         Args:
@@ -95,24 +97,25 @@ class Store:
           leaves: (path, array) of every leaf of the state.
           record: JSON values.
           parts: Parts that no file holds yet.
-          part_files: Files of the parts before.
+          part_files: Files of the parts before, with the hashes of what they hold.
 
         Returns:
-          The files of all parts.
+          The files of all parts with their hashes.
 
         Raises:
           Exception: Whatever Orbax and the disk raise; older checkpoints are as before.
         """
         import orbax.checkpoint as ocp
 
-        part_files = list(part_files)
+        part_files = dict(part_files)
         if parts:
             # Before the step that lists it: a listed part is complete.
-            part_files.append(f"{step:012d}.npz")
+            name = f"{step:012d}.npz"
+            part_files[name] = digest(parts, "parts")
             arrays = [array for part in parts.values() for array in part.values()]
             names = np.array([json.dumps([name, list(part)]) for name, part in parts.items()])
             files.write_arrays(
-                self.directory / "parts" / part_files[-1],
+                self.directory / "parts" / name,
                 {f"{index}": array for index, array in enumerate(arrays)} | {"names": names},
             )
         flat = [(path, value, _as_bytes(value)) for path, value in leaves]
@@ -158,12 +161,16 @@ class Store:
                 raise ValueError(f"{path} has a wrong checksum")
             leaves.append((path, raw.view(kind).reshape(shape)))
         parts: Parts = {}
-        for name in record["parts"]:
+        for name, known in dict(record["parts"]).items():
             arrays = files.read_arrays(self.directory / "parts" / name)
+            own: Parts = {}
             values = (arrays[f"{index}"] for index in range(len(arrays) - 1))
             for entry in arrays["names"]:
                 part, members = json.loads(str(entry))
-                parts[part] = {member: next(values) for member in members}
+                own[part] = {member: next(values) for member in members}
+            if digest(own, "parts") != known:
+                raise ValueError(f"its part {name} was replaced")
+            parts |= own
         return Saved(step, record, parts, leaves)
 
     def set_aside(self, steps: list[int]) -> None:
@@ -176,7 +183,7 @@ class Store:
             target.parent.mkdir(exist_ok=True)
             os.replace(self.directory / "steps" / f"{step}", target)
 
-    def sweep(self, part_files: list[str]) -> None:
+    def sweep(self, part_files: Mapping[str, str]) -> None:
         """Free what a failed save left on the disk; ``part_files`` are in use."""
         with contextlib.suppress(Exception):
             self.close()
@@ -251,7 +258,7 @@ def _place(path: str, value: np.ndarray, leaf: Any) -> Any:
     shape = np.shape(leaf)
     dtype = leaf.dtype if isinstance(leaf, jax.Array) else np.asarray(leaf).dtype
     if value.shape != shape or value.dtype != dtype:
-        raise ValueError(
+        raise OtherWorkError(
             f"{path} is {value.dtype}{list(value.shape)} in the checkpoint, {dtype}{list(shape)} "
             "in the program. Delete the checkpoint folder to start over."
         )

@@ -24,8 +24,19 @@ Identity = Mapping[str, str]
 Named = str | Identity | Callable[[], Identity]
 """An identity, or a name that says it all, or what makes one where it is asked for."""
 
+
+class OtherWorkError(ValueError):
+    """Say that what is stored belongs to other work than what is asked for."""
+
+
 _LONGEST = 160
 _PACKAGES = ("bnn_adv", "jax", "jaxlib", "numpy", "flax", "optax", "blackjax", "numpyro")
+_SETTINGS = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
+"""Settings of JAX that change numbers everywhere, and what they are where nobody changes them."""
 
 
 def identify(computation: str, **fields: Any) -> dict[str, str]:
@@ -66,8 +77,15 @@ def compare(there: Identity, here: Identity) -> str:
 def describe_software() -> str:
     """Return versions of packages and the settings of JAX on which bits of a result depend."""
     versions = ", ".join(f"{name} {bytecode.version_of(name)}" for name in _PACKAGES)
-    settings = f"x64 {jax.config.read('jax_enable_x64')}, {jax.default_backend()}"
-    return f"{versions}, {bytecode.library_of('sys')}, {settings}"
+    settings = [f"x64 {jax.config.read('jax_enable_x64')}", jax.default_backend()]
+    settings += [f"{name} {value}" for name, value in changed_settings().items()]
+    return f"{versions}, {bytecode.library_of('sys')}, {', '.join(settings)}"
+
+
+def changed_settings() -> dict[str, str]:
+    """Return JAX's settings on which all numbers depend, where they are not JAX's own."""
+    found = {name: getattr(jax.config, name) for name in _SETTINGS}
+    return {name: str(found[name]) for name, own in _SETTINGS.items() if found[name] != own}
 
 
 def summarise(value: Any) -> str:

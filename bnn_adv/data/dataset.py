@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from bnn_adv.compute.canonical import digest
+
 
 class DatasetError(ValueError):
     """A data set is unknown, absent, damaged, or smaller than what was asked of it."""
@@ -38,6 +40,11 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Return the shape of one input, without the batch axis."""
         return self.x_train.shape[1:]
+
+
+def hash_data(dataset: Dataset) -> str:
+    """Return the hash of all inputs and labels, as hexadecimal text."""
+    return digest((dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), "data")
 
 
 class Loader(Protocol):

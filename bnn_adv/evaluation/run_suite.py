@@ -162,6 +162,14 @@ def _run_worst_case(
     return {"worst": found.worst}, accuracies, found.attack_of
 
 
+def define(protocol: Protocol) -> dict[str, Any]:
+    """Return all that a suite is: its entries, and the definitions of their objectives."""
+    return {
+        "suite": dataclasses.replace(protocol, description=""),
+        "objectives": {name: get_objective(name) for name in protocol.objectives},
+    }
+
+
 def identify_suite(
     what: str, protocol: Protocol, subject: Subject, means: Means, **more: Any
 ) -> dict[str, str]:
@@ -169,7 +177,7 @@ def identify_suite(
 
     Args:
       what: Kind of computation.
-      protocol: The suite; its entries count, and so do the definitions of their objectives.
+      protocol: The suite, see ``define``.
       subject: What is attacked.
       means: Key and sizes.
       more: What else the result follows from.
@@ -177,8 +185,7 @@ def identify_suite(
     return identify(
         f"{what} {protocol.name}",
         key=means.rng_key,
-        suite=dataclasses.replace(protocol, description=""),
-        objectives={name: get_objective(name) for name in protocol.objectives},
+        **define(protocol),
         **describe(subject.posterior),
         inputs=subject.x,
         labels=subject.y,

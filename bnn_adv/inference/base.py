@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -136,11 +137,16 @@ def identify(
 
     A checkpoint of anything else is refused; where there are none, the data are not hashed.
     """
+    # One by one: of all together a refusal could not name the one that differs.
+    settings = {
+        f"settings.{field.name}": getattr(config, field.name)
+        for field in dataclasses.fields(config)
+    }
     return lambda: identity.identify(
         f"training by {method}",
         key=rng_key,
         network=network,
-        settings=config,
+        **settings,
         inputs=parallel.to_host(data.x),
         labels=parallel.to_host(data.y),
         mesh=mesh,

@@ -10,7 +10,7 @@ import numpy as np
 
 from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints, Saved
-from bnn_adv.compute.identity import Named
+from bnn_adv.compute.identity import Named, OtherWorkError
 from bnn_adv.compute.pacing import Pacer
 from bnn_adv.inference.base import Progress
 
@@ -107,14 +107,14 @@ def _recall(saved: Saved, structure: Any, done: int) -> list[tuple[Any, Any]]:
     for name, part in saved.parts.items():
         first, last = map(int, part.get("transitions", (-1, -1)))
         if first != after or last <= first:
-            raise ValueError(
+            raise OtherWorkError(
                 f"The checkpoint's part {name} holds the transitions {first} to {last} where "
                 f"those from {after} on are wanted: it is a checkpoint of something else. Give "
                 "another folder, or delete this one."
             )
         after = last
     if after != done:
-        raise ValueError(
+        raise OtherWorkError(
             f"The checkpoint's parts hold {after} transitions where {done} were done: it is a "
             "checkpoint of something else. Give another folder, or delete this one."
         )

@@ -23,8 +23,10 @@ import jax
 from absl import flags
 
 from bnn_adv.compute import files
+from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.interruption import exit_on_signals
 from bnn_adv.data import load_dataset
+from bnn_adv.evaluation.suites import get_protocol
 from bnn_adv.posteriors.posterior import hash_draws
 from experiments.autoattack import attackers
 from experiments.autoattack.config import Config, ProcessConfig, parse_threats
@@ -127,10 +129,12 @@ def _work(run: RunDirectory, config: Config, python: str, name: str) -> list[dic
         target = read_run(config.posterior, name, config.num_images, config.data_dir)
     else:
         target = make_target(run, name, config.num_images)
-    draws, rows = {"hash": hash_draws(target.posterior)}, []
+    stages.note_suites(run, map(get_protocol, config.suites))
+    draws = {"hash": hash_draws(target.posterior), "images": digest((target.x, target.y))}
+    rows = []
     if stages.cached(run, f"{name}-draws", lambda: draws) != draws:
         raise ValueError(
-            f"{run.path} was begun with other draws of {name}: give another --workdir."
+            f"{run.path} was begun with other draws or images of {name}: give another --workdir."
         )
     for text, (norm, epsilon) in parse_threats(config).items():
         asked = attackers.Asked(norm, epsilon, config.seed)

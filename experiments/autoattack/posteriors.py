@@ -122,7 +122,7 @@ def make_target(run: RunDirectory, name: str, num_images: int) -> Target:
     Raises:
       ValueError: More images than there are.
     """
-    dataset = load_dataset("digits", num_test=num_images)
+    dataset = stages.note_data(run, load_dataset("digits", num_test=num_images))
     network, train = POSTERIORS[name]
     data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
     posterior, _ = stages.cached_posterior(

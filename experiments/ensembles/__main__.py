@@ -147,6 +147,8 @@ def _work(config: Config, run: RunDirectory) -> Study:
         num_test=config.num_test,
         seed=config.seed,
     )
+    stages.note_data(run, dataset)
+    stages.note_suites(run, list_compared(config.suite).values())
     members = _train(config, run, dataset)
     sizes = [
         _attack(config, run, dataset, members, count, epsilon)

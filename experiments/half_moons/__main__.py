@@ -78,7 +78,8 @@ def run(config: HalfMoonsConfig, workdir: str, *, scale: str = "") -> dict[str, 
 
 
 def _work(config: HalfMoonsConfig, run: RunDirectory) -> Study:
-    whole = load_dataset("half_moons", seed=config.seed)
+    whole = stages.note_data(run, load_dataset("half_moons", seed=config.seed))
+    stages.note_suites(run, list_compared(config.suite).values())
     rows = np.random.default_rng(config.seed).permutation(len(whole.x_test))[: config.num_points]
     context = _Context(config, run, whole, whole.x_test[rows], whole.y_test[rows])
     with progress("half moons", "steps") as report:

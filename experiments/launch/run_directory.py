@@ -19,6 +19,7 @@ import jax
 from bnn_adv.compute import files, parallel
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.identity import changed_settings
 from experiments.launch import locks, metrics_log
 
 _DOES_NOT_CHANGE_RESULTS = {"checkpoint_every", "data_dir"}
@@ -39,6 +40,12 @@ class RunDirectory:
       config: Every flag, and the hashes of what else results follow from, as JSON values.
       command: The command line, for the record.
 
+    Attributes:
+      noted: Hashes of the data and networks that this start has met, by name.
+      suites: Hashes of the suites that it runs.
+      draws: Hashes of the draws that it has trained or read, by name.
+      claimed: By name of draws that it has not, their hash as a stage's file says it, and the file.
+
     Raises:
       ValueError: The folder holds another run, or files that are no run, or a damaged one.
       OSError: The folder cannot be created or written to, or another process works there.
@@ -48,8 +55,13 @@ class RunDirectory:
         self, path: str | os.PathLike[str], experiment: str, config: dict[str, Any], command: str
     ) -> None:
         self.path = Path(path).expanduser()
+        self.noted: dict[str, str] = {}
+        self.suites: dict[str, str] = {}
         self.draws: dict[str, str] = {}
+        self.claimed: dict[str, tuple[str, str]] = {}
         record = {"experiment": experiment, **config}
+        if settings := changed_settings():
+            record["jax_settings"] = settings
         self.identity = identify_run(record)
         self.path.mkdir(parents=True, exist_ok=True)
         is_finished = parallel.agree((self.path / "results.json").exists())
@@ -68,6 +80,8 @@ class RunDirectory:
             self._check_empty()
             self.write(files.write_json, "config.json", record)
         if is_finished:
+            # What a start that was killed after its results has left.
+            self._tidy()
             return
         if parallel.is_writer():
             self._remove_leftovers()
@@ -127,10 +141,15 @@ class RunDirectory:
         """Write the results, whose presence says that the run is finished, and tidy up."""
         self.write(files.write_json, "results.json", results)
         if parallel.is_writer():
+            locks.release(self.path)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        if parallel.is_writer():
             for name in ("partial", "checkpoints"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
-        if parallel.is_writer():
-            locks.release(self.path)
+            with contextlib.suppress(OSError):  # The folder may be read only.
+                (self.path / locks.NAME).unlink(missing_ok=True)
 
     def say(self, message: str) -> None:
         """Print a message on standard error and append it to ``metrics.jsonl``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,11 @@ import numpy as np
 from flax import linen as nn
 
 from bnn_adv.compute import files, parallel
+from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.identity import compare
+from bnn_adv.data import Dataset, hash_data
+from bnn_adv.evaluation.run_suite import define
+from bnn_adv.evaluation.suites import Protocol
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.posteriors.decision import DecisionRule
@@ -59,41 +63,82 @@ def cached_arrays(
     if not parallel.agree((run.path / stored).exists()):
         with _timed(run, name):
             arrays = compute()
-        text = np.array(json.dumps(sources(run)))
-        run.write(files.write_arrays, stored, {**arrays, _SOURCES: text})
+        arrays = {key: np.asarray(value) for key, value in arrays.items()}
+        text = json.dumps({"sources": sources(run), "hash": digest(arrays, name)})
+        run.write(files.write_arrays, stored, {**arrays, _SOURCES: np.array(text)})
     arrays = files.read_arrays(run.path / stored)
-    there = str(arrays.pop(_SOURCES, "{}"))
-    check_sources(run, stored, json.loads(there))
+    record = json.loads(str(arrays.pop(_SOURCES, "{}")))
+    check_sources(run, stored, record.get("sources", {}))
+    _check_hash(run, stored, record.get("hash", "nothing"), digest(arrays, name))
     return arrays
 
 
+def note_data(run: RunDirectory, dataset: Dataset) -> Dataset:
+    """Return a data set, and remember that the stages that follow are computed from it.
+
+    Raises:
+      StageError: A stage that was read before was computed from another.
+    """
+    _note(run, run.noted, f"data {dataset.name}", hash_data(dataset))
+    return dataset
+
+
+def note_suites(run: RunDirectory, suites: Iterable[Protocol]) -> None:
+    """Remember that the stages that follow run these suites, as they are defined today.
+
+    Raises:
+      StageError: A stage that was read before has run another.
+    """
+    for suite in suites:
+        _note(run, run.suites, f"suite {suite.name}", digest(define(suite), suite.name))
+
+
+def _note(run: RunDirectory, into: dict[str, str], name: str, found: str) -> None:
+    _check_claim(run, name, found, "this start")
+    into[name] = found
+
+
 def sources(run: RunDirectory) -> dict[str, str]:
-    """Return what a stage is computed from: the run's settings, and the draws it has read."""
-    return {"settings": run.identity, **run.draws}
+    """Return what a stage is computed from: settings, what was noted, and the draws read."""
+    return {"settings": run.identity, **run.noted, **run.suites, **run.draws}
 
 
 def wrap(value: Any, there: dict[str, str]) -> dict[str, Any]:
-    """Return what the file of a stage holds: its value, and what it was computed from."""
-    return {"sources": there, "value": value}
+    """Return what the file of a stage holds: its value with its hash, and its sources."""
+    return {"sources": there, "hash": _hash_json(value), "value": value}
 
 
 def unwrap(run: RunDirectory, name: str, record: Any) -> Any:
     """Return the value of a stage's file, checked against the run.
 
     Raises:
-      StageError: It was computed from something else.
+      StageError: It was computed from something else, or was edited.
     """
-    if not isinstance(record, dict) or not {"sources", "value"} <= set(record):
-        record = {"sources": {}, "value": record}
+    if not isinstance(record, dict) or not {"sources", "hash", "value"} <= set(record):
+        record = {"sources": {}, "hash": "nothing", "value": record}
     check_sources(run, name, record["sources"])
+    _check_hash(run, name, record["hash"], _hash_json(record["value"]))
     return record["value"]
 
 
-def check_sources(run: RunDirectory, name: str, there: dict[str, str]) -> None:
-    """Raise unless a stage's file was computed from the run's settings and draws.
+def _hash_json(value: Any) -> str:
+    # As it is read back: a tuple is a list there.
+    return digest(json.loads(json.dumps(value)), "value")
 
-    Draws that this start has not read are not compared: where all that follows from them is
-    finished, nobody reads them again.
+
+def _check_hash(run: RunDirectory, name: str, there: str, found: str) -> None:
+    if there != found:
+        raise StageError(
+            f"{run.path / name} was edited: it was written with the hash {there}, its values have "
+            f"{found}. Delete it to compute it again."
+        )
+
+
+def check_sources(run: RunDirectory, name: str, there: dict[str, str]) -> None:
+    """Raise unless a stage's file was computed from the run's settings, data and draws.
+
+    Where all that follows from draws is finished, nobody reads them again. The files of stages must
+    agree on them even so, and with the draws if they are read later.
 
     Raises:
       StageError: Something differs; the message names it.
@@ -104,6 +149,19 @@ def check_sources(run: RunDirectory, name: str, there: dict[str, str]) -> None:
         raise StageError(
             f"{run.path / name} was computed from something else: {changed}. "
             "Delete it to compute it again."
+        )
+    for source in there.keys() - here.keys():
+        _check_claim(run, source, there[source], str(run.path / name))
+        run.claimed[source] = there[source], str(run.path / name)
+
+
+def _check_claim(run: RunDirectory, source: str, found: str, name: str) -> None:
+    """Raise where a stage's file that was read before says that it comes from something else."""
+    claimed, by = run.claimed.get(source, (found, name))
+    if claimed != found:
+        raise StageError(
+            f"{by} was computed from other data or draws than {name}: {source} {claimed!r} there, "
+            f"{found!r} here. Delete it to compute it again."
         )
 
 
@@ -132,7 +190,7 @@ def cached_posterior(
       The posterior; the method's diagnostics with ``"training_seconds"``.
 
     Raises:
-      StageError: The draws are not those of this run, or their file was replaced.
+      StageError: The draws are not those of this run, or their file was replaced or is damaged.
     """
     record, draws = f"posterior/{_check(name)}.json", f"posterior/{name}.npz"
     if not parallel.agree((run.path / record).exists()):
@@ -144,22 +202,32 @@ def cached_posterior(
         values = {
             **result.diagnostics,
             "training_seconds": seconds(),
-            **seal(run, {name: result.posterior}),
+            **seal(run, {name: Posterior(get_apply_fn(network), result.posterior.samples)}),
         }
         run.write(files.write_json, record, values)
     expected = jax.eval_shape(lambda: init_params(jax.random.key(0), network, input_shape))
-    loaded = load_posterior(run.path / draws, get_apply_fn(network), expected)
+    with _reading():
+        loaded = load_posterior(run.path / draws, get_apply_fn(network), expected)
+        stored = files.read_json(run.path / record)
     posterior = Posterior(
         loaded.apply_fn, loaded.samples, precision=precision, decision_rule=decision_rule
     )
-    diagnostics = break_seal(run, record, files.read_json(run.path / record), {name: loaded})
+    diagnostics = break_seal(run, record, stored, {name: loaded})
     return posterior, diagnostics
 
 
 def seal(run: RunDirectory, posteriors: Mapping[str, Posterior]) -> dict[str, Any]:
-    """Return what the record of a training says beside its numbers: settings and draws."""
+    """Return what the record of a training says beside its numbers: sources and draws."""
     hashes = {name: hash_draws(posterior) for name, posterior in posteriors.items()}
-    return {"sources": {"settings": run.identity}, "draws_hash": hashes}
+    there = {"settings": run.identity, **run.noted, **_networks(posteriors)}
+    return {"sources": there, "draws_hash": hashes}
+
+
+def _networks(posteriors: Mapping[str, Posterior]) -> dict[str, str]:
+    return {
+        f"network of {name}": digest(posterior.apply_fn, name)
+        for name, posterior in posteriors.items()
+    }
 
 
 def break_seal(
@@ -168,9 +236,11 @@ def break_seal(
     """Return the numbers of a training's record, whose draws must be the given ones.
 
     Raises:
-      StageError: They are not those of this run, or were replaced.
+      StageError: They are not those of this run or of its network, or were replaced.
     """
     there = {key: record[key] for key in ("sources", "draws_hash") if key in record}
+    for network, found in _networks(posteriors).items():
+        _note(run, run.noted, network, found)
     check_sources(run, name, there.get("sources", {}))
     hashes = {key: hash_draws(posterior) for key, posterior in posteriors.items()}
     for key, found in hashes.items():
@@ -181,6 +251,7 @@ def break_seal(
                 f"draws of the hash {trained}, they have {found}. Put them back, or delete both "
                 "to train again."
             )
+        _check_claim(run, key, found, str(run.path / name))
     run.draws |= hashes
     return {key: value for key, value in record.items() if key not in there}
 
@@ -188,6 +259,15 @@ def break_seal(
 def spent(run: RunDirectory) -> float:
     """Return the seconds that all stages of a run took, over all its starts."""
     return run.sum_logged("stage_seconds")
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Say of a file that cannot be read that it is this run's: it is no failure of a training."""
+    try:
+        yield
+    except ValueError as error:
+        raise StageError(str(error)) from error
 
 
 @contextmanager

@@ -160,7 +160,13 @@ def _train(
         **result.diagnostics,
         "decision_rule": row.decision_rule,
         "training_seconds": round(seconds, 1),
-        **stages.seal(run, trained),
+        **stages.seal(
+            run,
+            {
+                name: dataclasses.replace(posterior, apply_fn=get_apply_fn(network))
+                for name, posterior in trained.items()
+            },
+        ),
     }
     # Written last: its presence says that the model is complete.
     run.write(files.write_json, record, numbers)

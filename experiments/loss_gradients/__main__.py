@@ -27,7 +27,7 @@ from bnn_adv.theory.expected_norm import Groups, group_draws
 from bnn_adv.theory.gradients import LossGradients
 from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
-from experiments.launch.stages import cached, cached_arrays, cached_posterior
+from experiments.launch.stages import cached, cached_arrays, cached_posterior, note_data
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Plot, Study
 from experiments.loss_gradients import figures
@@ -75,6 +75,7 @@ def _work(config: Config, run: RunDirectory) -> Study:
             num_test=config.num_test,
             seed=config.seed,
         )
+        note_data(run, dataset)
         posterior, diagnostics = _train(config, item, dataset, run)
         found = _measure(config, item, posterior, dataset, run)
         record = _describe(config, item, posterior, dataset, found, diagnostics, run)

@@ -18,9 +18,11 @@ import numpy as np
 
 from bnn_adv.data import load_dataset
 from bnn_adv.evaluation.attribution import mean_change, paired_difference, shapley_values
+from bnn_adv.evaluation.suites import get_protocol
 from bnn_adv.posteriors.decision import predicted_class
 from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
+from experiments.launch.stages import note_data, note_suites
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.protocol_ablation import measure as stages
@@ -61,7 +63,8 @@ def _work(config: Config, run: RunDirectory) -> Study:
         num_test=config.num_test or None,
         seed=config.seed,
     )
-    whole = Work(config, run, dataset)
+    whole = Work(config, run, note_data(run, dataset))
+    note_suites(run, [get_protocol(config.suite)])
     work = whole.first(config.num_rows or len(dataset.y_test))
     subjects = {
         training: stages.train_vi(work, training)

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files
+from bnn_adv.compute.canonical import digest
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation import Settings, run_protocol
 from bnn_adv.evaluation.cascade import predict
@@ -29,7 +30,7 @@ from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
 from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
-from experiments.launch.stages import cached, cached_arrays, cached_posterior
+from experiments.launch.stages import StageError, cached, cached_arrays, cached_posterior
 from experiments.protocol_ablation import switches as ablation
 from experiments.protocol_ablation.config import Config
 from experiments.protocol_ablation.published_versions import average_predictions
@@ -103,17 +104,23 @@ def train_vi(work: Work, training: Departures) -> Subject:
     data = Data(jnp.asarray(work.dataset.x_train), jnp.asarray(work.dataset.y_train))
     guide = f"posterior/{name}-guide.npz"
 
-    def keep_guide(result: InferenceResult) -> None:
+    def keep_guide(result: InferenceResult) -> dict[str, Any]:
         assert result.sampler is not None  # Variational inference has one.
-        params = stored_guides.get_guide_params(result.sampler)
-        work.run.write(files.write_arrays, guide, {k: np.asarray(v) for k, v in params.items()})
+        found = stored_guides.get_guide_params(result.sampler)
+        params = {k: np.asarray(v) for k, v in found.items()}
+        work.run.write(files.write_arrays, guide, params)
+        return {"guide_hash": digest(params, "guide")}
 
     known, diagnostics = _train(work, name, "svi", settings, data, keep_guide)
+    params = files.read_arrays(work.run.path / guide)
+    trained = diagnostics.pop("guide_hash", None)
+    if trained != (found := digest(params, "guide")):
+        raise StageError(
+            f"{work.run.path / guide} was replaced: posterior/{name}.json was written with a guide "
+            f"of the hash {trained}, it has {found}. Put it back, or delete both to train again."
+        )
     sampler = stored_guides.restore_sampler(
-        _network(work, "svi"),
-        settings,
-        work.dataset.input_shape,
-        files.read_arrays(work.run.path / guide),
+        _network(work, "svi"), settings, work.dataset.input_shape, params
     )
     return Subject(name, known, sampler, diagnostics)
 
@@ -175,9 +182,9 @@ def _train(
     method: str,
     settings: Any,
     data: Data,
-    then: Callable[[InferenceResult], None] = lambda result: None,
+    then: Callable[[InferenceResult], dict[str, Any]] = lambda result: {},
 ) -> tuple[Posterior, dict[str, Any]]:
-    """Train, or read back; ``then`` is called with what was just trained."""
+    """Train, or read back; ``then`` of what was just trained joins the diagnostics."""
     config, dataset, network = work.config, work.dataset, _network(work, method)
     held_out = Data(
         jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])
@@ -196,8 +203,7 @@ def _train(
                 progress=report,
                 checkpoints=checkpoints,
             )
-        then(result)
-        return result
+        return result._replace(diagnostics={**result.diagnostics, **then(result)})
 
     return cached_posterior(work.run, name, network, dataset.input_shape, train)
 

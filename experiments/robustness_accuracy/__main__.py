@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bnn_adv.data import load_dataset
+from bnn_adv.evaluation.suites import list_compared
+from experiments.launch import stages
 from experiments.launch.config import to_json
 from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
@@ -41,15 +43,19 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
 
 def _work(config: Config, run: RunDirectory) -> Study:
     datasets = {
-        name: load_dataset(
-            name,
-            config.data_dir or None,
-            num_train=config.num_train or None,
-            num_test=config.num_test,
-            seed=config.seed,
+        name: stages.note_data(
+            run,
+            load_dataset(
+                name,
+                config.data_dir or None,
+                num_train=config.num_train or None,
+                num_test=config.num_test,
+                seed=config.seed,
+            ),
         )
         for name in config.datasets
     }
+    stages.note_suites(run, list_compared(config.suite).values())
     tasks = list_tasks(config)
     total, rows = sum(len(task.members) for task in tasks), []
     with progress("clouds", "networks") as report:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files, parallel
+from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation import Settings, metrics, run_protocol
 from bnn_adv.evaluation.cascade import predict
@@ -33,7 +34,8 @@ _METHODS = {"hmc": "hmc", "sgd": "sgd", "vi": "svi"}
 _HARMLESS = {"data_dir", "checkpoint_every"}
 _KEPT = (*MIXING_KEYS, "num_divergent", "training_seconds")
 _FAILURES = (FloatingPointError, ValueError, RuntimeError, MemoryError)
-"""What makes a network a row with a reason: numbers, settings, and devices out of memory."""
+"""What makes a network a row with a reason: numbers, settings, and devices out of memory. What is
+stored and is not this run's ends the run: it says nothing of a network."""
 
 
 class Work(NamedTuple):
@@ -87,6 +89,8 @@ def _measure(
         return {**about, "status": "not run", "reason": "the time budget was spent"}
     try:
         posterior, diagnostics = trainer.train(place)
+    except OtherWorkError:
+        raise
     except _FAILURES as error:
         failed = _failed(about, error)
         return stages.cached(work.run, f"row-{stage}", lambda: failed)
@@ -94,6 +98,8 @@ def _measure(
     def compute() -> dict[str, Any]:
         try:
             return {**about, **_attack(work, task.dataset, stage, posterior, diagnostics)}
+        except OtherWorkError:
+            raise
         except _FAILURES as error:
             return _failed(about, error)
 
@@ -268,11 +274,13 @@ def reopen(path: Any, config: dict[str, Any]) -> bool:
     if not grows or not {"time_budget"} <= changes <= {"time_budget", *_HARMLESS}:
         return False
     if parallel.is_writer():
-        rows = files.read_json(results)["data"]["networks"] if results.exists() else []
+        found = files.read_json(results) if results.exists() else {}
+        rows = found.get("data", {}).get("networks", [])
+        origin = {"settings": identify_run(before), **found.get("sources", {})}
         for row in rows:
             if row["status"] != "not run":
                 waits = path / row_path(f"{row['dataset']}-{row['name']}")
-                files.write_json(waits, stages.wrap(row, {"settings": identify_run(before)}))
+                files.write_json(waits, stages.wrap(row, origin))
         results.unlink(missing_ok=True)
         # Last: a run of the old budget without results is reopened again.
         files.write_json(stored, {**before, "time_budget": after})

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.compute import checkpoint_store
+from bnn_adv.compute import checkpoint_store, files
 from bnn_adv.compute.checkpoint import Checkpoints
 
 
@@ -221,3 +221,15 @@ def test_sessions_nest_and_the_package_does_not_import_orbax(tmp_path):
         assert saved.step == 2
         assert saved.fit({}) == {}
     assert "orbax" not in vars(checkpoint_store)
+
+
+def test_a_part_that_was_replaced_is_not_used(tmp_path):
+    """The part of another chain has the same name, shapes and rows."""
+    write(tmp_path, [1, 2])
+    path = tmp_path / "parts" / f"{2:012d}.npz"
+    arrays = files.read_arrays(path)
+    files.write_arrays(path, {**arrays, "0": arrays["0"] + 1})
+    saved, messages = read(tmp_path)
+    assert saved.step == 1
+    assert list(saved.parts) == ["part 1"]
+    assert any("its part 000000000002.npz was replaced" in message for message in messages)

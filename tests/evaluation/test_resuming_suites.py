@@ -13,6 +13,7 @@ from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import identity
 from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.compute.pacing import Pacer
 from bnn_adv.evaluation import Settings, attacker_defender_table, run_protocol
 from bnn_adv.evaluation.suites import Entry, Protocol
@@ -197,6 +198,11 @@ def test_what_was_made_anew_and_is_the_same_goes_on(started, tmp_path):
 def test_versions_are_named(started, monkeypatch):
     monkeypatch.setattr(identity, "describe_software", lambda: "jax 99")
     with pytest.raises(ValueError, match=r"software '.*jax 0\..* there, 'jax 99' here"):
+        attack_problem(Unreliable(started, ticks=99))
+
+
+def test_settings_of_random_numbers_are_named(started):
+    with jax.threefry_partitionable(False), pytest.raises(OtherWorkError, match="partitionable"):
         attack_problem(Unreliable(started, ticks=99))
 
 

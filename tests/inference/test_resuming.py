@@ -94,7 +94,9 @@ def test_cuts_and_restarts_change_nothing(case, tmp_path, monkeypatch):
 def test_checkpoints_of_another_run_are_refused(tmp_path):
     with pytest.raises(Unplugged):
         run("ensemble", Unreliable(tmp_path, ticks=2, every_steps=1))
-    with pytest.raises(ValueError, match=r"something else.*learning_rate=0.25"):
+    with pytest.raises(
+        ValueError, match=r"by sgd, settings.learning_rate '[^']*' there, '0.25 #[^']*' here. Give"
+    ):
         run("ensemble", Unreliable(tmp_path, ticks=9), learning_rate=0.25)
 
 

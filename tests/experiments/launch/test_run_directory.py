@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import jax
 import pytest
 
 from bnn_adv.compute import files
@@ -113,6 +114,17 @@ def test_a_second_process_is_told_and_a_dead_ones_lock_is_taken_over(folder):
     assert not (folder / locks.NAME).exists()
 
 
+def test_a_kill_after_the_results_leaves_nothing_that_stays(folder):
+    run = start(folder)
+    run.finish({"rows": []})
+    files.write_json(folder / "partial" / "row.json", {})
+    (folder / locks.NAME).write_text("process 1")
+    assert start(folder).read_results() == {"rows": []}
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.json", "command.txt", "environment.json", "results.json")
+    }
+
+
 def test_a_torn_line_is_cut_off_and_said(folder, capsys):
     run = start(folder)
     run.log(stage_seconds=1.5)
@@ -165,5 +177,12 @@ def test_another_run_is_refused_by_what_differs(folder):
         start(folder, epsilon=0.2)
     with pytest.raises(ValueError, match=r"draws_hash is None there, 'ab' here"):
         start(folder, draws_hash="ab")
+    with jax.default_prng_impl("rbg"), pytest.raises(ValueError, match=r"jax_settings .*'rbg'"):
+        start(folder)
+    with (
+        jax.threefry_partitionable(False),
+        pytest.raises(ValueError, match=r"jax_settings .*False"),
+    ):
+        start(folder)
     # It was not left locked by that.
     assert not (folder / locks.NAME).exists()

@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.compute import files
+from bnn_adv.data import Dataset
+from bnn_adv.evaluation.suites import get_protocol
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import MLP, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, save_posterior
@@ -146,3 +149,108 @@ def test_a_study_resumes_where_it_stopped_and_is_read_back(tmp_path, capsys):
     with pytest.raises(ValueError, match="seed is 7 there, 8 here"):
         run_study("name", Config(seed=8), folder, _never)
     assert files.read_json(tmp_path / "run" / "results.json") == results
+
+
+def test_a_stage_that_was_edited_is_refused(run):
+    stages.cached(run, "values", lambda: {"share": (0.5, 1)})
+    stages.cached_arrays(run, "arrays", lambda: {"x": np.zeros(2), "y": np.float32(0.5)})
+    path = run.path / "partial" / "values.json"
+    path.write_text(path.read_text().replace("0.5", "0.75"))
+    with pytest.raises(stages.StageError, match=r"values.json was edited"):
+        stages.cached(run, "values", _never)
+    path = run.path / "partial" / "arrays.npz"
+    files.write_arrays(path, {**files.read_arrays(path), "x": np.ones(2)})
+    with pytest.raises(stages.StageError, match=r"arrays.npz was edited"):
+        stages.cached_arrays(run, "arrays", _never)
+
+
+def test_a_training_does_not_depend_on_the_suites(run):
+    suite = get_protocol("fast")
+    stages.note_suites(run, [suite])
+    _train_net(run)
+    again = RunDirectory(run.path, "test", {"seed": 0}, "command")
+    stages.note_suites(again, [dataclasses.replace(suite, entries=suite.entries[:1])])
+    _train_net(again)
+
+
+def _dataset(shift=0.0):
+    x, y = np.full((2, 3), 0.5 + shift, np.float32), np.arange(2, dtype=np.int32)
+    return Dataset("points", x, y, x, y, 2)
+
+
+def test_stages_of_other_data_are_refused(run):
+    stages.note_data(run, _dataset())
+    stages.cached(run, "values", lambda: {"a": 1})
+    assert stages.cached(run, "values", _never) == {"a": 1}
+    stages.note_data(run, _dataset(0.25))
+    with pytest.raises(
+        stages.StageError, match=r"values.json .*: data points '.*' there, '.*' here"
+    ):
+        stages.cached(run, "values", _never)
+
+
+def test_stages_of_a_suite_that_was_defined_anew_are_refused(run, monkeypatch):
+    suite = get_protocol("fast")
+    stages.note_suites(run, [suite])
+    stages.cached(run, "values", lambda: {"a": 1})
+    stages.note_suites(run, [dataclasses.replace(suite, description="in other words")])
+    assert stages.cached(run, "values", _never) == {"a": 1}
+    stages.note_suites(run, [dataclasses.replace(suite, entries=suite.entries[:1])])
+    with pytest.raises(stages.StageError, match=r"values.json .*: suite fast '"):
+        stages.cached(run, "values", _never)
+    objective = OBJECTIVES[suite.entries[0].objective]
+    other = dataclasses.replace(objective, head=lambda reduced, y: -reduced.sum())
+    monkeypatch.setitem(OBJECTIVES, objective.name, other)
+    stages.note_suites(run, [suite])
+    with pytest.raises(stages.StageError, match=r"values.json .*: suite fast '"):
+        stages.cached(run, "values", _never)
+
+
+_NETWORK = MLP((3,), num_classes=2)
+
+
+def _train_net(run, network=_NETWORK, shift=0.0):
+    draws = init_params(jax.random.key(0), network, (2,))
+    one = Posterior(get_apply_fn(network), jax.tree.map(lambda w: w[None] + shift, draws))
+    found = InferenceResult(one, {}, None)
+    return stages.cached_posterior(run, "net", network, (2,), lambda: found)
+
+
+def test_a_posterior_of_another_network_is_refused(run):
+    _train_net(run)
+    with pytest.raises(
+        stages.StageError, match=r"net.json .*: network of net '.*' there, '.*' here"
+    ):
+        _train_net(run, MLP((3,), num_classes=2, activation="tanh"))
+
+
+def test_draws_that_are_read_after_their_stages_must_be_theirs(run):
+    """Stages are read first, and named draws that the start had not read."""
+    _train_net(run)
+    stages.cached(run, "values", lambda: {"a": 1})
+    for end in ("json", "npz"):
+        (run.path / "posterior" / f"net.{end}").unlink()
+    again = RunDirectory(run.path, "test", {"seed": 0}, "command")
+    assert stages.cached(again, "values", _never) == {"a": 1}
+    with pytest.raises(stages.StageError, match=r"values.json was computed from other .*: net '"):
+        _train_net(again, shift=1.0)
+
+
+def test_stages_agree_on_draws_that_nobody_reads(run):
+    for name, shift in (("first", 0.0), ("second", 1.0)):
+        _train_net(run, shift=shift)
+        stages.cached(run, name, lambda: {"a": 1})
+        for end in ("json", "npz"):
+            (run.path / "posterior" / f"net.{end}").unlink()
+    again = RunDirectory(run.path, "test", {"seed": 0}, "command")
+    stages.cached(again, "first", _never)
+    with pytest.raises(stages.StageError, match=r"first.json was .* than .*second.json: net '"):
+        stages.cached(again, "second", _never)
+
+
+def test_damaged_draws_are_no_failure_of_their_training(run):
+    _train_net(run)
+    path = run.path / "posterior" / "net.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(stages.StageError, match=r"net.npz cannot be read"):
+        _train_net(run)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from bnn_adv import networks
+from bnn_adv.compute import files
 from bnn_adv.data import load_dataset
 from bnn_adv.inference import InferenceResult
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
 from experiments.launch.run_directory import RunDirectory
+from experiments.launch.stages import StageError
 from experiments.protocol_ablation import __main__ as protocol_ablation
 from experiments.protocol_ablation import measure as stages
 from experiments.protocol_ablation import switches as ablation
@@ -33,9 +35,11 @@ def fake_posterior(num_draws, seed):
 def fake_train(work, name, method, settings, data, then=None):
     num_draws = settings.num_samples
     seed = sum(map(ord, name))
+    found = {}
     if then is not None:
-        then(InferenceResult(None, {}, None, fake_sampler(seed)))
-    return fake_posterior(num_draws, seed), {"num_distinct_draws": num_draws, "warnings": []}
+        found = then(InferenceResult(None, {}, None, fake_sampler(seed)))
+    record = {"num_distinct_draws": num_draws, "warnings": []}
+    return fake_posterior(num_draws, seed), {**record, **found}
 
 
 def fake_sampler(seed):
@@ -172,8 +176,8 @@ def test_training_follows_its_switches(monkeypatch, tmp_path):
 
     def record(work, name, method, settings, data, then):
         seen[name] = (settings.kl_weight, settings.init)
-        then(InferenceResult(None, {}, None, fake_sampler(0)))
-        return fake_posterior(settings.num_samples, 0), {}
+        found = then(InferenceResult(None, {}, None, fake_sampler(0)))
+        return fake_posterior(settings.num_samples, 0), found
 
     monkeypatch.setattr(stages, "_train", record)
     monkeypatch.setattr(stages.stored_guides, "get_guide_params", lambda sampler: {"w": np.ones(2)})
@@ -191,6 +195,27 @@ def test_training_follows_its_switches(monkeypatch, tmp_path):
         "vi-vi_init": ("corrected", "published"),
         "vi-kl_weight-vi_init": ("published", "published"),
     }
+
+
+def test_a_guide_that_was_replaced_is_refused(monkeypatch, tmp_path):
+    stored = {}
+
+    def train(work, name, method, settings, data, then):
+        if name not in stored:
+            stored[name] = then(InferenceResult(None, {}, None, fake_sampler(0)))
+        return fake_posterior(settings.num_samples, 0), dict(stored[name])
+
+    monkeypatch.setattr(stages, "_train", train)
+    monkeypatch.setattr(stages.stored_guides, "get_guide_params", lambda sampler: {"w": np.ones(2)})
+    monkeypatch.setattr(stages.stored_guides, "restore_sampler", lambda *args: args[-1])
+    run = RunDirectory(str(tmp_path), "protocol_ablation", {}, "")
+    work = stages.Work(TINY, run, load_dataset("digits", num_train=10, num_test=2))
+    subject = stages.train_vi(work, ablation.NONE)
+    assert "guide_hash" not in subject.diagnostics
+    stages.train_vi(work, ablation.NONE)
+    files.write_arrays(tmp_path / "posterior" / "vi-corrected-guide.npz", {"w": np.zeros(2)})
+    with pytest.raises(StageError, match=r"guide.npz was replaced: posterior/vi-corrected.json"):
+        stages.train_vi(work, ablation.NONE)
 
 
 def test_a_finished_run_is_read_back(finished, capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bnn_adv.compute import files
+from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.evaluation import ProtocolResult
 from bnn_adv.inference import sgd
 from bnn_adv.inference.diagnostics import has_mixed
@@ -138,6 +139,24 @@ def test_one_network_that_fails_is_a_row_and_spares_the_others(tmp_path, monkeyp
     assert (first["status"], second["status"]) == ("done", "failed")
     assert second["reason"] == "The training loss is not finite in epoch 1."
     assert files.read_json(tmp_path / "run" / "results.json") == results
+
+
+@pytest.mark.parametrize("error", [OtherWorkError, stages.StageError])
+def test_what_is_not_this_runs_ends_it_and_is_no_row(error, tmp_path, monkeypatch):
+    """A checkpoint that was refused became the row of a network that failed."""
+
+    def refuse(*_, **__):
+        raise error("a checkpoint of something else")
+
+    monkeypatch.setattr(sgd, "run", refuse)
+    with pytest.raises(error, match="something else"):
+        robustness_accuracy.run(TINY, str(tmp_path / "run"))
+    monkeypatch.undo()
+    monkeypatch.setattr(robustness_accuracy_stages._Trainer, "train", lambda *_: (None, {}))
+    monkeypatch.setattr(robustness_accuracy_stages, "_attack", refuse)
+    with pytest.raises(error, match="something else"):
+        robustness_accuracy.run(TINY, str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "partial").exists()
 
 
 def test_paper_scale_is_every_network_of_the_grids_on_both_data_sets():
