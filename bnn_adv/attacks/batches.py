@@ -16,6 +16,7 @@ from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.transfer import Transfer
 from bnn_adv.compute import programs
+from bnn_adv.compute.singular import finite_gradient
 from bnn_adv.posteriors.decision import is_fooled
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 from bnn_adv.posteriors.sampler import FreshDraws
@@ -61,7 +62,7 @@ def bind(
         value = jnp.where(jnp.isnan(evaluation.value), -jnp.inf, evaluation.value)
         return Loss(
             value.astype(x.dtype),
-            objectives.finite_gradient(evaluation.gradient).astype(x.dtype),
+            finite_gradient(evaluation.gradient).astype(x.dtype),
             fooled,
             evaluation.log_probs,
         )

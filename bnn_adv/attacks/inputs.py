@@ -240,13 +240,26 @@ def _note(value: Any) -> str:
 
 
 def _check_box(threat: Any) -> tuple[float, float]:
+    missing = [name for name in ("norm", "epsilon", "lower", "upper") if not hasattr(threat, name)]
+    if missing:
+        raise ValueError(
+            f"threat must be a threat model such as LInf(0.1), got {type(threat).__name__} without "
+            f"{', '.join(missing)}."
+        )
     lower, upper = threat.lower, threat.upper
+    if any(isinstance(wall, str | bool) or np.ndim(wall) for wall in (lower, upper)):
+        raise ValueError(f"The box needs one number a wall, got lower={lower!r}, upper={upper!r}.")
     if not -np.inf < lower < upper < np.inf:
         raise ValueError(f"The box needs finite walls, lower < upper, got [{lower}, {upper}].")
     return lower, upper
 
 
 def _array(values: Any, what: str) -> np.ndarray:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(
+            f"{what} hold {np.ma.count_masked(values)} masked values, and a mask would be lost: "
+            "leave these rows out, or fill them."
+        )
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:

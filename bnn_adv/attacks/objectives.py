@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from bnn_adv.attacks import threat as threats
 from bnn_adv.compute import blocks
+from bnn_adv.compute.singular import finite_gradient, with_finite_steps
 from bnn_adv.compute.streaming import fold_samples, map_samples
 from bnn_adv.networks import Params
 from bnn_adv.posteriors.decision import DecisionRule, contribution, folding, log_predictive
@@ -40,9 +41,6 @@ class Aim(NamedTuple):
     y: jax.Array
     target: jax.Array | None = None
 
-
-_STEEPEST = 1e30
-"""Sums and ratios of gradients' components, of any number of them, stay within float32's range."""
 
 Statistic = Callable[[jax.Array, Aim], jax.Array]
 Head = Callable[..., jax.Array]
@@ -234,16 +232,6 @@ def follow_rule(objective: Objective, rule: DecisionRule) -> Objective:
     return dataclasses.replace(objective, statistic=_logits, reduce="mean", head=head)
 
 
-def finite_gradient(gradient: jax.Array) -> jax.Array:
-    """Return a gradient as attacks follow it: NaN as zero, infinities (and beyond) as +-1e30.
-
-    Networks with finite logits can have NaN gradients, such as that of a norm or a root at zero. An
-    attack that takes such a component for zero still moves in all others; the check
-    ``zero_gradients`` names the share of images where that happens.
-    """
-    return jnp.clip(jnp.nan_to_num(gradient, nan=0.0), -_STEEPEST, _STEEPEST)
-
-
 def compute_scales(
     objective: Objective, posterior: Posterior, x: jax.Array, *, sample_chunk: int | None = None
 ) -> jax.Array:
@@ -269,6 +257,7 @@ def value_and_gradient(
     target: jax.Array | None = None,
     scales: jax.Array | None = None,
     sample_chunk: int | None = None,
+    finite_steps: bool = True,
 ) -> Evaluation:
     """Evaluate an objective and its input gradient, streaming over the draws.
 
@@ -284,6 +273,8 @@ def value_and_gradient(
       target: Classes to aim at, int32 [B]; None: any but the label.
       scales: ``compute_scales`` at the clean inputs, [S, B]; None computes them at ``x``.
       sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
+      finite_steps: Take steps of the chain rule that are NaN for zero, see ``singular``; False
+        leaves the gradient as it is.
 
     Returns:
       Value, gradient and log posterior predictive.
@@ -297,21 +288,30 @@ def value_and_gradient(
         passes = _one_pass if objective.linear_head else _two_passes
 
         def one_block(rows: tuple[jax.Array, Aim, jax.Array]) -> Evaluation:
-            return passes(objective, posterior, *rows[:2], rows[2].T, chunk)
+            return passes(objective, posterior, *rows[:2], rows[2].T, chunk, finite_steps)
 
         rows = (x, Aim(y, target), scales.T)
         return blocks.map_blocks(one_block, rows, blocks.choose_block(each, x.shape[0]))
 
 
 def _scaled_statistic(
-    objective: Objective, posterior: Posterior, params: Params, scale: jax.Array, aim: Aim
+    objective: Objective,
+    posterior: Posterior,
+    params: Params,
+    scale: jax.Array,
+    aim: Aim,
+    finite_steps: bool,
 ) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
     """Return a function of inputs: the scaled statistic, and what the draw adds to predictions."""
     of_logits = objective.statistic
     assert of_logits is not None  # Since ``follow_rule``.
 
+    network: Callable[[jax.Array], jax.Array] = functools.partial(posterior.logits, params)
+    if finite_steps:
+        network = with_finite_steps(network)
+
     def statistic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = posterior.logits(params, x)
+        logits = network(x)
         values = of_logits(logits, aim) / scale[:, None]
         return values, contribution(posterior.decision_rule, logits)
 
@@ -325,9 +325,10 @@ def _one_pass(
     aim: Aim,
     scales: jax.Array,
     chunk: int,
+    finite_steps: bool,
 ) -> Evaluation:
     def one_draw(draw: tuple[Params, jax.Array]) -> Evaluation:
-        statistic = _scaled_statistic(objective, posterior, *draw, aim)
+        statistic = _scaled_statistic(objective, posterior, *draw, aim, finite_steps)
 
         def total(inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             values, own = statistic(inputs)
@@ -358,13 +359,14 @@ def _two_passes(
     aim: Aim,
     scales: jax.Array,
     chunk: int,
+    finite_steps: bool,
 ) -> Evaluation:
     draws, size = (posterior.samples, scales), posterior.num_samples
     is_mean = objective.reduce == "mean"
     fold = functools.partial(fold_samples, chunk=chunk, shards=posterior.shards)
 
     def forward(draw: tuple[Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return _scaled_statistic(objective, posterior, *draw, aim)(x)
+        return _scaled_statistic(objective, posterior, *draw, aim, finite_steps)(x)
 
     rule = posterior.decision_rule
     how = ("sum" if is_mean else "log_sum_exp", folding(rule))
@@ -374,7 +376,7 @@ def _two_passes(
     (cotangent,) = head_vjp(jnp.ones_like(value))
 
     def backward(draw: tuple[Params, jax.Array]) -> jax.Array:
-        statistic = _scaled_statistic(objective, posterior, *draw, aim)
+        statistic = _scaled_statistic(objective, posterior, *draw, aim, finite_steps)
         values, vjp, _ = jax.vjp(statistic, x, has_aux=True)
         # d reduced / d statistic_s: 1/S for the mean, the draw's responsibility for log-mean-exp.
         weight = 1.0 if is_mean else jnp.exp(values - reduced)

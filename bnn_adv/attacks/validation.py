@@ -43,8 +43,13 @@ def check_ess(min_ess: float | None) -> None:
     Raises:
       ValueError: The message names the value.
     """
-    if min_ess is not None and min_ess < 0:
-        raise ValueError(f"min_ess must be at least 0, or None where unknown, got {min_ess}.")
+    if min_ess is None:
+        return
+    is_number = isinstance(min_ess, int | float | np.number) and not isinstance(min_ess, bool)
+    if not is_number or min_ess < 0 or min_ess == np.inf:
+        raise ValueError(
+            f"min_ess must be a number at least 0, or None where unknown, got {min_ess!r}."
+        )
 
 
 def check_model(model: Any, num_samples: int, num_predictions: int) -> None:
@@ -159,10 +164,12 @@ def check_classes(posterior: Posterior, x: np.ndarray, y: np.ndarray) -> None:
       y: Converted labels, [N].
 
     Raises:
-      ValueError: The draws are no draws, the network returns no logits, or a label is no class.
+      ValueError: The draws are no draws or hold NaN, the network returns no logits, or a label is
+        no class.
     """
     check_samples(posterior)
     inputs.check_label_range(y, check_shapes(posterior, x))
+    check_draws_finite(posterior)
 
 
 def check_samples(posterior: Posterior) -> None:
@@ -250,6 +257,8 @@ def check_shapes(posterior: Posterior, x: np.ndarray) -> int:
             f"{type(logits).__name__ if shape is None else shape}. A single score s becomes two "
             "logits by stacking (0, s); a function of one input becomes one of a batch by jax.vmap."
         )
+    if logits.dtype == bool or jnp.issubdtype(logits.dtype, jnp.complexfloating):
+        raise ValueError(f"apply_fn must return logits that are real numbers, got {logits.dtype}.")
     return int(shape[1])
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,8 +24,9 @@ _DTYPES = "__dtypes__"
 
 _SMALL = 1 << 26
 _MOST_PACKED = 100
-"""How often an array may exceed the bytes that it is packed in, beyond ``_SMALL`` bytes; files of
-this package are not packed, and numbers that say something do not pack so well."""
+"""How often an array may exceed the bytes that it is packed in, and all that is read the size of
+its file, beyond ``_SMALL`` bytes; files of this package are not packed, and numbers that say
+something do not pack so well."""
 
 
 @contextlib.contextmanager
@@ -111,6 +112,11 @@ class ArrayHeader(NamedTuple):
     dtype: np.dtype[Any]
     lost: str | None = None
 
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
 
 def inspect_arrays(path: str | os.PathLike[str]) -> dict[str, ArrayHeader]:
     """Return shape and dtype of the arrays of an ``.npz`` file without reading them.
@@ -132,18 +138,27 @@ def inspect_arrays(path: str | os.PathLike[str]) -> dict[str, ArrayHeader]:
         return {name: header._replace(lost=dtypes.get(name)) for name, header in headers.items()}
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_arrays(
+    path: str | os.PathLike[str], names: Collection[str] | None = None
+) -> dict[str, Any]:
     """Read the arrays that ``write_arrays`` wrote, without unpickling; typed keys as such.
+
+    Args:
+      path: The file.
+      names: What to read where it is there; whatever else the file holds is not read. None: all.
 
     Raises:
       FileNotFoundError: There is no such file.
-      ValueError: As for ``inspect_arrays``.
+      ValueError: As for ``inspect_arrays``, also of all arrays that are to be read together.
     """
-    names = inspect_arrays(path)
+    headers = inspect_arrays(path)
+    chosen = [name for name in headers if names is None or name in names]
     # np.load does not close a damaged file that it opened itself.
-    with _reading(path), open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-        dtypes = _parse_dtypes(stored[_DTYPES]) if _DTYPES in stored.files else {}
-        return {name: restored(stored[name], dtypes.get(name)) for name in names}
+    with _reading(path), open(path, "rb") as file:
+        _check_total(file, sum(headers[name].size for name in chosen))
+        with np.load(file, allow_pickle=False) as stored:
+            dtypes = _parse_dtypes(stored[_DTYPES]) if _DTYPES in stored.files else {}
+            return {name: restored(stored[name], dtypes.get(name)) for name in chosen}
 
 
 @contextlib.contextmanager
@@ -173,14 +188,22 @@ def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayHead
             else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read(file)
-        size = file.tell() + dtype.itemsize * math.prod(shape)
+        header = ArrayHeader(shape, dtype)
+        size = file.tell() + header.size
     if dtype.hasobject:
         raise ValueError(f"{member.filename} holds Python objects, which are not unpickled")
     if size != member.file_size:
         raise ValueError(
             f"{member.filename} announces {dtype}{list(shape)} and holds {member.file_size} bytes"
         )
-    return ArrayHeader(shape, dtype)
+    return header
+
+
+def _check_total(file: BinaryIO, size: int) -> None:
+    """Raise where arrays of ``size`` bytes together are much more than their file."""
+    packed = os.fstat(file.fileno()).st_size
+    if size > max(_SMALL, _MOST_PACKED * packed):
+        raise ValueError(f"it would unpack {packed} bytes to {size}")
 
 
 def _parse_dtypes(record: np.ndarray) -> dict[str, str]:

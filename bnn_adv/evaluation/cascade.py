@@ -17,7 +17,7 @@ from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
 from bnn_adv.compute import parallel, programs
 from bnn_adv.compute.checkpoint import Checkpoints
-from bnn_adv.evaluation.confirmation import close_margin
+from bnn_adv.evaluation.confirmation import close_margin, least_margin
 from bnn_adv.evaluation.suites import Entry
 from bnn_adv.evaluation.verification_predictions import compile_network, find_margin
 from bnn_adv.evaluation.verification_predictions import predict as predict_exactly
@@ -145,9 +145,10 @@ def is_broken(
         # Few shapes for however many there are: each compiles once.
         size = settings.batch_size
         images = x[batches.pad(close, -(-len(close) // size) * size, 1)]
-        exact, _ = predict_exactly(compile_network(posterior), posterior, images, size)
-        exact = exact[: len(close)]
-        broken[close] = find_margin(exact, y[close], np.arange(len(close))) > 0
+        exact, largest = predict_exactly(compile_network(posterior), posterior, images, size)
+        exact, largest = exact[: len(close)], largest[: len(close)]
+        least = least_margin(posterior, images, largest)
+        broken[close] = find_margin(exact, y[close], np.arange(len(close))) > least
     return broken
 
 

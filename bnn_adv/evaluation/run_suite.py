@@ -43,6 +43,9 @@ class ProtocolResult(NamedTuple):
       zero gradient at the clean input.
     attack_of: Worst-case protocols: name of the attack that broke each image, [N] text; empty
       where the clean image is misclassified or the image stands.
+    not_finite: By name of ``adversarial``, and ``"clean"``, the share of images whose prediction
+      is NaN or infinite, for those where there are any; None without any. Such a prediction is no
+      class: accuracies count it as wrong.
     """
 
     adversarial: dict[str, np.ndarray]
@@ -50,6 +53,7 @@ class ProtocolResult(NamedTuple):
     softmax_robustness: float
     zero_gradient_share: float
     attack_of: np.ndarray | None
+    not_finite: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers with 95 % Wilson intervals, ready for JSON."""
@@ -59,6 +63,7 @@ class ProtocolResult(NamedTuple):
             "softmax_robustness": self.softmax_robustness,
             "zero_gradient_share": self.zero_gradient_share,
             "intervals": intervals(self.accuracies, count),
+            **({"not_finite": self.not_finite} if self.not_finite else {}),
         }
 
 
@@ -107,9 +112,11 @@ def run_protocol(
         run = _run_worst_case if protocol.worst_case else _run_each
         adversarial, accuracies, attack_of = run(protocol, subject, clean, means)
     last = clean
-    for images in adversarial.values():
+    lost = {"clean": _share_not_finite(clean)}
+    for name, images in adversarial.items():
         last = predict(posterior, images, settings)
         classes = predicted_class(last)
+        lost[name] = _share_not_finite(last)
         confirm(
             posterior,
             x,
@@ -134,7 +141,14 @@ def run_protocol(
         robustness = metrics.published_softmax_robustness(clean, last, decision_rule=rule)
     else:
         robustness = metrics.softmax_robustness(clean, last)
-    return ProtocolResult(adversarial, accuracies, robustness, float(blind.mean()), attack_of)
+    not_finite = {name: share for name, share in lost.items() if share > 0}
+    return ProtocolResult(
+        adversarial, accuracies, robustness, float(blind.mean()), attack_of, not_finite or None
+    )
+
+
+def _share_not_finite(log_probs: np.ndarray) -> float:
+    return float((predicted_class(log_probs) == NO_CLASS).mean())
 
 
 def intervals(accuracies: dict[str, float], count: int) -> dict[str, list[float]]:

@@ -22,6 +22,7 @@ import numpy as np
 from bnn_adv.compute import files
 from bnn_adv.evaluation.verification_arrays import (
     NORMS,
+    READ,
     ROUNDING,
     VerificationError,
     check_arrays,
@@ -52,6 +53,7 @@ class Verification:
         rounding may decide.
       margin: ``max_{k != y} lbar_k - lbar_y`` at the adversarial image in nats, [N]; NaN where
         the label or a logit is invalid.
+      largest: Largest absolute logit of any draw at the adversarial image, [N].
       correct: Whether the label is the most probable class at the clean image, [N].
       norm: Name of the norm.
       epsilon: Radius, one or [N].
@@ -68,6 +70,7 @@ class Verification:
     matches_data: np.ndarray
     clean_agrees: np.ndarray
     margin: np.ndarray
+    largest: np.ndarray
     correct: np.ndarray
     norm: str
     epsilon: np.ndarray
@@ -183,7 +186,7 @@ def verify_adversarial(
       ValueError: The file is damaged.
     """
     return verify_arrays(
-        files.read_arrays(path),
+        files.read_arrays(path, READ),
         posterior,
         threat=threat,
         apply_fn=apply_fn,
@@ -266,6 +269,7 @@ def verify_arrays(
         matches_data=_match(stored, x, y),
         clean_agrees=close | ((clean_margin <= 0) == stored["clean_correct"]),
         margin=np.where(np.isfinite(largest), margin, np.nan),
+        largest=largest,
         # The maximum of numbers with a NaN is NaN; argmax would name a class.
         correct=(clean.argmax(axis=1) == labels) & valid & np.isfinite(clean.max(axis=1)),
         norm=str(stored["norm"]),

@@ -35,6 +35,9 @@ _SHAPES = {
 }
 """By name: allowed kinds of dtype, and what the shape must be."""
 
+READ = (*_SHAPES, "decision_rule")
+"""Names of all arrays that the referee reads; whatever else a file holds is not looked at."""
+
 
 class VerificationError(ValueError):
     """Say that stored adversarial images are not what they claim to be."""

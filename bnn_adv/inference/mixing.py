@@ -36,7 +36,7 @@ class Mixing(NamedTuple):
 
     rhat: Rank-normalised split R-hat, the larger one of values and of their distances from the
       median; infinite or NaN where it is not defined, [K].
-    ess: Effective sample size of the bulk, NaN where there is a draw that is not finite, [K].
+    ess: Effective sample size of the bulk, at least 0; NaN where a draw is not finite, [K].
     tail_ess: The smaller one of those of the 5 % and 95 % quantiles, [K].
     """
 
@@ -81,4 +81,5 @@ def measure_mixing(draws: np.ndarray) -> Mixing | None:
         rhat[finite] = array_stats.rhat(kept, chain_axis=0, draw_axis=1)
         ess[finite] = array_stats.ess(kept, chain_axis=0, draw_axis=1)
         tail[finite] = array_stats.ess(kept, chain_axis=0, draw_axis=1, method="tail", prob=_TAILS)
-    return Mixing(rhat, ess, tail)
+    # A sum of estimated autocorrelations may have any sign, a number of draws has not.
+    return Mixing(rhat, np.maximum(ess, 0), np.maximum(tail, 0))

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from bnn_adv.attacks import inputs
 from bnn_adv.compute import blocks, files, leaves, parallel, programs
 from bnn_adv.compute.disk import DiskDraws, as_arrays, check_draws, flatten_names
+from bnn_adv.compute.primitives import computed_dtypes
 from bnn_adv.compute.streaming import count_draws, fold_samples, map_samples
 from bnn_adv.networks import ApplyFn, Params
 from bnn_adv.posteriors.decision import (
@@ -119,14 +121,18 @@ class Posterior:
 def logit_rounding(posterior: Posterior, x: Any) -> float:
     """Return the relative rounding error of a network's logits, at least float32's.
 
+    That of the narrowest floating-point type that it computes in, whatever type it returns.
+
     Args:
       posterior: S draws.
       x: Inputs, [N, ...]; their values do not matter.
     """
     two = jax.ShapeDtypeStruct((2, *x.shape[1:]), jnp.float32)
-    dtype = jax.eval_shape(posterior.apply_fn, one_draw(posterior), two).dtype
-    own = float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 0.0
-    return max(own, float(jnp.finfo(jnp.float32).eps)) / 2
+    traced = jax.make_jaxpr(lambda params, x: posterior.apply_fn(params, x))(
+        one_draw(posterior), two
+    )
+    found = {jnp.dtype(jnp.float32), *computed_dtypes(traced.jaxpr)}
+    return max(float(jnp.finfo(dtype).eps) for dtype in found) / 2
 
 
 def default_sample_chunk(posterior: Posterior, x: jax.Array) -> int:
@@ -155,6 +161,8 @@ def check_sample_chunk(posterior: Posterior, sample_chunk: int | None, x: jax.Ar
     """
     if sample_chunk is None:
         return default_sample_chunk(posterior, x)
+    if isinstance(sample_chunk, bool) or not hasattr(sample_chunk, "__index__"):
+        inputs.check_count("sample_chunk", sample_chunk, 1)
     most = posterior.num_samples // posterior.shards
     if not 1 <= sample_chunk <= most:
         where = "" if posterior.shards == 1 else " on each of the mesh's shards"

@@ -14,7 +14,7 @@ Results = Mapping[str, Any]
 """The content of ``results.json``, schema version 1."""
 
 WORST = "worst"
-_NOT_ATTACKS = {"softmax_robustness", "zero_gradient_share", "intervals"}
+_NOT_ATTACKS = {"softmax_robustness", "zero_gradient_share", "intervals", "not_finite"}
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}  # noqa: RUF001
 _DATASETS = {
     "mnist": "MNIST",

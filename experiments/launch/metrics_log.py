@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 
-def append(path: Path, record: dict[str, Any]) -> None:
-    """Append one object, with the time in seconds since 1970."""
-    line = json.dumps({"time": round(time.time(), 3), **record})
+def append(path: Path, record: dict[str, Any]) -> list[str]:
+    """Append one object, with the time in seconds since 1970.
+
+    JSON knows no NaN and no infinity: null stands in their place.
+
+    Returns:
+      Names of the entries in which it does, such as ``loss`` or ``losses/3``.
+    """
+    lost: list[str] = []
+    stamped = {"time": round(time.time(), 3), **record}
+    line = json.dumps(_without_nan(stamped, "", lost), allow_nan=False)
     with open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
+    return lost
+
+
+def _without_nan(value: Any, name: str, lost: list[str]) -> Any:
+    """Return a value with None for every number that is not finite, and note their names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        lost.append(name)
+        return None
+    if not isinstance(value, dict | list | tuple):
+        return value
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    found = [(k, _without_nan(v, f"{name}/{k}".removeprefix("/"), lost)) for k, v in items]
+    return dict(found) if isinstance(value, dict) else [entry for _, entry in found]
 
 
 def cut_torn_line(path: Path) -> str:
@@ -33,7 +55,7 @@ def cut_torn_line(path: Path) -> str:
 
 
 def total(path: Path, name: str) -> float:
-    """Return the sum of a number over the lines that hold it.
+    """Return the sum of a number over the lines that hold it; what is not finite adds nothing.
 
     Raises:
       ValueError: A line is damaged; the message names file and line.
@@ -44,7 +66,8 @@ def total(path: Path, name: str) -> float:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if not _is_object(line):
             raise ValueError(f"Line {number} of {path} is damaged: delete that line and run again.")
-        found += json.loads(line).get(name, 0.0)
+        entry = json.loads(line).get(name)
+        found += entry if entry is not None and math.isfinite(entry) else 0.0
     return found
 
 

@@ -59,6 +59,7 @@ class RunDirectory:
         self.suites: dict[str, str] = {}
         self.draws: dict[str, str] = {}
         self.claimed: dict[str, tuple[str, str]] = {}
+        self._lost: set[str] = set()
         record = {"experiment": experiment, **config}
         if settings := changed_settings():
             record["jax_settings"] = settings
@@ -160,10 +161,18 @@ class RunDirectory:
                 self.log(message=message)
 
     def log(self, **record: Any) -> None:
-        """Append one JSON object to ``metrics.jsonl``, with the time in seconds since 1970."""
+        """Append one JSON object to ``metrics.jsonl``, with the time in seconds since 1970.
+
+        Of an entry that is NaN or infinite, null is written and, once an entry, a message.
+        """
         if not parallel.is_writer():
             return
-        metrics_log.append(self.path / "metrics.jsonl", record)
+        lost = set(metrics_log.append(self.path / "metrics.jsonl", record)) - self._lost
+        if lost:
+            self._lost |= lost
+            self.say(
+                f"NaN or infinite: {', '.join(sorted(lost))}. metrics.jsonl holds null instead."
+            )
 
     def sum_logged(self, name: str) -> float:
         """Return the sum of a number over the lines of ``metrics.jsonl`` that hold it."""

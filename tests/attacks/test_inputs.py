@@ -1,12 +1,17 @@
 """The one door: what is converted, to what, and what is refused by name."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import inputs
+from bnn_adv.attacks import fgsm, inputs, run_attack
+from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import L1, L2, LInf
+from bnn_adv.attacks.validation import check_ess
+from bnn_adv.posteriors.posterior import Posterior
 
 X = np.random.default_rng(0).uniform(size=(5, 6)).astype(np.float32)
 Y = np.arange(5) % 4
@@ -132,3 +137,47 @@ def test_keys_are_typed_and_counts_whole():
     for bad in (True, 2.0, -1, "3", None):
         with pytest.raises(ValueError, match="num_probe"):
             inputs.check_count("num_probe", bad, 0)
+
+
+KNOWN = Posterior(lambda p, z: z @ p["w"], {"w": np.ones((2, 3, 4), np.float32)})
+SOME, LABELS = np.full((4, 3), 0.5, np.float32), np.zeros(4, int)
+NOT_A_NUMBER = {"w": np.where(np.arange(24).reshape(2, 3, 4) == 17, np.nan, 1).astype(np.float32)}
+REFUSED = {
+    "masked images": ({"x": np.ma.masked_array(SOME, SOME > 0)}, "hold 12 masked values"),
+    "masked labels": ({"y": np.ma.masked_array(LABELS, [1, 0, 0, 0])}, "hold 1 masked values"),
+    "no threat": ({"threat": 0.1}, "got float without norm, epsilon, lower, upper"),
+    "walls": ({"threat": LInf(0.1, np.zeros(3), 1.0)}, "needs one number a wall"),
+    "text wall": ({"threat": LInf(0.1, "0", 1.0)}, "needs one number a wall"),
+    "chunk": ({"sample_chunk": True}, "sample_chunk must be at least 1, got True"),
+    "part of a chunk": ({"sample_chunk": 1.5}, "sample_chunk must be at least 1, got 1.5"),
+    "draws": (
+        {"posterior": dataclasses.replace(KNOWN, samples=NOT_A_NUMBER)},
+        r"Some of 2 draws hold NaN .*w: 1\.",
+    ),
+    "complex logits": (
+        {"posterior": dataclasses.replace(KNOWN, apply_fn=lambda p, z: z @ p["w"] + 0j)},
+        "real numbers, got complex64",
+    ),
+    "boolean logits": (
+        {"posterior": dataclasses.replace(KNOWN, apply_fn=lambda p, z: z @ p["w"] > 0)},
+        "real numbers, got bool",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_attack_refuses_what_it_would_misread(name):
+    change, message = REFUSED[name]
+    given = {"posterior": KNOWN, "x": SOME, "y": LABELS, "threat": LInf(0.1)} | change
+    model, x, y = (given.pop(key) for key in ("posterior", "x", "y"))
+    objective = get_objective("expected_loss")
+    with pytest.raises(ValueError, match=message):
+        run_attack(jax.random.key(0), fgsm.build(), objective, model, x, y, **given)
+
+
+@pytest.mark.parametrize("value", [-1, "many", np.inf, True])
+def test_an_effective_sample_size_is_a_number_or_unknown(value):
+    with pytest.raises(ValueError, match="min_ess must be a number at least 0"):
+        check_ess(value)
+    for known in (None, 0, 3.5, np.float32(7), float("nan")):
+        check_ess(known)

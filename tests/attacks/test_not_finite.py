@@ -1,5 +1,7 @@
 """Gradients and predictions that are not finite: what attacks, metrics and results make of them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 
 from bnn_adv.attacks import ATTACKS, run_attack
 from bnn_adv.attacks.batches import bind
-from bnn_adv.attacks.objectives import OBJECTIVES, finite_gradient, get_objective
+from bnn_adv.attacks.objectives import OBJECTIVES, get_objective
 from bnn_adv.attacks.threat import L1, L2, LInf
-from bnn_adv.evaluation import masking, metrics
+from bnn_adv.compute.singular import finite_gradient
+from bnn_adv.evaluation import masking, metrics, run_protocol
+from bnn_adv.evaluation.suites import PROTOCOLS
 from bnn_adv.evaluation.worst import worst_log_probs
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -23,6 +27,14 @@ W = RNG.normal(size=(2, 6, 4)).astype(np.float32)
 def rooted(params, x):
     """Return finite logits whose gradient is NaN where the first two values are zero."""
     return (x - 0.4) @ params["w"] - jnp.linalg.norm(x[:, :2], axis=1)[:, None] * jnp.arange(4.0)
+
+
+def branched(params, x):
+    """As ``rooted``, with the root in a branch, which keeps its NaN."""
+    root = jax.lax.cond(
+        x[0, 5] > -1, lambda z: jnp.linalg.norm(z, axis=1), lambda z: z[:, 0], x[:, :2]
+    )
+    return (x - 0.4) @ params["w"] - root[:, None] * jnp.arange(4.0)
 
 
 def cliff(params, x):
@@ -48,11 +60,15 @@ def test_a_nan_component_counts_as_zero_and_no_other_changes(name):
         return bind(get_objective(name), posterior, jnp.asarray(Y), jnp.ones((2, 8)), 1)(X)
 
     # At these inputs the root is zero: without it, values and all other components are the same.
-    found, plain = of(rooted), of(linear)
+    found, plain = of(branched), of(linear)
     np.testing.assert_array_equal(found.gradient[:, :2], 0)
     if not get_objective(name).normalise:
         np.testing.assert_allclose(found.gradient[:, 2:], plain.gradient[:, 2:], rtol=1e-4)
     assert (found.gradient[:, 2:] != 0).any()
+    np.testing.assert_allclose(found.value, plain.value, rtol=1e-5)
+    # Outside a branch the root alone counts as zero, and what is linear there keeps its gradient.
+    found = of(rooted)
+    np.testing.assert_allclose(found.gradient, plain.gradient, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found.value, plain.value, rtol=1e-5)
 
 
@@ -135,3 +151,14 @@ def test_an_evaluation_counts_and_names_lost_images():
         shares.append(found.adversarial_accuracy)
     # However classes are numbered.
     assert shares[0] == shares[1]
+
+
+def test_a_protocol_names_the_share_of_predictions_that_are_not_finite():
+    y = np.asarray(predict_log_probs(CLIFF, X)).argmax(1)
+    fgsm = dataclasses.replace(PROTOCOLS["corrected"], entries=PROTOCOLS["corrected"].entries[:1])
+    found = run_protocol(jax.random.key(0), fgsm, CLIFF, X, y, threat=LInf(0.1))
+    log_probs = predict_log_probs(CLIFF, found.adversarial["fgsm"])
+    share = float(np.isnan(log_probs).any(axis=1).mean())
+    assert share > 0
+    assert found.not_finite == found.to_dict()["not_finite"] == {"fgsm": share}
+    assert "not_finite" not in found._replace(not_finite=None).to_dict()

@@ -99,3 +99,28 @@ def test_headers_are_read_without_the_arrays(tmp_path):
         "h": "bfloat16",
         "k": "key<fry>",
     }
+
+
+def test_what_is_not_asked_for_is_not_read(tmp_path):
+    path = tmp_path / "a.npz"
+    files.write_arrays(path, {"x": np.arange(3), "more": np.zeros(20 << 20, np.uint8)})
+    tracemalloc.start()
+    found = files.read_arrays(path, ("x", "absent"))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    assert set(found) == {"x"}
+    np.testing.assert_array_equal(found["x"], np.arange(3))
+
+
+def test_many_arrays_that_unpack_to_much_more_than_their_file_are_not_read(tmp_path):
+    """Each of them is small enough."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(
+        path, x=np.arange(3), **{f"e{i}": np.zeros(9 << 20, bool) for i in range(8)}
+    )
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"a.npz .*it would unpack \d+ bytes to 75497\d+"):
+        files.read_arrays(path)
+    assert set(files.read_arrays(path, ["x"])) == {"x"}
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bnn_adv.data import idx, images, tfds
+from bnn_adv.compute import files
+from bnn_adv.data import cache, idx, images, tfds
 from bnn_adv.data.dataset import DatasetError
 
 
@@ -131,3 +132,30 @@ def test_unreadable_file_is_a_dataset_error(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(images.cache, "files_digest", denied)
     refused(tiny, tiny.write_idx(tmp_path / "tiny"), "Permission denied")
+
+
+@pytest.mark.parametrize("key", ["x_train", "y_train", "x_test", "y_test"])
+def test_a_forged_cache_is_found_by_the_published_checksum(tiny, tmp_path, caplog, key):
+    """Of the right shapes, with its own digest, under the name that its source gives it."""
+    folder = tiny.write_idx(tmp_path / "tiny")
+    images.load(tiny.image_set, folder)
+    (path,) = folder.glob("*.npz")
+    forged = tiny.arrays | {key: tiny.arrays[key].copy()}
+    forged[key].flat[0] ^= 1
+    sound = path.read_bytes()
+    path.unlink()
+    cache.cached(
+        lambda: forged,
+        name="tiny",
+        digest=cache.files_digest(p for p in folder.iterdir()),
+        folders=[folder],
+    )
+    assert path.is_file()
+    assert_is(tiny, images.load(tiny.image_set, folder))
+    assert f"holds other data than published: {key}." in caplog.text
+    # It was replaced by the right one.
+    assert files.read_arrays(path).keys() == {*tiny.arrays, "digest"}
+    assert path.stat().st_size == len(sound)
+    caplog.clear()
+    assert_is(tiny, images.load(tiny.image_set, folder))
+    assert not caplog.text

@@ -306,3 +306,14 @@ def test_agrees_with_the_streamed_prediction(posterior, batch):
     found = verify_arrays(arrays, posterior)
     found.check()
     np.testing.assert_allclose(found.margin, others - log_probs[rows, y], rtol=1e-4, atol=1e-5)
+
+
+def test_arrays_that_the_referee_does_not_know_are_not_read(draws, arrays, tmp_path, monkeypatch):
+    read, real = [], files.restored
+    monkeypatch.setattr(
+        files, "restored", lambda leaf, *a: read.append(leaf.shape) or real(leaf, *a)
+    )
+    files.write_arrays(tmp_path / "a.npz", arrays | {"more": np.zeros((7, 11))})
+    verify_adversarial(tmp_path / "a.npz", draws).check()
+    assert (7, 11) not in read
+    assert (6, 2, 2) in read

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bnn_adv import networks
-from bnn_adv.inference import hmc
+from bnn_adv.inference import hmc, mixing
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import (
     MIXING_KEYS,
@@ -264,3 +264,15 @@ def test_energy_error_vanishes_with_the_step():
         for step in (0.2, 0.05)
     ]
     assert 16 / 2 < errors[0] / errors[1] < 64 * 2
+
+
+def test_a_number_of_draws_is_never_negative(monkeypatch):
+    """Estimated autocorrelations of few draws may add up to less than -1/2."""
+
+    def sizes(kept, **options):
+        return np.array([-3.0, np.nan, 7.0])
+
+    monkeypatch.setattr(mixing.array_stats, "ess", sizes)
+    found = measure_mixing(normal(2, 10, 3))
+    for each in (found.ess, found.tail_ess):
+        np.testing.assert_array_equal(each, [0, np.nan, 7])

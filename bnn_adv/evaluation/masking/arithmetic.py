@@ -25,7 +25,7 @@ from bnn_adv.evaluation.masking.base import (
 )
 from bnn_adv.evaluation.masking.saturation import is_one_hot
 from bnn_adv.networks import Params
-from bnn_adv.posteriors.decision import predicted_class
+from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk, one_draw
 
 _LARGEST_SHARE = 0.05
@@ -73,6 +73,7 @@ def measure_arithmetic(case: Case, used: tuple[str, ...]) -> Arithmetic:
         precision,
         _change(log_probs, log_probs_again),
         max(_change(a, b) for a, b in zip(gradients, gradients_again, strict=True)),
+        float((predicted_class(log_probs) == NO_CLASS).mean()),
     )
 
 
@@ -131,7 +132,7 @@ def check_non_deterministic(evidence: Evidence) -> Check:
     """
     arithmetic = evidence.arithmetic
     changes = {"prediction": arithmetic.prediction_change, "gradient": arithmetic.gradient_change}
-    # A NaN is no answer, and differs from itself.
+    # Written so that NaN counts as a change.
     raised = not all(change <= _LARGEST_CHANGE for change in changes.values())
     value = finite(float(np.max(list(changes.values()))))
     found = {name: finite(change) for name, change in changes.items()}
@@ -140,6 +141,12 @@ def check_non_deterministic(evidence: Evidence) -> Check:
         f"{arithmetic.prediction_change:.1e} and gradients by {arithmetic.gradient_change:.1e} of "
         f"their size (limit {_LARGEST_CHANGE:.0e})"
     )
+    if arithmetic.not_finite > 0:
+        found["not_finite"] = arithmetic.not_finite
+        sentence += (
+            f"; for {percent(arithmetic.not_finite)} of the images the prediction is NaN or "
+            "infinite, which is no class"
+        )
     if raised:
         sentence += (
             ": the network is random, and an attack on one of its answers does not know the next; "
@@ -185,8 +192,13 @@ def _as_float64(posterior: Posterior) -> Posterior:
 
 
 def _is_misled(gradient: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """Return where float64 has a gradient and float32 has none, or another direction, [N]."""
-    gradient, exact = _unit(gradient), _unit(exact)
+    """Return where float64 has a gradient and float32 has none, or another direction, [N].
+
+    As attacks follow it: a NaN counts as zero. That there is one raises ``zero_gradients``.
+    """
+    gradient, exact = (
+        _unit(np.nan_to_num(g, nan=0.0, posinf=1e30, neginf=-1e30)) for g in (gradient, exact)
+    )
     cosine = (gradient * exact).sum(axis=1)
     # Written so that NaN counts as misled.
     return (exact != 0).any(axis=1) & ~(cosine >= _LEAST_COSINE)
@@ -202,5 +214,15 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def _change(first: np.ndarray, second: np.ndarray) -> float:
-    largest = np.abs(first).max()
-    return float(np.abs(first - second).max() / (largest if largest > 0 else 1.0))
+    """Return the largest difference, relative to the largest finite value.
+
+    The same NaN or infinity twice is the same answer; one answer that is a number and one that is
+    not differ by infinity.
+    """
+    strange = [np.where(np.isfinite(answer), 0, answer) for answer in (first, second)]
+    if not np.array_equal(strange[0], strange[1], equal_nan=True):
+        return float("inf")
+    numbers = np.isfinite(first)
+    largest = np.abs(first[numbers]).max(initial=0.0)
+    change = np.abs(first[numbers] - second[numbers]).max(initial=0.0)
+    return float(change / (largest if largest > 0 else 1.0))

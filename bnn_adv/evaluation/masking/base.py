@@ -113,13 +113,15 @@ class Arithmetic(NamedTuple):
     prediction_change: Largest difference of two predictions of the same inputs, relative to the
       largest log-probability.
     gradient_change: Largest difference of two gradients at the same inputs, relative to the
-      largest component; the largest over the objectives in use.
+      largest component; the largest over the objectives in use. The same NaN twice is no change.
+    not_finite: Share of images whose prediction is NaN or infinite.
     """
 
     saturated: float
     precision: Precision | None
     prediction_change: float
     gradient_change: float
+    not_finite: float = 0.0
 
 
 class Strength(NamedTuple):

@@ -13,8 +13,9 @@ from bnn_adv.attacks import batches, objectives
 from bnn_adv.attacks.objectives import OBJECTIVES, Objective
 from bnn_adv.attacks.threat import random_starts
 from bnn_adv.compute import parallel, programs
+from bnn_adv.compute.singular import finite_gradient, is_singular
 from bnn_adv.evaluation.masking.base import Case, Check, Evidence, Gradients, percent
-from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
+from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk, one_draw
 
 _LARGEST_SHARE = 0.05
 
@@ -30,7 +31,7 @@ def zero_gradients(
 ) -> np.ndarray:
     """Return for which clean inputs the attack gradient is exactly zero in every coordinate.
 
-    As attacks follow it: a NaN counts as zero, see ``objectives.finite_gradient``.
+    As attacks follow it: a NaN counts as zero, see ``singular``.
 
     An attack that follows such a gradient stays where it is; the accuracy that it leaves says
     nothing about the posterior.
@@ -54,7 +55,7 @@ class Look(NamedTuple):
     """Hold what attack gradients at N inputs are.
 
     zero: Whether a gradient is exactly zero in every coordinate, NaN taken for zero, [N].
-    non_finite: Whether it is NaN or infinite in any, [N].
+    non_finite: Whether JAX's own gradient is NaN or infinite in any, [N].
     """
 
     zero: np.ndarray
@@ -88,12 +89,17 @@ def look_at_gradients(
 def _look(
     posterior: Posterior, x: jax.Array, y: jax.Array, objective: Objective, chunk: int
 ) -> Look:
-    gradient = objectives.value_and_gradient(
-        objective, posterior, x, y, sample_chunk=chunk
-    ).gradient
-    gradient = gradient.reshape(x.shape[0], -1)
-    zero = jnp.all(objectives.finite_gradient(gradient) == 0, axis=-1)
-    return Look(zero, ~jnp.isfinite(gradient).all(axis=-1))  # type: ignore[arg-type]
+    def look(finite_steps: bool) -> jax.Array:
+        options = {"sample_chunk": chunk, "finite_steps": finite_steps}
+        found = objectives.value_and_gradient(objective, posterior, x, y, **options)  # type: ignore[arg-type]
+        return found.gradient.reshape(x.shape[0], -1)
+
+    gradient = raw = look(True)
+    draw = jax.tree.map(lambda w: jnp.zeros(w.shape, w.dtype), one_draw(posterior))
+    if is_singular(functools.partial(posterior.logits, draw), x):
+        raw = look(False)
+    zero = jnp.all(finite_gradient(gradient) == 0, axis=-1)
+    return Look(zero, ~jnp.isfinite(raw).all(axis=-1))  # type: ignore[arg-type]
 
 
 def measure_gradients(rng_key: jax.Array, case: Case, used: tuple[str, ...]) -> Gradients:
@@ -149,8 +155,8 @@ def check_zero_gradients(evidence: Evidence) -> Check:
     if broken > 0:
         sentence += (
             f"; for {percent(broken)} of the images a gradient is NaN or infinite in places, and "
-            "attacks take a NaN for zero: make the network differentiable there (a norm or a root "
-            "at zero needs a safe form), for nothing moves these values"
+            "attacks take what is NaN there for zero: make the network differentiable there (a "
+            "norm or a root at zero needs a safe form), for nothing may move these values"
         )
     if shares[worst] > _LARGEST_SHARE:
         alive = [name for name in clean if max(clean[name], random[name]) <= _LARGEST_SHARE]

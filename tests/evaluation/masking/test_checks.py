@@ -10,7 +10,7 @@ import pytest
 from bnn_adv.attacks import ATTACKS
 from bnn_adv.attacks.threat import L1, L2, LInf
 from bnn_adv.evaluation import masking
-from bnn_adv.evaluation.masking import CHECKS
+from bnn_adv.evaluation.masking import CHECKS, arithmetic
 from bnn_adv.evaluation.masking.arithmetic import measure_arithmetic
 from bnn_adv.evaluation.masking.base import (
     Arithmetic,
@@ -247,3 +247,40 @@ def test_bad_arguments_are_named(change, message):
     posterior = Posterior(lambda params, x: x, {"w": np.zeros((2, 1))})
     with pytest.raises(ValueError, match=message):
         masking.gather(jax.random.key(0), posterior, **options)
+
+
+def flawed_apply(params, x):
+    """NaN for images whose first value is above one half, always the same."""
+    return jnp.where(x[:, :1] > 0.5, jnp.nan, x @ params["w"])
+
+
+def test_a_prediction_that_is_nan_every_time_is_not_random():
+    rng = np.random.default_rng(0)
+    posterior = Posterior(flawed_apply, {"w": rng.normal(size=(2, 3, 4)).astype(np.float32)})
+    x = rng.uniform(0.1, 0.4, size=(4, 3)).astype(np.float32)
+    x[2, 0] = 0.9
+    case = Case(posterior, x, np.zeros(4, np.int32), LInf(np.full(4, 0.1, np.float32)), 4, None)
+    found = measure_arithmetic(case, ("dlr", "expected_loss"))
+    assert found[2:] == (0.0, 0.0, 0.25)
+    assert not found.precision.changed.any()
+    assert not any(misled.any() for misled in found.precision.misled.values())
+    check = CHECKS["non_deterministic"](HEALTHY._replace(arithmetic=found))
+    assert not check.raised
+    assert check.evidence["not_finite"] == 0.25
+    assert "for 25.0 % of the images the prediction is NaN or infinite" in check.sentence
+    assert "random" not in check.sentence
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "change"),
+    [
+        ([1.0, np.nan, -np.inf], [1.0, np.nan, -np.inf], 0),
+        ([2.0, np.nan], [1.0, np.nan], 0.5),
+        ([np.nan], [np.nan], 0),
+        ([1.0, np.nan], [1.0, 1.0], np.inf),
+        ([1.0, np.inf], [1.0, -np.inf], np.inf),
+        ([1.0, np.inf], [1.0, np.nan], np.inf),
+    ],
+)
+def test_changes_between_answers_that_are_not_all_numbers(first, second, change):
+    assert arithmetic._change(np.array(first), np.array(second)) == change

@@ -186,3 +186,29 @@ def test_another_run_is_refused_by_what_differs(folder):
         start(folder)
     # It was not left locked by that.
     assert not (folder / locks.NAME).exists()
+
+
+def test_what_json_does_not_know_is_null_and_said_once(folder, capsys):
+    run = start(folder)
+    nan, inf = float("nan"), float("inf")
+    for loss in (nan, -inf, 2.0):
+        run.log(loss=loss, chains=[{"rhat": inf, "draws": 3}], seconds=loss, name="sgd")
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert [r["loss"] for r in records if "loss" in r] == [None, None, 2.0]
+    assert records[0]["chains"] == [{"rhat": None, "draws": 3}]
+    assert records[0]["name"] == "sgd"
+    message = "NaN or infinite: chains/0/rhat, loss, seconds. metrics.jsonl holds null instead."
+    assert [r["message"] for r in records if "message" in r] == [message]
+    assert capsys.readouterr().err.count(message) == 1
+    assert run.sum_logged("seconds") == 2.0
+
+
+def test_lines_of_older_runs_may_hold_nan(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"seconds": 1.5}\n{"seconds": NaN}\n{"seconds": null}\n')
+    assert metrics_log.total(path, "seconds") == 1.5
