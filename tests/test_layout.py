@@ -9,9 +9,7 @@ ORDER = (
     *("compute", "data", "networks", "posteriors", "inference", "attacks", "evaluation"),
     *("theory", "report"),
 )
-SOURCES = [
-    path for top in ("bnn_adv", "experiments") for path in sorted((ROOT / top).rglob("*.py"))
-]
+SOURCES = [p for top in ("bnn_adv", "experiments") for p in sorted((ROOT / top).rglob("*.py"))]
 
 
 def imports_of(path):

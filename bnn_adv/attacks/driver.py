@@ -17,7 +17,7 @@ from bnn_adv.attacks.batches import Attacked, Batch
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.validation import check_classes
-from bnn_adv.compute import parallel, programs
+from bnn_adv.compute import arguments, parallel, programs
 from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.compute.checkpoint_store import Saved
 from bnn_adv.compute.identity import OtherWorkError, identify
@@ -83,11 +83,11 @@ def run_attack(
       ValueError: A norm that the attack does not know; images, labels, radii or indices that
         ``inputs`` refuses; a bad size; checkpoints of another attack.
     """
-    inputs.check_key(rng_key)
-    inputs.check_count("batch_size", batch_size, 1)
+    arguments.check_key(rng_key)
+    arguments.check_count("batch_size", batch_size, 1)
     check_norm(attack, threat)
     x, y, threat = inputs.convert(x, y, threat)
-    indices = inputs.as_indices(indices, len(x))
+    indices = arguments.as_indices(indices, len(x))
     judge = batches.judge_of(posterior)
     programs.note(judge.apply_fn, judge.samples)
     check_classes(judge, x, y)

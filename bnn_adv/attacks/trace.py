@@ -19,7 +19,7 @@ from bnn_adv.attacks.base import Attack, Loss, LossFn
 from bnn_adv.attacks.driver import check_norm, keep_finite
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import Threat, with_radius
-from bnn_adv.compute import parallel, programs
+from bnn_adv.compute import arguments, parallel, programs
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 
 
@@ -70,8 +70,8 @@ def trace_attack(
     Raises:
       ValueError: A norm that the attack does not know, or a bad ``sample_chunk``.
     """
-    inputs.check_key(rng_key)
-    inputs.check_count("batch_size", batch_size, 1)
+    arguments.check_key(rng_key)
+    arguments.check_count("batch_size", batch_size, 1)
     check_norm(attack, threat)
     x, y, threat = inputs.convert(x, y, threat)
     size = min(batch_size, len(x))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks import inputs
-from bnn_adv.compute import parallel, programs
+from bnn_adv.compute import arguments, parallel, programs
 from bnn_adv.compute.disk import DiskDraws, flatten_names
 from bnn_adv.compute.leaves import is_key
 from bnn_adv.posteriors.posterior import Posterior
@@ -32,9 +32,9 @@ def check_settings(settings: Any) -> None:
     Raises:
       ValueError: The message names the setting and its value.
     """
-    inputs.check_count("batch_size", settings.batch_size, 1)
+    arguments.check_count("batch_size", settings.batch_size, 1)
     if settings.sample_chunk is not None:
-        inputs.check_count("sample_chunk", settings.sample_chunk, 1)
+        arguments.check_count("sample_chunk", settings.sample_chunk, 1)
 
 
 def check_ess(min_ess: float | None) -> None:
@@ -73,7 +73,7 @@ def check_model(model: Any, num_samples: int, num_predictions: int) -> None:
     if isinstance(model, Sampler):
         functions["draw"] = model.draw
         check_num_samples("num_samples", num_samples)
-        inputs.check_count("num_predictions", num_predictions, 1)
+        arguments.check_count("num_predictions", num_predictions, 1)
     for name, function in functions.items():
         if not callable(function):
             raise TypeError(
@@ -129,7 +129,7 @@ def open_problem(posterior: Posterior, x: Any, y: Any, threat: Any) -> Problem:
     Args:
       posterior: S draws.
       x: Clean inputs, [N, ...], see ``inputs.as_images``.
-      y: Labels, [N], see ``inputs.as_labels``.
+      y: Labels, [N], see ``arguments.as_labels``.
       threat: Norm, radius (one, or one an input) and box, see ``inputs.as_threat``.
 
     Raises:
@@ -140,9 +140,9 @@ def open_problem(posterior: Posterior, x: Any, y: Any, threat: Any) -> Problem:
     """
     images = inputs.as_images(x, threat)
     check_samples(posterior)
-    labels = inputs.as_labels(y, len(images))
+    labels = arguments.as_labels(y, len(images))
     num_classes = check_shapes(posterior, images)
-    inputs.check_label_range(labels, num_classes)
+    arguments.check_label_range(labels, num_classes)
     threat = inputs.as_threat(threat, len(images), images.shape[1:])
     check_draws_finite(posterior)
     _check_values(posterior, images)
@@ -168,7 +168,7 @@ def check_classes(posterior: Posterior, x: np.ndarray, y: np.ndarray) -> None:
         no class.
     """
     check_samples(posterior)
-    inputs.check_label_range(y, check_shapes(posterior, x))
+    arguments.check_label_range(y, check_shapes(posterior, x))
     check_draws_finite(posterior)
 
 

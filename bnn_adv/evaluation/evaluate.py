@@ -12,11 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from bnn_adv.attacks import inputs
 from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.threat import Threat, take_rows
 from bnn_adv.attacks.validation import check_ess, check_model, check_settings, open_problem
-from bnn_adv.compute import files
+from bnn_adv.compute import arguments, files
 from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.evaluation import masking, metrics
 from bnn_adv.evaluation.cascade import (
@@ -182,9 +181,9 @@ def evaluate(
     """
     started = time.monotonic()
     protocol = get_protocol(suite) if isinstance(suite, str) else suite
-    inputs.check_key(rng_key)
-    inputs.check_count("num_probe", num_probe, 0)
-    inputs.check_count("num_curve", num_curve, 0)
+    arguments.check_key(rng_key)
+    arguments.check_count("num_probe", num_probe, 0)
+    arguments.check_count("num_curve", num_curve, 0)
     check_settings(settings or Settings())
     check_ess(min_ess)
     check_model(posterior, num_samples, num_predictions)

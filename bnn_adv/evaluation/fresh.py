@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.attacks import batches, inputs, run_attack
+from bnn_adv.attacks import batches, run_attack
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.validation import check_classes, check_settings, open_problem
-from bnn_adv.compute import parallel, programs
+from bnn_adv.compute import arguments, parallel, programs
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.streaming import fold_samples
 from bnn_adv.evaluation import metrics
@@ -118,8 +118,8 @@ def success_rates(
       ValueError: A number is below one.
     """
     check_defender(num_samples, num_predictions)
-    inputs.check_key(rng_key)
-    x_adv, y = np.asarray(x_adv), inputs.as_labels(y, len(x_adv))
+    arguments.check_key(rng_key)
+    x_adv, y = np.asarray(x_adv), arguments.as_labels(y, len(x_adv))
     check_classes(sampler.sample(rng_key, 1), x_adv, y)
     return predict_wrong(rng_key, sampler, x_adv, y, num_samples, num_predictions, settings).mean(
         axis=0
@@ -239,7 +239,7 @@ def attack_fresh(
     Raises:
       ValueError: A number is below one, or as for ``run_attack``.
     """
-    inputs.check_key(rng_key)
+    arguments.check_key(rng_key)
     check_settings(settings)
     check_defender(defender_samples, num_predictions)
     few = sampler.sample(_derive(rng_key, "look"), 3)
@@ -324,7 +324,7 @@ def check_defender(num_samples: int, num_predictions: int) -> None:
       ValueError: The message names the setting and its value.
     """
     check_num_samples("the defender's number of draws", num_samples)
-    inputs.check_count("num_predictions", num_predictions, 1)
+    arguments.check_count("num_predictions", num_predictions, 1)
 
 
 def _derive(rng_key: jax.Array, what: str) -> jax.Array:

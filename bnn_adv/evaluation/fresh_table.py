@@ -13,6 +13,7 @@ from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.threat import Threat
+from bnn_adv.compute import arguments
 from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.compute.identity import identify
 from bnn_adv.evaluation.cascade import Settings, SuiteProgress
@@ -112,7 +113,7 @@ def attacker_defender_table(
     Raises:
       ValueError: A number is below one, or as for ``run_attack``.
     """
-    inputs.check_key(rng_key)
+    arguments.check_key(rng_key)
     x, y, threat = inputs.convert(x, y, threat)
     attackers, defenders = tuple(attacker_samples), tuple(defender_samples)
     for name, sizes in (("attacker_samples", attackers), ("defender_samples", defenders)):

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bnn_adv.attacks import inputs
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.validation import check_settings, open_problem
+from bnn_adv.compute import arguments
 from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.compute.identity import identify
 from bnn_adv.evaluation import masking, metrics
@@ -101,7 +101,7 @@ def run_protocol(
         bad size; checkpoints of something else.
       VerificationError: Something found could not be confirmed; nothing is returned then.
     """
-    inputs.check_key(rng_key)
+    arguments.check_key(rng_key)
     check_settings(settings)
     x, y, threat, _ = open_problem(posterior, x, y, threat)
     subject = Subject(posterior, x, y, threat)

@@ -13,8 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from bnn_adv.attacks import inputs
-from bnn_adv.compute import identity, parallel
+from bnn_adv.compute import arguments, identity, parallel
 from bnn_adv.inference.densities import Data
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -88,7 +87,7 @@ def open_data(
       ValueError: Inputs that are no floating-point numbers, NaN or infinite; none at all; labels
         that are no integers, no classes, or not one an input.
     """
-    inputs.check_key(rng_key)
+    arguments.check_key(rng_key)
     shape = jnp.shape(data.x)
     if len(shape) < 2 or 0 in shape:
         raise ValueError(
@@ -115,7 +114,7 @@ def _open(data: Data, what: str, num_outputs: int, likelihood: str) -> Data:
         )
     if likelihood == "categorical":
         given = parallel.to_host(data.y)
-        labels = inputs.as_labels(given, count, num_outputs)
+        labels = arguments.as_labels(given, count, num_outputs)
         y = data.y if given.dtype == np.int32 and isinstance(data.y, jax.Array) else labels
         return Data(x.astype(jnp.float32), jnp.asarray(y))
     if jnp.shape(data.y) != (count, num_outputs):

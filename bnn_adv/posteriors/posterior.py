@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from bnn_adv.attacks import inputs
-from bnn_adv.compute import blocks, files, leaves, parallel, programs
+from bnn_adv.compute import arguments, blocks, files, leaves, parallel, programs
 from bnn_adv.compute.disk import DiskDraws, as_arrays, check_draws, flatten_names
 from bnn_adv.compute.primitives import computed_dtypes
 from bnn_adv.compute.streaming import count_draws, fold_samples, map_samples
@@ -162,7 +161,7 @@ def check_sample_chunk(posterior: Posterior, sample_chunk: int | None, x: jax.Ar
     if sample_chunk is None:
         return default_sample_chunk(posterior, x)
     if isinstance(sample_chunk, bool) or not hasattr(sample_chunk, "__index__"):
-        inputs.check_count("sample_chunk", sample_chunk, 1)
+        arguments.check_count("sample_chunk", sample_chunk, 1)
     most = posterior.num_samples // posterior.shards
     if not 1 <= sample_chunk <= most:
         where = "" if posterior.shards == 1 else " on each of the mesh's shards"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 from jax.tree_util import Partial
 
-from bnn_adv.attacks import inputs
+from bnn_adv.compute import arguments
 from bnn_adv.networks import ApplyFn, Params
 from bnn_adv.posteriors.decision import DecisionRule, check_rule
 from bnn_adv.posteriors.posterior import Posterior
@@ -131,6 +131,6 @@ def check_num_samples(name: str, value: int) -> None:
       ValueError: The message names the setting and its value.
     """
     try:
-        inputs.check_count(name, value, 1)
+        arguments.check_count(name, value, 1)
     except ValueError as error:
         raise ValueError(f"{error} Every draw is one network.") from None

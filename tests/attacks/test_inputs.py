@@ -11,6 +11,7 @@ from bnn_adv.attacks import fgsm, inputs, run_attack
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import L1, L2, LInf
 from bnn_adv.attacks.validation import check_ess
+from bnn_adv.compute import arguments
 from bnn_adv.posteriors.posterior import Posterior
 
 X = np.random.default_rng(0).uniform(size=(5, 6)).astype(np.float32)
@@ -63,7 +64,7 @@ def test_images_that_are_none_are_refused(x, message):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64, ">i4"])
 def test_labels_of_every_integer_type_are_int32(dtype):
-    found = inputs.as_labels(Y.astype(dtype), 5, 4)
+    found = arguments.as_labels(Y.astype(dtype), 5, 4)
     assert found.tolist() == Y.tolist()
     assert found.dtype == np.int32
 
@@ -85,7 +86,7 @@ def test_labels_of_every_integer_type_are_int32(dtype):
 )
 def test_labels_that_are_no_classes_are_refused(y, message):
     with pytest.raises(ValueError, match=message):
-        inputs.as_labels(y, 5, 4)
+        arguments.as_labels(y, 5, 4)
 
 
 @pytest.mark.parametrize("make", [LInf, L2, L1])
@@ -121,22 +122,22 @@ def test_radii_that_are_none_are_refused(epsilon, message):
 
 
 def test_indices_are_distinct_and_not_negative():
-    assert inputs.as_indices(None, 3).tolist() == [0, 1, 2]
-    assert inputs.as_indices([7, 3, 5], 3).tolist() == [7, 3, 5]
+    assert arguments.as_indices(None, 3).tolist() == [0, 1, 2]
+    assert arguments.as_indices([7, 3, 5], 3).tolist() == [7, 3, 5]
     for bad in ([0, 0, 1], [-1, 0, 1], [0.0, 1.0, 2.0], [0, 1], [0, 1, 2**32]):
         with pytest.raises(ValueError, match="indices"):
-            inputs.as_indices(bad, 3)
+            arguments.as_indices(bad, 3)
 
 
 def test_keys_are_typed_and_counts_whole():
-    inputs.check_key(jax.random.key(0))
+    arguments.check_key(jax.random.key(0))
     for bad in (jax.random.key_data(jax.random.key(0)), 0, jax.random.split(jax.random.key(0))):
         with pytest.raises(TypeError, match="key"):
-            inputs.check_key(bad)
-    inputs.check_count("num_probe", np.int64(3), 0)
+            arguments.check_key(bad)
+    arguments.check_count("num_probe", np.int64(3), 0)
     for bad in (True, 2.0, -1, "3", None):
         with pytest.raises(ValueError, match="num_probe"):
-            inputs.check_count("num_probe", bad, 0)
+            arguments.check_count("num_probe", bad, 0)
 
 
 KNOWN = Posterior(lambda p, z: z @ p["w"], {"w": np.ones((2, 3, 4), np.float32)})

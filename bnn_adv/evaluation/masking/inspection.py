@@ -13,6 +13,7 @@ from bnn_adv.attacks import Attack, inputs, pgd
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.validation import check_classes, check_ess
+from bnn_adv.compute import arguments
 from bnn_adv.evaluation.masking import arithmetic, budget, draws, gradients, strength, walk
 from bnn_adv.evaluation.masking.base import Case, Check, Evidence, Probe
 from bnn_adv.posteriors.decision import predicted_class
@@ -98,8 +99,8 @@ def gather(
       ValueError: No images, lengths that differ, no or an unknown objective, inputs outside the
         box, or a bad size.
     """
-    inputs.check_key(rng_key)
-    inputs.check_count("batch_size", batch_size, 1)
+    arguments.check_key(rng_key)
+    arguments.check_count("batch_size", batch_size, 1)
     check_ess(min_ess)
     x, y, threat = inputs.convert(x, y, threat)
     check_classes(posterior, x, y)

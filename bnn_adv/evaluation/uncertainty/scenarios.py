@@ -12,7 +12,7 @@ from bnn_adv.attacks import inputs, pgd, run_attack
 from bnn_adv.attacks.objectives import OBJECTIVES, Objective
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.validation import check_classes
-from bnn_adv.compute import parallel
+from bnn_adv.compute import arguments, parallel
 from bnn_adv.evaluation import metrics
 from bnn_adv.evaluation.uncertainty.evasion import DEFAULT_WEIGHT, evasive_objective
 from bnn_adv.evaluation.uncertainty.measures import MEASURES, Uncertainty, measure
@@ -61,8 +61,8 @@ def evaluate_uncertainty(
     Raises:
       ValueError: Shapes that differ, a setting out of range, or inputs outside the box.
     """
-    inputs.check_key(rng_key)
-    inputs.check_count("batch_size", batch_size, 1)
+    arguments.check_key(rng_key)
+    arguments.check_count("batch_size", batch_size, 1)
     if np.shape(x) != np.shape(x_adv) or np.shape(y) != np.shape(x)[:1] or not len(y):
         raise ValueError(
             "Need as many adversarial inputs and labels as clean inputs, and one at least, got "
