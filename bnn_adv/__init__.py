@@ -1,9 +1,9 @@
 """Train Bayesian neural networks, attack them in expectation, report honestly how robust."""
 
 from bnn_adv.attacks.threat import L1, L2, LInf
-from bnn_adv.evaluation import evaluate_fresh, run_protocol
+from bnn_adv.evaluation import evaluate_fresh, run_suite
 from bnn_adv.evaluation.evaluate import Evaluation, evaluate
-from bnn_adv.evaluation.suites import PROTOCOLS, get_protocol
+from bnn_adv.evaluation.suites import SUITES, get_suite
 from bnn_adv.evaluation.verification import verify_adversarial
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
@@ -13,14 +13,14 @@ __version__ = "0.1.0"
 __all__ = [
     "L1",
     "L2",
-    "PROTOCOLS",
+    "SUITES",
     "Evaluation",
     "LInf",
     "Posterior",
     "Sampler",
     "evaluate",
     "evaluate_fresh",
-    "get_protocol",
-    "run_protocol",
+    "get_suite",
+    "run_suite",
     "verify_adversarial",
 ]

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from bnn_adv.compute import files, parallel
 from bnn_adv.data import Dataset, hash_data, load_dataset
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.report import Example, format_table, write_report
 from experiments.launch import runtime, stages
 from experiments.launch.attacking import attack_or_load, describe_examples
@@ -114,7 +114,7 @@ def _work(
     mesh: Mesh | None,
 ) -> dict[str, Any]:
     started, config = time.monotonic(), comparison.config
-    stages.note_suites(run, map(get_protocol, config.suites))
+    stages.note_suites(run, map(get_suite, config.suites))
     rows: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {
         "indices": np.arange(len(dataset.y_test)),
@@ -139,7 +139,7 @@ def _work(
         "norm": config.norm,
         "seed": config.seed,
         "mesh": None if mesh is None else dict(mesh.shape),
-        "protocols": {name: get_protocol(name).description for name in config.suites},
+        "protocols": {name: get_suite(name).description for name in config.suites},
         "rows": rows,
         "seconds": round(sum(sum(row["seconds"].values()) for row in rows), 1),
         "command": run.command,

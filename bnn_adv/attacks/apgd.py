@@ -49,7 +49,7 @@ AS_DATA = ("num_steps", "rho")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how APGD walks.
+    """How APGD walks.
 
     Args:
       num_steps: Steps, at least 1.
@@ -61,7 +61,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state; after the first three, how the walk goes.
+    """The attack's state; after the first three, how the walk goes.
 
     x_adv: The inputs that would be returned now, [B, ...].
     success: Whether ``x_adv`` is known to fool, [B].

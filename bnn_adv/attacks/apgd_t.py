@@ -30,7 +30,7 @@ from bnn_adv.attacks.threat import Threat, random_starts
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how APGD walks, and towards how many classes.
+    """How APGD walks, and towards how many classes.
 
     Args:
       num_steps: Steps towards each class, at least 1.
@@ -46,7 +46,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state.
+    """The attack's state.
 
     x_adv: The inputs that would be returned now, [B, ...].
     success: Whether ``x_adv`` is known to fool, [B].

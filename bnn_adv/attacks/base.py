@@ -13,7 +13,7 @@ from bnn_adv.attacks.threat import Threat
 
 
 class Loss(NamedTuple):
-    """Hold what an attack sees of the posterior at a batch of inputs.
+    """What an attack sees of the posterior at a batch of inputs.
 
     value: What the attacker maximises, [B].
     gradient: The direction to follow, [B, ...].
@@ -28,14 +28,14 @@ class Loss(NamedTuple):
 
 
 class LossFn(Protocol):
-    """Say how an attack asks for the loss at its inputs."""
+    """How an attack asks for the loss at its inputs."""
 
     def __call__(self, x: jax.Array, target: jax.Array | None = None) -> Loss:
         """Return the loss at ``x``, [B, ...], aiming at classes ``target``, [B], if given."""
 
 
 class AttackState(Protocol):
-    """Say what the driver reads of an attack's state.
+    """What the driver reads of an attack's state.
 
     Leaves with axes have one entry an input on the leading one; what all inputs share is a scalar.
 
@@ -48,7 +48,7 @@ class AttackState(Protocol):
 
 
 class Best(NamedTuple):
-    """Hold the best inputs that an attack has visited.
+    """The best inputs that an attack has visited.
 
     x: The inputs, [B, ...].
     success: Whether they are known to fool, [B].

@@ -32,7 +32,7 @@ draws anew ("fresh")."""
 
 
 class Batch(NamedTuple):
-    """Hold what an attack knows of B images.
+    """What an attack knows of B images.
 
     keys: One key an image, [B].
     x: Clean images, [B, ...].

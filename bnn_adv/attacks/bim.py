@@ -23,7 +23,7 @@ from bnn_adv.attacks.threat import Threat, radius_of
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how BIM walks.
+    """How BIM walks.
 
     Args:
       num_steps: Steps, at least 1.
@@ -35,7 +35,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state.
+    """The attack's state.
 
     x_adv: The current iterate, [B, ...].
     success: Whether it is known to fool, [B].

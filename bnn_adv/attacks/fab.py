@@ -44,7 +44,7 @@ _REACH, _AHEAD = 1.1, 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how FAB walks.
+    """How FAB walks.
 
     Args:
       num_steps: Steps from each start, at least 1.
@@ -65,7 +65,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state.
+    """The attack's state.
 
     x_adv: ``nearest``, cut with the ball where it lies outside, [B, ...].
     success: Whether ``nearest`` fools and lies in the ball, [B].
@@ -96,7 +96,7 @@ class State(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """Hold a margin and its gradient at the current iterates.
+    """A margin and its gradient at the current iterates.
 
     value: [B].
     gradient: [B, ...].

@@ -20,7 +20,7 @@ from bnn_adv.attacks.threat import Threat
 
 @dataclasses.dataclass(frozen=True)
 class Config(fab.Config):
-    """Say how FAB walks, and towards how many classes.
+    """How FAB walks, and towards how many classes.
 
     Args:
       num_steps: Steps from each start towards each class, at least 1.

@@ -26,7 +26,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state.
+    """The attack's state.
 
     x_adv: Adversarial inputs, [B, ...].
     success: Inputs known to be fooled, [B]; only the clean inputs are looked at.

@@ -36,7 +36,7 @@ _POWERS = {"linf": 0.0, "l2": -0.5, "l1": -1.0}
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how long the search is, and how many breed.
+    """How long the search is, and how many breed.
 
     With the defaults it asks for 1,006 values an input: six, then five a generation.
 
@@ -53,7 +53,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state.
+    """The attack's state.
 
     x_adv: The best inputs so far, [B, ...]; the next generation's elite.
     success: Whether ``x_adv`` is known to fool, [B].

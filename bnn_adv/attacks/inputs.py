@@ -1,6 +1,6 @@
 """The one door: what callers hand over, checked and converted once before any work starts.
 
-``run_attack``, ``run_protocol``, ``attack_fresh``, ``evaluate``, their checks for masking and the
+``run_attack``, ``run_suite``, ``attack_fresh``, ``evaluate``, their checks for masking and the
 training methods take images, labels, radii, keys and counts through these functions, and only what
 they return goes on: float32 images inside the box, int32 labels, one radius or one an image.
 """
@@ -20,7 +20,7 @@ _LARGEST_RADIUS = 1e18
 
 
 class Examples(NamedTuple):
-    """Hold what is attacked, as everything behind the door expects it.
+    """What is attacked, as everything behind the door expects it.
 
     x: Clean images, float32 [N, ...], in the threat model's box.
     y: Labels, int32 [N].

@@ -27,7 +27,7 @@ from bnn_adv.attacks.threat import Threat, radius_of
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how the gradient is estimated, and how long the walk is.
+    """How the gradient is estimated, and how long the walk is.
 
     With the defaults it asks for 1,026 values an input.
 
@@ -48,7 +48,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state.
+    """The attack's state.
 
     x_adv: The inputs that would be returned now, [B, ...].
     success: Whether ``x_adv`` is known to fool, [B].

@@ -22,7 +22,7 @@ from bnn_adv.attacks.threat import Threat, random_starts
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how many points are tried.
+    """How many points are tried.
 
     Args:
       num_steps: Random points, one query each, at least 1.
@@ -32,7 +32,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state.
+    """The attack's state.
 
     x_adv: The best inputs so far, [B, ...].
     success: Whether ``x_adv`` is known to fool, [B].

@@ -32,7 +32,7 @@ from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk, one_draw
 
 
 class Aim(NamedTuple):
-    """Hold where an attacker wants a prediction to go.
+    """Where an attacker wants a prediction to go.
 
     y: The label, from which it wants to get away, int32 [B].
     target: The class that it wants, int32 [B]; None: any other.
@@ -82,8 +82,8 @@ class Objective:
         return self.head(reduced, aim, *self.numbers)
 
 
-class Evaluation(NamedTuple):
-    """Hold an objective at a batch of inputs.
+class ObjectiveValue(NamedTuple):
+    """An objective at a batch of inputs.
 
     value: The objective, [B].
     gradient: The direction to follow, [B, ...]: the gradient of ``value`` with respect to the
@@ -258,7 +258,7 @@ def value_and_gradient(
     scales: jax.Array | None = None,
     sample_chunk: int | None = None,
     finite_steps: bool = True,
-) -> Evaluation:
+) -> ObjectiveValue:
     """Evaluate an objective and its input gradient, streaming over the draws.
 
     One pass where the head is linear in the mean; else two: forward to reduce, then each draw's
@@ -287,7 +287,7 @@ def value_and_gradient(
             scales = compute_scales(objective, posterior, x, sample_chunk=chunk)
         passes = _one_pass if objective.linear_head else _two_passes
 
-        def one_block(rows: tuple[jax.Array, Aim, jax.Array]) -> Evaluation:
+        def one_block(rows: tuple[jax.Array, Aim, jax.Array]) -> ObjectiveValue:
             return passes(objective, posterior, *rows[:2], rows[2].T, chunk, finite_steps)
 
         rows = (x, Aim(y, target), scales.T)
@@ -326,8 +326,8 @@ def _one_pass(
     scales: jax.Array,
     chunk: int,
     finite_steps: bool,
-) -> Evaluation:
-    def one_draw(draw: tuple[Params, jax.Array]) -> Evaluation:
+) -> ObjectiveValue:
+    def one_draw(draw: tuple[Params, jax.Array]) -> ObjectiveValue:
         statistic = _scaled_statistic(objective, posterior, *draw, aim, finite_steps)
 
         def total(inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -340,14 +340,14 @@ def _one_pass(
             # A component that is not finite stays one, for the masking checks, and spoils no other.
             direction = threats.unit(finite_gradient(gradient))
             gradient = jnp.where(jnp.isfinite(gradient), direction, gradient)
-        return Evaluation(value, gradient, own)
+        return ObjectiveValue(value, gradient, own)
 
     rule = posterior.decision_rule
-    how = Evaluation("sum", "sum", folding(rule))  # type: ignore[arg-type]
+    how = ObjectiveValue("sum", "sum", folding(rule))  # type: ignore[arg-type]
     draws = posterior.samples, scales
     total = fold_samples(one_draw, draws, how, chunk=chunk, shards=posterior.shards)
     size = posterior.num_samples
-    return Evaluation(
+    return ObjectiveValue(
         total.value / size, total.gradient / size, log_predictive(rule, total.log_probs, size)
     )
 
@@ -360,7 +360,7 @@ def _two_passes(
     scales: jax.Array,
     chunk: int,
     finite_steps: bool,
-) -> Evaluation:
+) -> ObjectiveValue:
     draws, size = (posterior.samples, scales), posterior.num_samples
     is_mean = objective.reduce == "mean"
     fold = functools.partial(fold_samples, chunk=chunk, shards=posterior.shards)
@@ -383,4 +383,4 @@ def _two_passes(
         return vjp(cotangent * weight / size)[0]
 
     gradient = fold(backward, draws, "sum")
-    return Evaluation(value, gradient, log_predictive(rule, contributions, size))
+    return ObjectiveValue(value, gradient, log_predictive(rule, contributions, size))

@@ -22,7 +22,7 @@ from bnn_adv.attacks.threat import Threat, radius_of, random_starts
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how PGD walks.
+    """How PGD walks.
 
     Args:
       num_steps: Steps, at least 1.
@@ -38,7 +38,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state.
+    """The attack's state.
 
     x_adv: The inputs that would be returned now, [B, ...].
     success: Whether ``x_adv`` is known to fool, [B].

@@ -27,7 +27,7 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how long the search is.
+    """How long the search is.
 
     Args:
       num_steps: Queries after the first one, at least 1.
@@ -39,7 +39,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """Hold the attack's state.
+    """The attack's state.
 
     x_adv: The best inputs so far, [B, ...].
     success: Whether ``x_adv`` is known to fool, [B].

@@ -15,7 +15,7 @@ import numpy as np
 
 
 class Threat(Protocol):
-    """Say what every threat model provides; arrays have shape [B, ...].
+    """What every threat model provides; arrays have shape [B, ...].
 
     norm: Name of the norm.
     """

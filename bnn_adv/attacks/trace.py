@@ -24,7 +24,7 @@ from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 
 
 class Trace(NamedTuple):
-    """Hold the walk of an attack of T steps on N images.
+    """The walk of an attack of T steps on N images.
 
     values: The objective where each step looked last, [T + 1, N], the start first; NaN where it
       aimed at a class.

@@ -25,7 +25,7 @@ SURROGATES: tuple[Surrogate, ...] = ("posterior", "one_draw", "mean_weights")
 
 
 class Transfer(NamedTuple):
-    """Hold a posterior that is attacked by another model's gradients.
+    """A posterior that is attacked by another model's gradients.
 
     guide: The model whose gradients are followed.
     judge: The posterior: value, success and log-probabilities are its own.

@@ -109,7 +109,7 @@ def _describe_stranger(model: Any) -> str:
 
 
 class Problem(NamedTuple):
-    """Hold what is evaluated, checked and converted.
+    """What is evaluated, checked and converted.
 
     x: Clean inputs, float32 [N, ...], in the threat model's box.
     y: Labels, int32 [N].

@@ -153,7 +153,7 @@ class Checkpoints(NoCheckpoints):
         self._staged[name] = dict(arrays)
 
     def tick(self, step: int | None, tree: Any, meta: dict[str, Any] | None = None) -> None:
-        """Say that ``step`` units of work are done; save if it is time to.
+        """Note that ``step`` units of work are done; save if it is time to.
 
         Args:
           step: Grows from tick to tick; None counts the ticks.

@@ -26,7 +26,7 @@ Parts = dict[str, dict[str, np.ndarray]]
 
 
 class Saved(NamedTuple):
-    """Hold a checkpoint that was read back.
+    """A checkpoint that was read back.
 
     step: Units of work that were done.
     record: What was written beside the state, JSON values.

@@ -101,7 +101,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
 
 
 class ArrayHeader(NamedTuple):
-    """Hold what an ``.npz`` file says of one of its arrays.
+    """What an ``.npz`` file says of one of its arrays.
 
     shape: Its shape; of typed keys that of their data.
     dtype: Its dtype, as stored.

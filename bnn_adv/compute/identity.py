@@ -26,7 +26,7 @@ Named = str | Identity | Callable[[], Identity]
 
 
 class OtherWorkError(ValueError):
-    """Say that what is stored belongs to other work than what is asked for."""
+    """What is stored belongs to other work than what is asked for."""
 
 
 _LONGEST = 160

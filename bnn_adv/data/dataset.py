@@ -18,7 +18,7 @@ class DatasetError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Hold one data set, split into train and test.
+    """One data set, split into train and test.
 
     Args:
       name: Name in the registry.
@@ -48,7 +48,7 @@ def hash_data(dataset: Dataset) -> str:
 
 
 class Loader(Protocol):
-    """Say what the registry holds: a function that reads or makes one whole data set."""
+    """What the registry holds: a function that reads or makes one whole data set."""
 
     def __call__(self, data_dir: str | os.PathLike[str] | None, *, seed: int) -> Dataset:
         """Return all examples; sources without files ignore ``data_dir``, files ``seed``."""

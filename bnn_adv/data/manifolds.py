@@ -23,7 +23,7 @@ _GRID = 400
 
 
 class Manifold(NamedTuple):
-    """Hold N labelled points of a k-dimensional manifold in R^d, with their tangent spaces.
+    """N labelled points of a k-dimensional manifold in R^d, with their tangent spaces.
 
     x: Points, float32 [N, d], in natural units (half circles have radius 1), centred.
     y: Labels, int32 [N].
@@ -46,7 +46,7 @@ class Manifold(NamedTuple):
 
 
 class _Base(NamedTuple):
-    """Hold points, tangents and balls before the embedding; see ``Manifold``."""
+    """Points, tangents and balls before the embedding; see ``Manifold``."""
 
     x: np.ndarray
     tangent: np.ndarray
@@ -93,7 +93,7 @@ def _half_moons(phase: np.ndarray, across: np.ndarray) -> _Base:
 
 
 class _Shape(NamedTuple):
-    """Hold a family: its map from parameters, the dimension it needs, and where it is cut.
+    """A family: its map from parameters, the dimension it needs, and where it is cut.
 
     make: ``(phase [N] in [0, 1), across [N] in [0, 1)) -> _Base``.
     dim: Dimension of the space that it is drawn in.
@@ -118,7 +118,7 @@ MANIFOLDS = ("square", *_CURVES)
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """Say which manifold.
+    """Which manifold.
 
     Args:
       name: ``"square"`` ([-1, 1]^2), ``"circle"``, ``"s_curve"``, ``"half_moons"`` (curves) or

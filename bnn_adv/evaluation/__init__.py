@@ -9,20 +9,20 @@ from bnn_adv.evaluation.fresh_suite import (
     run_fresh_suite,
 )
 from bnn_adv.evaluation.fresh_table import AttackerDefenderTable, attacker_defender_table
-from bnn_adv.evaluation.run_suite import ProtocolResult, run_protocol
+from bnn_adv.evaluation.suite_run import SuiteResult, run_suite
 
 __all__ = [
     "AttackerDefenderTable",
     "FreshResult",
     "FreshSubject",
     "FreshSuite",
-    "ProtocolResult",
     "Settings",
+    "SuiteResult",
     "attack_fresh",
     "attacker_defender_table",
     "evaluate_fresh",
     "frozen_draws",
     "run_fresh_suite",
-    "run_protocol",
+    "run_suite",
     "success_rates",
 ]

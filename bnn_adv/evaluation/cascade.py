@@ -32,7 +32,7 @@ NOT_RUN, WITHSTOOD, BROKEN = -1, 0, 1
 
 
 class Settings(NamedTuple):
-    """Hold how an evaluation is computed; none of it changes what is computed.
+    """How an evaluation is computed; none of it changes what is computed.
 
     batch_size: Images at once.
     sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
@@ -45,7 +45,7 @@ class Settings(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """Hold what is attacked.
+    """What is attacked.
 
     posterior: S draws; the attacker knows them ("frozen").
     x: Clean images, [N, ...].
@@ -59,8 +59,8 @@ class Subject(NamedTuple):
     threat: Threat
 
 
-class Means(NamedTuple):
-    """Hold what an evaluation runs with.
+class RunContext(NamedTuple):
+    """What an evaluation runs with.
 
     rng_key: Typed key; each attack derives its own from its name and restart.
     settings: Batch and chunk sizes.
@@ -77,7 +77,7 @@ class Means(NamedTuple):
 
 
 class Cascade(NamedTuple):
-    """Hold what a list of attacks left of N images.
+    """What a list of attacks left of N images.
 
     worst: The worst input found for every image, [N, ...]: one that fools, or else the one that
       left the label least probable.
@@ -153,18 +153,18 @@ def is_broken(
 
 
 def run_entry(
-    entry: Entry, restart: int, rows: np.ndarray, subject: Subject, means: Means
+    entry: Entry, restart: int, rows: np.ndarray, subject: Subject, context: RunContext
 ) -> np.ndarray:
     """Run one attack on the images ``rows`` and return its adversarial images.
 
     An image's result depends on the key, the entry's name, the restart and the image's index.
     """
     # Keyed by name, so that adding an attack to a suite does not change the others.
-    key = jax.random.fold_in(means.rng_key, zlib.crc32(f"{entry.name}/{restart}".encode()))
+    key = jax.random.fold_in(context.rng_key, zlib.crc32(f"{entry.name}/{restart}".encode()))
     label = entry.name if restart == 0 else f"{entry.name} (restart {restart})"
-    report = means.progress
+    report = context.progress
     draw_key = jax.random.fold_in(key, zlib.crc32(b"surrogate"))
-    settings, posterior = means.settings, subject.posterior
+    settings, posterior = context.settings, subject.posterior
     attacked: batches.Attacked = posterior
     if entry.surrogate != "posterior":
         attacked = Transfer(make_surrogate(draw_key, posterior, entry.surrogate), posterior)
@@ -179,8 +179,8 @@ def run_entry(
         threat=with_radius(subject.threat, epsilon[rows]),
         indices=rows,
         on_steps=None if report is None else lambda done, total: report(label, done, total),
-        checkpoints=means.checkpoints,
-        name=f"{means.prefix}{entry.name}/{restart}",
+        checkpoints=context.checkpoints,
+        name=f"{context.prefix}{entry.name}/{restart}",
         batch_size=settings.batch_size,
         sample_chunk=settings.sample_chunk,
         mesh=settings.mesh,
@@ -192,7 +192,7 @@ def run_cascade(
     restarts: int,
     subject: Subject,
     clean: np.ndarray,
-    means: Means,
+    context: RunContext,
     *,
     standing: np.ndarray | None = None,
 ) -> Cascade:
@@ -203,7 +203,7 @@ def run_cascade(
       restarts: Rounds.
       subject: What is attacked.
       clean: Log of the posterior predictive at the clean images, [N, C].
-      means: Key, sizes, progress, checkpoints.
+      context: Key, sizes, progress, checkpoints.
       standing: Images to attack, [N]; None: those that are classified correctly.
     """
     posterior, x, y, threat = subject
@@ -219,9 +219,9 @@ def run_cascade(
             rows = np.flatnonzero(standing)
             if len(rows) and knows(entry, threat):
                 started = time.monotonic()
-                images = run_entry(entry, restart, rows, subject, means)
-                found = predict(posterior, images, means.settings)
-                broken = is_broken(posterior, images, found, y[rows], means.settings)
+                images = run_entry(entry, restart, rows, subject, context)
+                found = predict(posterior, images, context.settings)
+                broken = is_broken(posterior, images, found, y[rows], context.settings)
                 # Of the images that stand, the one that left the label least probable is kept;
                 # where rounding alone calls it another class, it would not be seen to stand.
                 own = np.arange(len(rows)), y[rows]
@@ -247,7 +247,7 @@ def fill_outcomes(
     outcomes: np.ndarray,
     rows: np.ndarray,
     subject: Subject,
-    means: Means,
+    context: RunContext,
 ) -> np.ndarray:
     """Run every attack also on those of the images ``rows`` that were broken before its turn.
 
@@ -256,7 +256,7 @@ def fill_outcomes(
       outcomes: From ``run_cascade``, [E, N].
       rows: Images whose clean prediction is right.
       subject: What is attacked.
-      means: As for ``run_cascade``: results are those that the cascade would have found.
+      context: As for ``run_cascade``: results are those that the cascade would have found.
 
     Returns:
       What every attack does to every one of the images, [E, len(rows)]; ``NOT_RUN`` for attacks
@@ -267,10 +267,12 @@ def fill_outcomes(
         missing = rows[outcomes[number, rows] == NOT_RUN]
         if len(missing) and knows(entry, subject.threat):
             images = run_entry(
-                entry, 0, missing, subject, means._replace(prefix=f"{means.prefix}probe/")
+                entry, 0, missing, subject, context._replace(prefix=f"{context.prefix}probe/")
             )
-            found = predict(subject.posterior, images, means.settings)
-            broken = is_broken(subject.posterior, images, found, subject.y[missing], means.settings)
+            found = predict(subject.posterior, images, context.settings)
+            broken = is_broken(
+                subject.posterior, images, found, subject.y[missing], context.settings
+            )
             outcomes[number, missing] = np.where(broken, BROKEN, WITHSTOOD)
     return outcomes[:, rows]
 

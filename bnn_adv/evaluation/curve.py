@@ -11,7 +11,7 @@ import numpy as np
 
 from bnn_adv.attacks.threat import box_radius, with_radius
 from bnn_adv.evaluation import metrics
-from bnn_adv.evaluation.cascade import Means, Subject, knows, predict, run_cascade
+from bnn_adv.evaluation.cascade import RunContext, Subject, knows, predict, run_cascade
 from bnn_adv.evaluation.suites import Entry
 from bnn_adv.posteriors.decision import predicted_class
 
@@ -20,7 +20,7 @@ STEPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 class Curve(NamedTuple):
-    """Hold robustness against the radius on N images.
+    """Robustness against the radius on N images.
 
     epsilons: Radii, ascending, [G].
     accuracy: Share of images that no attack breaks within each, [G], in [0, 1]; an image that was
@@ -54,7 +54,7 @@ def trace_curve(
     minimal: Sequence[Entry],
     subject: Subject,
     clean: np.ndarray,
-    means: Means,
+    context: RunContext,
     *,
     found: np.ndarray | None = None,
     epsilons: Sequence[float] | None = None,
@@ -71,7 +71,7 @@ def trace_curve(
       minimal: Attacks that minimise the norm.
       subject: What is attacked.
       clean: Log of the posterior predictive at the clean images, [N, C].
-      means: Key, sizes, progress, checkpoints.
+      context: Key, sizes, progress, checkpoints.
       found: Inputs that other attacks have found, [N, ...]; those that fool count.
       epsilons: Radii of the curve; None takes ``STEPS`` times the threat model's.
       num_bisections: Rounds of bisection, at least 0.
@@ -93,14 +93,14 @@ def trace_curve(
     def attack(radii: np.ndarray, rows: np.ndarray, stage: str) -> None:
         """Attack the images ``rows``, [N] booleans, each within its own radius."""
         there = subject._replace(threat=with_radius(threat, radii.astype(x.dtype)))
-        own = means._replace(prefix=f"{means.prefix}curve/{stage}/")
+        own = context._replace(prefix=f"{context.prefix}curve/{stage}/")
         result = run_cascade(entries, 1, there, clean, own, standing=rows)
         take(result.worst, result.log_probs)
         failed = rows & result.standing
         withstood[failed] = np.maximum(withstood, radii)[failed]
 
     if found is not None:
-        take(found, predict(subject.posterior, found, means.settings))
+        take(found, predict(subject.posterior, found, context.settings))
     for number, epsilon in enumerate([*grid, whole]):
         # What is already broken within this radius needs no attack.
         rows = correct & (smallest > epsilon)
@@ -114,7 +114,7 @@ def trace_curve(
     for entry in minimal:
         if knows(entry, threat):
             there = subject._replace(threat=with_radius(threat, whole))
-            own = means._replace(prefix=f"{means.prefix}curve/")
+            own = context._replace(prefix=f"{context.prefix}curve/")
             result = run_cascade([entry], 1, there, clean, own)
             take(result.worst, result.log_probs)
     accuracy = np.array([(smallest > epsilon + _slack(epsilon)).mean() for epsilon in grid])

@@ -22,7 +22,7 @@ from bnn_adv.evaluation.cascade import (
     BROKEN,
     NOT_RUN,
     Cascade,
-    Means,
+    RunContext,
     Settings,
     Subject,
     SuiteProgress,
@@ -39,8 +39,8 @@ from bnn_adv.evaluation.fresh_suite import (
     frozen_draws,
     run_fresh_suite,
 )
-from bnn_adv.evaluation.run_suite import identify_suite
-from bnn_adv.evaluation.suites import MINIMAL, Protocol, get_protocol
+from bnn_adv.evaluation.suite_run import identify_suite
+from bnn_adv.evaluation.suites import MINIMAL, Suite, get_suite
 from bnn_adv.evaluation.uncertainty import evaluate_uncertainty
 from bnn_adv.evaluation.verification import verify_arrays
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
@@ -52,7 +52,7 @@ SCHEMA_VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Hold what an evaluation found; print it for a table.
+    """What an evaluation found; print it for a table.
 
     Args:
       record: Every number, as JSON values.
@@ -134,7 +134,7 @@ def evaluate(
     *,
     threat: Threat,
     rng_key: jax.Array,
-    suite: str | Protocol = "strong",
+    suite: str | Suite = "strong",
     num_samples: int = 50,
     num_predictions: int = 100,
     num_probe: int = 100,
@@ -180,7 +180,7 @@ def evaluate(
       VerificationError: Something found could not be confirmed; nothing is reported then.
     """
     started = time.monotonic()
-    protocol = get_protocol(suite) if isinstance(suite, str) else suite
+    protocol = get_suite(suite) if isinstance(suite, str) else suite
     arguments.check_key(rng_key)
     arguments.check_count("num_probe", num_probe, 0)
     arguments.check_count("num_curve", num_curve, 0)
@@ -194,7 +194,7 @@ def evaluate(
         posterior = shard_posterior(frozen, settings.mesh)
     x, y, threat, num_classes = open_problem(posterior, x, y, threat)
     subject = Subject(posterior, x, y, threat)
-    means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
+    context = RunContext(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
     draws_hash = hash_draws(posterior)
     more: dict[str, Any] = {"num_probe": num_probe, "num_curve": num_curve}
     if sampler is not None:
@@ -202,11 +202,11 @@ def evaluate(
         more |= {"predictor": predictor, **describe(sampler, "fresh ")}
 
     def identity() -> dict[str, str]:
-        return identify_suite("evaluate", protocol, subject, means, **more)
+        return identify_suite("evaluate", protocol, subject, context, **more)
 
     with (checkpoints or NoCheckpoints()).session(identity):
         clean = predict(posterior, x, settings)
-        found = run_cascade(protocol.entries, protocol.restarts, subject, clean, means)
+        found = run_cascade(protocol.entries, protocol.restarts, subject, clean, context)
         arrays = _arrays(subject, clean, found, draws_hash)
         # A prediction that is not finite is no class: the image is lost, and nothing is claimed.
         lost = arrays["broken"] & (predicted_class(found.log_probs) == NO_CLASS)
@@ -216,13 +216,13 @@ def evaluate(
         found = found._replace(standing=arrays["clean_correct"] & ~arrays["broken"] & ~lost)
         probe = _choose(rng_key, "probe", len(x), num_probe)
         curve_rows = _choose(rng_key, "curve", len(x), num_curve)
-        table = _describe_attacks(protocol, subject, clean, found, probe, means)
+        table = _describe_attacks(protocol, subject, clean, found, probe, context)
         fresh = None
         if sampler is not None:
             fresh = run_fresh_suite(
                 protocol.entries,
                 FreshSubject(sampler, x, y, threat, num_samples, num_predictions),
-                means,
+                context,
                 frozen=found.worst,
                 probe=probe,
             )
@@ -247,8 +247,8 @@ def evaluate(
             "per_attack": table,
             "fresh": None if fresh is None else fresh.to_dict(),
             "num_probe": len(probe),
-            "checks": _look_for_masking(protocol, subject, found, probe, means, min_ess),
-            "curve": _trace_curve(subject, clean, found, curve_rows, means),
+            "checks": _look_for_masking(protocol, subject, found, probe, context, min_ess),
+            "curve": _trace_curve(subject, clean, found, curve_rows, context),
             "uncertainty": evaluate_uncertainty(
                 jax.random.fold_in(rng_key, zlib.crc32(b"uncertainty")),
                 posterior,
@@ -296,15 +296,15 @@ def _share(name: str, hits: np.ndarray) -> dict[str, Any]:
 
 
 def _describe_attacks(
-    protocol: Protocol,
+    protocol: Suite,
     subject: Subject,
     clean: np.ndarray,
     found: Cascade,
     probe: np.ndarray,
-    means: Means,
+    context: RunContext,
 ) -> list[dict[str, Any]]:
     right = probe[predicted_class(clean[probe]) == subject.y[probe]]
-    outcomes = fill_outcomes(protocol.entries, found.outcomes, right, subject, means)
+    outcomes = fill_outcomes(protocol.entries, found.outcomes, right, subject, context)
     breaks = outcomes == BROKEN
     rows = []
     for number, entry in enumerate(protocol.entries):
@@ -333,17 +333,17 @@ def _describe_attacks(
 
 
 def _look_for_masking(
-    protocol: Protocol,
+    protocol: Suite,
     subject: Subject,
     found: Cascade,
     probe: np.ndarray,
-    means: Means,
+    context: RunContext,
     min_ess: float | None,
 ) -> list[dict[str, Any]]:
     if not len(probe):
         return []
     checks = masking.inspect(
-        jax.random.fold_in(means.rng_key, zlib.crc32(b"masking")),
+        jax.random.fold_in(context.rng_key, zlib.crc32(b"masking")),
         subject.posterior,
         subject.x[probe],
         subject.y[probe],
@@ -352,23 +352,23 @@ def _look_for_masking(
         attacks=tuple((entry.attack, entry.objective) for entry in protocol.entries),
         standing=found.standing[probe],
         min_ess=min_ess,
-        batch_size=means.settings.batch_size,
-        sample_chunk=means.settings.sample_chunk,
+        batch_size=context.settings.batch_size,
+        sample_chunk=context.settings.sample_chunk,
     )
     return [check._asdict() for check in checks]
 
 
 def _trace_curve(
-    subject: Subject, clean: np.ndarray, found: Cascade, rows: np.ndarray, means: Means
+    subject: Subject, clean: np.ndarray, found: Cascade, rows: np.ndarray, context: RunContext
 ) -> dict[str, Any] | None:
     if not len(rows):
         return None
     part = subject._replace(
         x=subject.x[rows], y=subject.y[rows], threat=take_rows(subject.threat, rows)
     )
-    entries = get_protocol("fast").entries
+    entries = get_suite("fast").entries
     return trace_curve(
-        entries, MINIMAL, part, clean[rows], means, found=found.worst[rows]
+        entries, MINIMAL, part, clean[rows], context, found=found.worst[rows]
     ).to_dict()
 
 

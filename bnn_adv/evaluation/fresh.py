@@ -24,7 +24,7 @@ from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.streaming import fold_samples
 from bnn_adv.evaluation import metrics
 from bnn_adv.evaluation.cascade import Settings, SuiteProgress, predict
-from bnn_adv.evaluation.run_suite import ProtocolResult, intervals
+from bnn_adv.evaluation.suite_run import SuiteResult, intervals
 from bnn_adv.posteriors.decision import folding, predicted_class
 from bnn_adv.posteriors.posterior import (
     Posterior,
@@ -36,7 +36,7 @@ from bnn_adv.posteriors.sampler import FreshDraws, Sampler, check_num_samples
 
 
 class FreshResult(NamedTuple):
-    """Hold what an attack on a fresh predictor found on N images.
+    """What an attack on a fresh predictor found on N images.
 
     x_adv: Adversarial images, [N, ...].
     success_rate: Share of the predictions that are wrong, by image, [N].
@@ -65,7 +65,7 @@ class FreshResult(NamedTuple):
 
 
 def evaluate_fresh(
-    result: ProtocolResult, defender: Posterior, y: Any, *, settings: Settings = Settings()
+    result: SuiteResult, defender: Posterior, y: Any, *, settings: Settings = Settings()
 ) -> dict[str, Any]:
     """Let other draws predict the adversarial images of an attacker who did not know them.
 

@@ -14,7 +14,7 @@ from bnn_adv.attacks import run_attack
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import Threat, take_rows
-from bnn_adv.evaluation.cascade import Means, knows
+from bnn_adv.evaluation.cascade import RunContext, knows
 from bnn_adv.evaluation.fresh import accuracy_interval, check_defender, predict_wrong
 from bnn_adv.evaluation.fresh_table import AttackerDefenderTable, attacker_defender_table
 from bnn_adv.evaluation.suites import Entry
@@ -32,7 +32,7 @@ TABLE_SAMPLES = (1, 10)
 
 
 class FreshSubject(NamedTuple):
-    """Hold what is attacked.
+    """What is attacked.
 
     sampler: The predictor; the attacker knows how it draws ("fresh").
     x: Clean images, [N, ...].
@@ -51,7 +51,7 @@ class FreshSubject(NamedTuple):
 
 
 class FreshSuite(NamedTuple):
-    """Hold what a suite found on N images of a predictor that draws anew.
+    """What a suite found on N images of a predictor that draws anew.
 
     x_adv: The worst candidate of every image, [N, ...].
     success_rate: Share of the reported predictions that are wrong there, [N].
@@ -110,7 +110,7 @@ def frozen_draws(rng_key: jax.Array, sampler: Sampler, num_samples: int) -> Post
 def run_fresh_suite(
     entries: Sequence[Entry],
     subject: FreshSubject,
-    means: Means,
+    context: RunContext,
     *,
     frozen: np.ndarray,
     probe: np.ndarray,
@@ -127,7 +127,7 @@ def run_fresh_suite(
       entries: The suite's attacks; those that follow no gradient, that attack a stand-in, or that
         do not know the norm are left out.
       subject: What is attacked.
-      means: Key, sizes, progress, checkpoints.
+      context: Key, sizes, progress, checkpoints.
       frozen: The worst images of the frozen evaluation, [N, ...].
       probe: Indices of the images of the table, [M]; empty leaves it out.
 
@@ -135,20 +135,20 @@ def run_fresh_suite(
       ValueError: A number is below one.
     """
     check_defender(subject.num_samples, subject.num_predictions)
-    means = means._replace(rng_key=_derive(means.rng_key, "fresh suite"))
+    context = context._replace(rng_key=_derive(context.rng_key, "fresh suite"))
     useful = [entry for entry in entries if _is_useful(entry, subject.threat)]
-    candidates = {entry.name: _attack(entry, subject, means) for entry in useful}
+    candidates = {entry.name: _attack(entry, subject, context) for entry in useful}
     candidates |= {FROZEN: frozen, CLEAN: subject.x}
 
     def judge(purpose: str, images: np.ndarray) -> np.ndarray:
         return predict_wrong(
-            _derive(means.rng_key, purpose),
+            _derive(context.rng_key, purpose),
             subject.sampler,
             images,
             subject.y,
             subject.num_samples,
             subject.num_predictions,
-            means.settings,
+            context.settings,
         )
 
     wrong = {name: judge("choice", images) for name, images in candidates.items()}
@@ -170,7 +170,7 @@ def run_fresh_suite(
         held_out_samples=_held_out(subject),
         defender_samples=subject.num_samples,
         num_predictions=subject.num_predictions,
-        table=_table(useful, subject, probe, means),
+        table=_table(useful, subject, probe, context),
     )
 
 
@@ -178,8 +178,8 @@ def _is_useful(entry: Entry, threat: Threat) -> bool:
     return entry.attack.uses_gradient and entry.surrogate == "posterior" and knows(entry, threat)
 
 
-def _attack(entry: Entry, subject: FreshSubject, means: Means) -> np.ndarray:
-    key, settings, report = _derive(means.rng_key, entry.name), means.settings, means.progress
+def _attack(entry: Entry, subject: FreshSubject, context: RunContext) -> np.ndarray:
+    key, settings, report = _derive(context.rng_key, entry.name), context.settings, context.progress
     held_out = subject.sampler.sample(_derive(key, "held out"), _held_out(subject))
     held_out = shard_posterior(held_out, settings.mesh)
     label = f"{entry.name}, fresh"
@@ -192,8 +192,8 @@ def _attack(entry: Entry, subject: FreshSubject, means: Means) -> np.ndarray:
         subject.y,
         threat=subject.threat,
         on_steps=None if report is None else lambda done, total: report(label, done, total),
-        checkpoints=means.checkpoints,
-        name=f"{means.prefix}fresh/{entry.name}",
+        checkpoints=context.checkpoints,
+        name=f"{context.prefix}fresh/{entry.name}",
         batch_size=settings.batch_size,
         sample_chunk=settings.sample_chunk,
         mesh=settings.mesh,
@@ -222,13 +222,13 @@ def _describe(
 
 
 def _table(
-    entries: Sequence[Entry], subject: FreshSubject, probe: np.ndarray, means: Means
+    entries: Sequence[Entry], subject: FreshSubject, probe: np.ndarray, context: RunContext
 ) -> AttackerDefenderTable | None:
     if not entries or not len(probe):
         return None
     sizes = sorted({*TABLE_SAMPLES, subject.num_samples})
     return attacker_defender_table(
-        _derive(means.rng_key, "table"),
+        _derive(context.rng_key, "table"),
         subject.sampler,
         subject.x[probe],
         subject.y[probe],
@@ -239,9 +239,9 @@ def _table(
         defender_samples=sizes,
         held_out_samples=_held_out(subject),
         num_predictions=subject.num_predictions,
-        settings=means.settings,
-        progress=means.progress,
-        checkpoints=means.checkpoints,
+        settings=context.settings,
+        progress=context.progress,
+        checkpoints=context.checkpoints,
     )
 
 

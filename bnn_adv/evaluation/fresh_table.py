@@ -28,7 +28,7 @@ from bnn_adv.posteriors.sampler import Sampler, check_num_samples
 
 
 class AttackerDefenderTable(NamedTuple):
-    """Hold the expected adversarial accuracy by the attacker's and the defender's draws.
+    """The expected adversarial accuracy by the attacker's and the defender's draws.
 
     attacker_samples: New draws that make the gradient of a step, A values.
     defender_samples: New draws whose mean is a prediction, D values.

@@ -48,11 +48,11 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class Suite:
     """Define a protocol.
 
     Args:
-      name: Key in ``PROTOCOLS``.
+      name: Key in ``SUITES``.
       description: One sentence for tables and reports.
       entries: Attacks, in order.
       restarts: How often the list of entries is run.
@@ -74,7 +74,7 @@ class Protocol:
         return tuple(dict.fromkeys(entry.objective for entry in self.entries))
 
 
-_PUBLISHED = Protocol(
+_PUBLISHED = Suite(
     "published",
     "As the published code of September 2020, on known draws: cross-entropy, with a softmax of its "
     "own, of the network's output: mean probabilities of a Bayesian network (a second softmax), "
@@ -91,7 +91,7 @@ _PUBLISHED = Protocol(
     published_metric=True,
 )
 
-_CORRECTED = Protocol(
+_CORRECTED = Suite(
     "corrected",
     "As the paper defines it: the mean of the draws' loss gradients; FGSM; PGD of 40 steps of "
     "2.5 epsilon / 40 from a random start, best iterate.",
@@ -106,7 +106,7 @@ _CORRECTED = Protocol(
 _SHORT_PGD = pgd.build(num_steps=20, stop_on_success=True)
 _SHORT_APGD = apgd.build(num_steps=20, stop_on_success=True)
 
-_FAST = Protocol(
+_FAST = Suite(
     "fast",
     "PGD of 20 steps on the margin of the mean logits and on the normalised vote, and Auto-PGD of "
     "20 steps on the log-predictive margin; per-image worst case.",
@@ -122,7 +122,7 @@ _PGD = pgd.build(num_steps=100, stop_on_success=True)
 _APGD = apgd.build(num_steps=100, stop_on_success=True)
 _APGD_T = apgd_t.build(num_steps=25, num_targets=9, start="clean", stop_on_success=True)
 
-_STRONG = Protocol(
+_STRONG = Suite(
     "strong",
     "PGD of 100 steps on the margin of the mean logits; then, on the images that still stand, "
     "all of fast; Auto-PGD of 25 steps towards each of the 9 likeliest other classes, on the "
@@ -149,7 +149,7 @@ _STRONG = Protocol(
     worst_case=True,
 )
 
-_FULL = Protocol(
+_FULL = Suite(
     "full",
     "All of strong; then, on the images that still stand: random noise and corners; FGSM; PGD of "
     "100 steps on the expected loss and the loss of the mean, and by the gradients of single draws "
@@ -193,31 +193,29 @@ _FULL = Protocol(
     worst_case=True,
 )
 
-PROTOCOLS = {
-    protocol.name: protocol for protocol in (_PUBLISHED, _CORRECTED, _FAST, _STRONG, _FULL)
-}
+SUITES = {protocol.name: protocol for protocol in (_PUBLISHED, _CORRECTED, _FAST, _STRONG, _FULL)}
 
 MINIMAL = (Entry("fab_mean_logit_margin", fab.build(num_steps=30), "mean_logit_margin"),)
 """Attacks that look for the smallest perturbation, whatever the radius."""
 
 
-def get_protocol(name: str) -> Protocol:
+def get_suite(name: str) -> Suite:
     """Return the protocol of that name.
 
     Raises:
       ValueError: There is none; the message lists them.
     """
-    found = registry.find("suite", name, PROTOCOLS)
-    if not isinstance(found, Protocol):
+    found = registry.find("suite", name, SUITES)
+    if not isinstance(found, Suite):
         raise ValueError(f"{name} is no suite: it is a {type(found).__name__}, not a Suite.")
     return found
 
 
-def list_compared(suite: str) -> dict[str, Protocol]:
+def list_compared(suite: str) -> dict[str, Suite]:
     """Return what studies set side by side: the two of the paper, and a suite as the strong one.
 
     Raises:
       ValueError: There is no such suite.
     """
     names = {"published": "published", "corrected": "corrected", "strong": suite}
-    return {role: get_protocol(name) for role, name in names.items()}
+    return {role: get_suite(name) for role, name in names.items()}

@@ -38,7 +38,7 @@ _DEFAULT_RULE = "mean_probabilities"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Verification:
-    """Hold what the referee found on N images.
+    """What the referee found on N images.
 
     Args:
       indices: The data set's numbers of the images, [N].

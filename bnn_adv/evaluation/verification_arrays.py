@@ -40,7 +40,7 @@ READ = (*_SHAPES, "decision_rule")
 
 
 class VerificationError(ValueError):
-    """Say that stored adversarial images are not what they claim to be."""
+    """Stored adversarial images are not what they claim to be."""
 
 
 def check_arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:

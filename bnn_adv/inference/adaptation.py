@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 
 class AdaptationState(NamedTuple):
-    """Hold one chain's adaptation.
+    """One chain's adaptation.
 
     step_size: Step size for the next transition.
     inverse_mass_matrix: Its diagonal, [parameters].

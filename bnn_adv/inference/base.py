@@ -27,7 +27,7 @@ Store = Callable[[Any], Any]
 
 
 class InferenceResult(NamedTuple):
-    """Hold what a method found.
+    """What a method found.
 
     posterior: Stacked draws.
     diagnostics: Plain numbers, lists and text, ready for JSON; the key ``"warnings"`` holds

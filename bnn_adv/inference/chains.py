@@ -16,7 +16,7 @@ from bnn_adv.inference.base import Progress
 
 
 class Calls(NamedTuple):
-    """Hold a sampler's device calls.
+    """A sampler's device calls.
 
     warm_up: Maps (state, first, count) to the state and a record of the last transition.
     freeze: Maps the state after warm-up to the one to sample with.

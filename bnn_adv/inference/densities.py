@@ -27,7 +27,7 @@ from bnn_adv.networks import ApplyFn, Params
 
 
 class Data(NamedTuple):
-    """Hold a labelled data set as arguments of jitted functions.
+    """A labelled data set as arguments of jitted functions.
 
     x: float32 inputs, [N, ...], in [0, 1].
     y: int32 labels, [N] (float32 targets, [N, K], for a Gaussian likelihood).

@@ -99,7 +99,7 @@ class Config(Settings):
 
 
 class State(NamedTuple):
-    """Hold all chains, stacked on a leading axis.
+    """All chains, stacked on a leading axis.
 
     chain: BlackJAX's state: position, log density and its gradient.
     adaptation: Step size and mass matrix.
@@ -110,7 +110,7 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """Hold what is kept of a transition, each [chains].
+    """What is kept of a transition, each [chains].
 
     acceptance_rate: Metropolis acceptance probability (NUTS: mean over the trajectory).
     is_divergent: The energy rose by more than 1,000.

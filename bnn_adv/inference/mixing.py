@@ -32,7 +32,7 @@ _LEAST_DRAWS = 4
 
 
 class Mixing(NamedTuple):
-    """Hold R-hat and effective sample sizes of K quantities that vary.
+    """R-hat and effective sample sizes of K quantities that vary.
 
     rhat: Rank-normalised split R-hat, the larger one of values and of their distances from the
       median; infinite or NaN where it is not defined, [K].

@@ -77,7 +77,7 @@ class Config(Settings):
 
 
 class State(NamedTuple):
-    """Hold one member's training state.
+    """One member's training state.
 
     params: The member's parameters.
     opt_state: The optimiser's state.

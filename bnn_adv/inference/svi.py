@@ -96,7 +96,7 @@ class Config(Settings):
 
 
 class State(NamedTuple):
-    """Hold the optimiser's view of the guide.
+    """The optimiser's view of the guide.
 
     svi: NumPyro's state: unconstrained parameters, Adam's moments, a key.
     loss: Sum of the negative ELBOs of this epoch's minibatches so far, in nats.
@@ -107,7 +107,7 @@ class State(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Hold the static parts: NumPyro's objects, the network's shapes, the loss.
+    """The static parts: NumPyro's objects, the network's shapes, the loss.
 
     svi: NumPyro's ``SVI``.
     guide: NumPyro's guide.

@@ -38,7 +38,7 @@ from bnn_adv.posteriors.decision import (
 )
 @dataclasses.dataclass(frozen=True)
 class Posterior:
-    """Hold draws from a distribution over networks.
+    """Draws from a distribution over networks.
 
     A deterministic network is a posterior of one draw, a deep ensemble one of its members.
 

@@ -97,7 +97,7 @@ class Sampler:
 )
 @dataclasses.dataclass(frozen=True)
 class FreshDraws:
-    """Say what an attacker of a fresh predictor knows: how to draw, not what will be drawn.
+    """What an attacker of a fresh predictor knows: how to draw, not what will be drawn.
 
     Gradients are expectations over the predictor's randomness (Athalye et al. 2018,
     arXiv 1802.00420, section 4.2), estimated by new draws at every step. An attack chooses among

@@ -13,7 +13,7 @@ _DOTS_PER_CSS_PIXEL = 200 / 96
 
 
 class Cell(NamedTuple):
-    """Hold a cell of a table.
+    """A cell of a table.
 
     text: What stands in it.
     kind: How it is set; an accuracy is ``value`` or ``value [low, high]``, prose is broken into

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Example:
-    """Hold one attacked input of one model.
+    """One attacked input of one model.
 
     Args:
       index: Position in the test set.

@@ -25,7 +25,7 @@ _DATASETS = {
 
 
 class Line(NamedTuple):
-    """Hold one model as predicted by one set of draws.
+    """One model as predicted by one set of draws.
 
     model: Name of the model.
     label: The name, and whether the draws are fresh.

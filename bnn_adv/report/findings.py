@@ -16,7 +16,7 @@ _GAP = 0.1
 
 
 class Bound(NamedTuple):
-    """Hold the lowest accuracy that a protocol's attacks leave.
+    """The lowest accuracy that a protocol's attacks leave.
 
     protocol: Name of the protocol; empty where none was run.
     attack: Name of the attack.
@@ -32,7 +32,7 @@ _NOTHING = Bound("", "", Measured(None))
 
 
 class Finding(NamedTuple):
-    """Hold what the protocols together say about one model.
+    """What the protocols together say about one model.
 
     model: Name of the model.
     verdict: ``"artefact"`` where the claim lies clearly above the worst case, ``"holds"`` where

@@ -10,7 +10,7 @@ from bnn_adv.report.wording import Measured
 
 
 class PaperModel(NamedTuple):
-    """Hold a line of the paper's table; accuracies in [0, 1].
+    """A line of the paper's table; accuracies in [0, 1].
 
     name: As the paper calls it.
     accuracy: On clean test images.
@@ -23,7 +23,7 @@ class PaperModel(NamedTuple):
 
 
 class PaperTable(NamedTuple):
-    """Hold a table of the paper.
+    """A table of the paper.
 
     source: Where it stands.
     num_test: Number of test images that were attacked.
@@ -38,7 +38,7 @@ class PaperTable(NamedTuple):
 
 
 class PaperRow(NamedTuple):
-    """Hold the paper's numbers of one model beside those of a run.
+    """The paper's numbers of one model beside those of a run.
 
     model: Name in the run.
     paper_model: Name in the paper.

@@ -19,7 +19,7 @@ _NUM_HEAD = 3
 
 
 class Group(NamedTuple):
-    """Hold the lines of one model as text.
+    """The lines of one model as text.
 
     line: The model and who predicts.
     head: Name, draws and clean accuracy.

@@ -16,7 +16,7 @@ _ACRONYMS = {"fgsm", "pgd", "apgd", "fab", "nes", "ce", "dlr"}
 
 
 class Measured(NamedTuple):
-    """Hold a share in [0, 1] and its interval; None where a number is not available."""
+    """A share in [0, 1] and its interval; None where a number is not available."""
 
     value: float | None
     interval: tuple[float, float] | None = None

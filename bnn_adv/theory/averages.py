@@ -24,7 +24,7 @@ from bnn_adv.theory.trend import Interval, t_interval
 
 
 class MeanGradient(NamedTuple):
-    """Hold how the mean gradient at P points behaves, over all of them.
+    """How the mean gradient at P points behaves, over all of them.
 
     counts: Numbers of draws, int [K].
     norms: Median over points of the norm of the mean over ``counts[k]`` draws, averaged over

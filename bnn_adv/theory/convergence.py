@@ -21,7 +21,7 @@ from bnn_adv.theory.parts import LOSSES, input_gradient, split_gradient
 
 
 class Probe(NamedTuple):
-    """Hold P points at which gradients are watched.
+    """P points at which gradients are watched.
 
     x: [P, d].
     y: int32 [P].
@@ -36,7 +36,7 @@ class Probe(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Hold what was seen at T steps in R trainings.
+    """What was seen at T steps in R trainings.
 
     train_loss: Mean loss on all training examples in use, [R, T].
     test_loss: Mean loss on the held-out examples, [R, T].

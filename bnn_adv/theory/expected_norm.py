@@ -33,7 +33,7 @@ NUM_GROUPS = 20
 
 
 class Groups(NamedTuple):
-    """Say which draws are averaged together.
+    """Which draws are averaged together.
 
     of_draw: Group of every draw, in 0..G-1, int [S]. Groups of one chain follow one another.
     num_groups: G.

@@ -22,7 +22,7 @@ MONTE_CARLO = -0.5
 
 
 class Estimate(NamedTuple):
-    """Hold a number with its bootstrap interval; NaN where it is not defined.
+    """A number with its bootstrap interval; NaN where it is not defined.
 
     value: The number.
     low: Lower end of the interval.
@@ -35,7 +35,7 @@ class Estimate(NamedTuple):
 
 
 class Cancellation(NamedTuple):
-    """Hold how the first S draws' gradients cancel, one number an input, each [N].
+    """How the first S draws' gradients cancel, one number an input, each [N].
 
     ratio: ``||mean_s g_s||_2 / mean_s ||g_s||_2``, in [0, 1]: 1 where all gradients are equal, 0
       where they cancel; NaN where every gradient is zero.

@@ -48,7 +48,7 @@ LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 class LossGradients(NamedTuple):
-    """Hold input gradients of the loss over S draws, at N inputs, for K numbers of draws.
+    """Input gradients of the loss over S draws, at N inputs, for K numbers of draws.
 
     The draws are averaged in R orders. The first is the order in which they are stored; the others
     are random, and show how much a number depends on which draws come first.

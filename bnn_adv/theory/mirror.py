@@ -27,7 +27,7 @@ from bnn_adv.theory.parts import input_gradient, log_odds
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Say how the equations are solved.
+    """How the equations are solved.
 
     Args:
       num_stages: The normal gradient is turned over in so many equal parts, each solved from the
@@ -49,7 +49,7 @@ class Config:
 
 
 class Mirrored(NamedTuple):
-    """Hold constructed weights and how well they fulfil the lemma.
+    """Constructed weights and how well they fulfil the lemma.
 
     params: The weights w'.
     before: Normal part of the loss gradient at the point under w, [d].

@@ -30,7 +30,7 @@ from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 
 
 class Parts(NamedTuple):
-    """Hold the two parts of gradients, which add up to them.
+    """The two parts of gradients, which add up to them.
 
     tangent: Projections on the tangent spaces, [..., N, d].
     normal: Projections on their complements, [..., N, d].

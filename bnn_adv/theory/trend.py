@@ -17,7 +17,7 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """Hold a mean with its 95 % interval; the ends are NaN for a single value."""
+    """A mean with its 95 % interval; the ends are NaN for a single value."""
 
     mean: float
     low: float
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
 
 
 class Trend(NamedTuple):
-    """Hold how positive numbers go over L rising levels.
+    """How positive numbers go over L rising levels.
 
     centres: Geometric mean over repetitions at every level, [L].
     steps: log10 of the ratio of each level's number to that of the level before, with 95 %

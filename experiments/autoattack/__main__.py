@@ -26,7 +26,7 @@ from bnn_adv.compute import files
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.interruption import exit_on_signals
 from bnn_adv.data import load_dataset
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.posterior import hash_draws
 from experiments.autoattack import attackers
 from experiments.autoattack.config import Config, ProcessConfig, parse_threats
@@ -129,7 +129,7 @@ def _work(run: RunDirectory, config: Config, python: str, name: str) -> list[dic
         target = read_run(config.posterior, name, config.num_images, config.data_dir)
     else:
         target = make_target(run, name, config.num_images)
-    stages.note_suites(run, map(get_protocol, config.suites))
+    stages.note_suites(run, map(get_suite, config.suites))
     draws = {"hash": hash_draws(target.posterior), "images": digest((target.x, target.y))}
     rows = []
     if stages.cached(run, f"{name}-draws", lambda: draws) != draws:

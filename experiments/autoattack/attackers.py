@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from bnn_adv.attacks.threat import THREATS
-from bnn_adv.evaluation.cascade import Means, Settings, Subject, predict, run_cascade
+from bnn_adv.evaluation.cascade import RunContext, Settings, Subject, predict, run_cascade
 from bnn_adv.evaluation.confirmation import state_claims
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.evaluation.verification import verify_arrays
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import hash_draws
@@ -27,7 +27,7 @@ _BATCH = 128
 
 
 class Asked(NamedTuple):
-    """Hold what both sides are asked for.
+    """What both sides are asked for.
 
     norm: linf, l2 or l1.
     epsilon: Radius.
@@ -110,7 +110,7 @@ def run_suite(
       asked: Threat and seed.
       name: A suite that reports the worst case of its attacks.
     """
-    suite, settings = get_protocol(name), Settings(min(_BATCH, len(target.x)))
+    suite, settings = get_suite(name), Settings(min(_BATCH, len(target.x)))
     y = np.asarray(target.y, np.int32)
     threat = THREATS[asked.norm](asked.epsilon)
     started = time.monotonic()
@@ -120,7 +120,7 @@ def run_suite(
         suite.restarts,
         Subject(target.posterior, target.x, y, threat),
         clean,
-        Means(jax.random.key(asked.seed), settings),
+        RunContext(jax.random.key(asked.seed), settings),
     )
     seconds = round(time.monotonic() - started, 2)
     correct, broken = predicted_class(clean) == y, cascade.attack_of != ""

@@ -7,17 +7,17 @@ import math
 
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute.settings import setting
-from bnn_adv.evaluation.suites import PROTOCOLS
+from bnn_adv.evaluation.suites import SUITES
 from experiments.autoattack.posteriors import POSTERIORS
 from experiments.autoattack.torch_child import VERSIONS
 from experiments.launch.runtime import CacheConfig
 
-_SUITES = tuple(name for name, suite in PROTOCOLS.items() if suite.worst_case)
+_SUITES = tuple(name for name, suite in SUITES.items() if suite.worst_case)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Hold every flag of the experiment; see ``python -m experiments.autoattack --help``."""
+    """Settings of ``experiments.autoattack``."""
 
     posteriors: tuple[str, ...] = setting(
         tuple(POSTERIORS), f"Posteriors trained on the spot, of {', '.join(POSTERIORS)}."
@@ -39,7 +39,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class ProcessConfig(CacheConfig):
-    """Hold flags that change where and how fast it runs."""
+    """Flags that change where and how fast it runs."""
 
     jobs: int = setting(1, "Posteriors that are worked on at once, each in a process of its own.")
     torch_python: str = setting(

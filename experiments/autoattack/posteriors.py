@@ -28,7 +28,7 @@ Train = Callable[[nn.Module, Data], InferenceResult]
 
 
 class Recipe(NamedTuple):
-    """Hold how a posterior is made.
+    """How a posterior is made.
 
     network: Its network.
     train: ``(network, data) -> InferenceResult``.
@@ -39,7 +39,7 @@ class Recipe(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Hold what is attacked.
+    """What is attacked.
 
     network: The fully connected network.
     posterior: Its draws, in memory.

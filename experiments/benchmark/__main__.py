@@ -34,7 +34,7 @@ from experiments.launch.run_directory import describe_command, describe_environm
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
-    """Hold every flag of the benchmark; see ``python -m experiments.benchmark --help``."""
+    """Every flag of the benchmark; see ``python -m experiments.benchmark --help``."""
 
     size: str = setting(
         "default",

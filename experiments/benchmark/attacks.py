@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bnn_adv import get_protocol, run_protocol
+from bnn_adv import get_suite, run_suite
 from bnn_adv.attacks import pgd, run_attack
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -72,7 +72,7 @@ def _time_pgd(
 
 def _time_suite(network: nn.Module, num_draws: int, size: Size, say: Say) -> list[Row]:
     count = size.suite_images
-    protocol = get_protocol(size.suite)
+    protocol = get_suite(size.suite)
     work = f"suite {size.suite}, digits, {_describe(network, count, num_draws)}"
     say(work)
     posterior = workloads.draw_posterior(network, workloads.DIGITS, num_draws)
@@ -82,7 +82,7 @@ def _time_suite(network: nn.Module, num_draws: int, size: Size, say: Say) -> lis
 
     def attack_all() -> object:
         threat = workloads.linf_ball(_HARMLESS)
-        return run_protocol(jax.random.key(0), protocol, posterior, x, y, threat=threat).accuracies
+        return run_suite(jax.random.key(0), protocol, posterior, x, y, threat=threat).accuracies
 
     timing = measure(attack_all, budget=size.budget)
     own = 0.0

@@ -17,7 +17,7 @@ from bnn_adv.networks import MLP, ConvNet
 
 
 class Forward(NamedTuple):
-    """Hold the operations of one input's forward pass through one draw.
+    """The operations of one input's forward pass through one draw.
 
     first: The first layer's, which has no input gradient in training.
     rest: All other layers'.

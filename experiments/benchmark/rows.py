@@ -15,7 +15,7 @@ Say = Callable[[str], None]
 
 
 class Target(NamedTuple):
-    """Hold the closed interval that a figure should lie in.
+    """The closed interval that a figure should lie in.
 
     low: Smallest value that will do; None for no limit.
     high: Largest value that will do; None for no limit.
@@ -37,7 +37,7 @@ class Target(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Hold one figure of one piece of work.
+    """One figure of one piece of work.
 
     Args:
       case: Key in ``CASES``.

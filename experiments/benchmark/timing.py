@@ -14,7 +14,7 @@ Work = Callable[[], Any]
 
 
 class Timing(NamedTuple):
-    """Hold the seconds of one piece of work.
+    """The seconds of one piece of work.
 
     median: Median over the repeats.
     low: Fastest repeat.

@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from bnn_adv import networks
-from bnn_adv.attacks.objectives import Evaluation, Objective, value_and_gradient
+from bnn_adv.attacks.objectives import Objective, ObjectiveValue, value_and_gradient
 from bnn_adv.attacks.threat import THREATS, Threat
 from bnn_adv.networks import Params
 from bnn_adv.posteriors.posterior import Posterior
@@ -80,7 +80,9 @@ def linf_ball(epsilon: float) -> Threat:
 
 
 @functools.partial(jax.jit, static_argnames=("objective",))
-def evaluate(objective: Objective, posterior: Posterior, x: jax.Array, y: jax.Array) -> Evaluation:
+def evaluate(
+    objective: Objective, posterior: Posterior, x: jax.Array, y: jax.Array
+) -> ObjectiveValue:
     """Evaluate an objective and its input gradient, as one compiled program."""
     return value_and_gradient(objective, posterior, x, y)
 

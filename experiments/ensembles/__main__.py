@@ -20,9 +20,9 @@ from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.settings import setting
 from bnn_adv.data import DATASETS, Dataset, load_dataset
-from bnn_adv.evaluation import Settings, run_protocol
+from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.cascade import predict
-from bnn_adv.evaluation.suites import Protocol, list_compared
+from bnn_adv.evaluation.suites import Suite, list_compared
 from bnn_adv.inference import InferenceResult, sgd
 from bnn_adv.inference.densities import Data
 from bnn_adv.networks import ACTIVATIONS, build_network
@@ -42,7 +42,7 @@ _TABLE2 = {"dataset": "mnist", "architecture": "conv", "hidden": 512}
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Hold every flag; see ``python -m experiments.ensembles --help``."""
+    """Every flag; see ``python -m experiments.ensembles --help``."""
 
     dataset: str = setting("mnist", f"Data set of images: {', '.join(DATASETS)}.")
     data_dir: str = setting(
@@ -223,11 +223,11 @@ def _attack(
 
         def compute(
             key: str = key,
-            protocol: Protocol = protocol,
+            protocol: Suite = protocol,
             checkpoints: Checkpoints | None = checkpoints,
         ) -> dict[str, np.ndarray]:
             with progress(f"{count} members: {key}", "image-steps") as report:
-                found = run_protocol(
+                found = run_suite(
                     _key(config, _ATTACK),
                     protocol,
                     posterior,

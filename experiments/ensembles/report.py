@@ -37,7 +37,7 @@ _CAPTION = (
 
 
 class Size(NamedTuple):
-    """Hold an ensemble of one size, attacked within one radius.
+    """An ensemble of one size, attacked within one radius.
 
     epsilon: Radius of the l_inf ball.
     num_members: S.
@@ -56,7 +56,7 @@ class Size(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Hold a difference of two accuracies on the same images with its 95 % interval.
+    """A difference of two accuracies on the same images with its 95 % interval.
 
     By ``attribution.paired_difference``: the interval stays open where no image changes.
     """

@@ -26,7 +26,7 @@ _WHOLE_NUMBERS = ("widths", "data_sizes", "steps", "posterior_widths", "posterio
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Hold every flag of the experiment; see ``python -m experiments.geometry --help``."""
+    """Settings of ``experiments.geometry``."""
 
     seed: int = setting(0, "Seed from which every result follows.")
     num_seeds: int = setting(5, "Repetitions of every training, for the intervals; at least 2.")

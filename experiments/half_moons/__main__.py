@@ -19,8 +19,8 @@ import numpy as np
 
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.data import Dataset, load_dataset
-from bnn_adv.evaluation import Settings, run_protocol
-from bnn_adv.evaluation.suites import Protocol, list_compared
+from bnn_adv.evaluation import Settings, run_suite
+from bnn_adv.evaluation.suites import Suite, list_compared
 from bnn_adv.inference import InferenceResult, hmc
 from bnn_adv.inference.densities import Data
 from bnn_adv.networks import build_network
@@ -50,7 +50,7 @@ _NUM_ORDERS = 5
 
 
 class _Context(NamedTuple):
-    """Hold what all networks share: settings, run, all points, and those that are measured."""
+    """What all networks share: settings, run, all points, and those that are measured."""
 
     config: HalfMoonsConfig
     run: RunDirectory
@@ -245,12 +245,12 @@ def _standing(
     cell: Cell,
     posterior: Posterior,
     threat: Any,
-    protocol: Protocol,
+    protocol: Suite,
     name: str,
     report: Report,
 ) -> dict[str, np.ndarray]:
     """Return which points every attack of a protocol leaves standing, by the attack's name."""
-    result = run_protocol(
+    result = run_suite(
         context.key(cell, 6),
         protocol,
         posterior,

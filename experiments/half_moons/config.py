@@ -12,7 +12,7 @@ from bnn_adv.inference import hmc
 
 @dataclasses.dataclass(frozen=True)
 class HalfMoonsConfig:
-    """Hold every flag of the experiment; see ``python -m experiments.half_moons --help``."""
+    """Settings of ``experiments.half_moons``."""
 
     hidden: tuple[int, ...] = setting((32, 128, 256, 512), "Widths of both hidden layers.")
     num_train: tuple[int, ...] = setting((5000, 10000, 15000), "Numbers of training points.")

@@ -24,7 +24,7 @@ _MARKERS = {"published": "v", "corrected": "s", "strong": "o"}
 
 
 class Gradients(NamedTuple):
-    """Hold a network's loss gradients at N test points; all means are over all S draws.
+    """A network's loss gradients at N test points; all means are over all S draws.
 
     posterior: Mean over the posterior's draws, [N, 2].
     chains: Mean over each of its C chains by itself, [C, N, 2].
@@ -47,7 +47,7 @@ class Gradients(NamedTuple):
 
 
 class Attacked(NamedTuple):
-    """Hold one attack against the grid.
+    """One attack against the grid.
 
     norm: Of the ball.
     epsilon: Radius, in units of inputs in [0, 1].
@@ -64,7 +64,7 @@ class Attacked(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Hold one network of the grid.
+    """One network of the grid.
 
     hidden: Width of both hidden layers.
     num_train: Training points.

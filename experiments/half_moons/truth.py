@@ -29,7 +29,7 @@ _ROWS_AT_ONCE = 16
 
 
 class Plane(NamedTuple):
-    """Hold the predicted class at every point of a grid that covers the box, walls included.
+    """The predicted class at every point of a grid that covers the box, walls included.
 
     ticks: Values of either coordinate, float32 [G], rising from the box's lower end to its upper.
     classes: ``decision.predicted_class`` at ``(ticks[i], ticks[j])``, int32 [G, G].
@@ -45,7 +45,7 @@ class Plane(NamedTuple):
 
 
 class Search(NamedTuple):
-    """Hold what the grid says about N inputs in one norm.
+    """What the grid says about N inputs in one norm.
 
     distance: To the nearest grid point that is not of the label's class, float64 [N]; 0 where the
       input itself is misclassified, infinite where the whole grid has the label's class.
@@ -167,7 +167,7 @@ def search(plane: Plane, x: Any, y: Any, predicted: Any, *, norm: str) -> Search
 
 
 def compare(found: Search, standing: Any, epsilon: float) -> Comparison:
-    """Hold an attack against the grid.
+    """An attack against the grid.
 
     Args:
       found: From ``search``, in the attack's norm.

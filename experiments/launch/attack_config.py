@@ -17,7 +17,7 @@ from bnn_adv.compute import files
 from bnn_adv.compute.disk import DiskDraws
 from bnn_adv.compute.settings import PRECISIONS, Settings, seed, setting
 from bnn_adv.data import DATASETS, Dataset
-from bnn_adv.evaluation.suites import PROTOCOLS, get_protocol
+from bnn_adv.evaluation.suites import SUITES, get_suite
 from bnn_adv.networks import NETWORKS, find_network, get_apply_fn, init_params
 from bnn_adv.posteriors.decision import DECISION_RULES
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, load_posterior, shard_posterior
@@ -57,7 +57,7 @@ class AttackConfig(Settings):
         choices=("", *DECISION_RULES),
     )
     suite: str = setting(
-        "strong", f"Attacks to run: {', '.join(PROTOCOLS)}, or package.module:Name of your own."
+        "strong", f"Attacks to run: {', '.join(SUITES)}, or package.module:Name of your own."
     )
     norm: str = setting(
         "",
@@ -131,7 +131,7 @@ def make_target(values: Values) -> Target:
     config: AttackConfig = make(AttackConfig, values)
     if not config.posterior:
         raise ValueError("--posterior is missing: give a run directory or an .npz file of draws.")
-    get_protocol(config.suite)
+    get_suite(config.suite)
     path = Path(config.posterior)
     if path.suffix == ".npz":
         return _of_file(config, values)

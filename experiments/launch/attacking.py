@@ -14,9 +14,9 @@ from bnn_adv.compute import files, parallel
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.data import Dataset
-from bnn_adv.evaluation import Settings, evaluate_fresh, metrics, run_protocol
+from bnn_adv.evaluation import Settings, evaluate_fresh, metrics, run_suite
 from bnn_adv.evaluation.confirmation import confirm
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.networks import count_params
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -131,9 +131,9 @@ def attack_model(
     arrays = {}
     for name in config.suites:
         with progress(f"{model}: {name}", "image-steps") as report:
-            result = run_protocol(
+            result = run_suite(
                 method.key(config.seed, 1),
-                get_protocol(name),
+                get_suite(name),
                 posterior,
                 x,
                 y,

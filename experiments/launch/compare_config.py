@@ -12,7 +12,7 @@ from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute import registry
 from bnn_adv.compute.settings import PRECISIONS, SettingError, Settings, seed, setting
 from bnn_adv.data import DATASETS
-from bnn_adv.evaluation.suites import PROTOCOLS, get_protocol
+from bnn_adv.evaluation.suites import SUITES, get_suite
 from bnn_adv.networks import NETWORKS
 from experiments.launch.config import (
     Values,
@@ -88,7 +88,7 @@ class CompareConfig(DataConfig):
     norm: str = setting("linf", "Norm of the attack.", choices=tuple(THREATS))
     suites: tuple[str, ...] = setting(
         ("published", "corrected", "strong"),
-        f"Suites of attacks to run, of {', '.join(PROTOCOLS)}; or package.module:Name.",
+        f"Suites of attacks to run, of {', '.join(SUITES)}; or package.module:Name.",
         is_distinct=True,
         least_length=1,
     )
@@ -125,7 +125,7 @@ def make_comparison(values: Values) -> Comparison:
     """
     config: CompareConfig = make(CompareConfig, values)
     for name in config.suites:
-        get_protocol(name)
+        get_suite(name)
     rows = make_rows(values, config.methods, config.network)
     check_chunk(config.sample_chunk, rows)
     return Comparison(config, rows)

@@ -15,7 +15,7 @@ _SECONDS_BETWEEN_BARS = 0.1
 
 
 class Report(Protocol):
-    """Say how progress is reported."""
+    """How progress is reported."""
 
     def __call__(
         self,

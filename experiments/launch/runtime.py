@@ -15,7 +15,7 @@ from bnn_adv.data.cache import user_folder
 
 @dataclasses.dataclass(frozen=True)
 class CacheConfig:
-    """Hold the flag that every experiment shares."""
+    """The flag that every experiment shares."""
 
     compilation_cache: str = setting(
         "auto",
@@ -26,7 +26,7 @@ class CacheConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig(CacheConfig):
-    """Hold the flags of experiments that run on several devices."""
+    """The flags of experiments that run on several devices."""
 
     mesh: str = setting(
         "",

@@ -17,8 +17,7 @@ from bnn_adv.compute import files, parallel
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.identity import compare
 from bnn_adv.data import Dataset, hash_data
-from bnn_adv.evaluation.run_suite import define
-from bnn_adv.evaluation.suites import Protocol
+from bnn_adv.evaluation.suite_run import define
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.posteriors.decision import DecisionRule
@@ -31,7 +30,7 @@ _SOURCES = "__sources__"
 
 
 class StageError(OSError):
-    """Say that a stage's file is not what this run has computed."""
+    """A stage's file is not what this run has computed."""
 
 
 def cached(run: RunDirectory, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def note_data(run: RunDirectory, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def note_suites(run: RunDirectory, suites: Iterable[Protocol]) -> None:
+def note_suites(run: RunDirectory, suites: Iterable[Suite]) -> None:
     """Remember that the stages that follow run these suites, as they are defined today.
 
     Raises:

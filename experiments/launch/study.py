@@ -31,7 +31,7 @@ SCALES = ("smoke", "cpu", "paper")
 
 
 class Run(Protocol):
-    """Say what an experiment's ``run`` takes and returns."""
+    """What an experiment's ``run`` takes and returns."""
 
     def __call__(self, config: Any, workdir: str, *, scale: str = "") -> dict[str, Any]:
         """Fill ``workdir`` and return the results."""

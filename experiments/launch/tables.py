@@ -23,7 +23,7 @@ _HOLDS = {True: "yes", False: "no", None: "undecided"}
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """Hold a figure.
+    """A figure.
 
     Args:
       name: Name of its files, without ending.
@@ -38,7 +38,7 @@ class Plot:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Hold a table.
+    """A table.
 
     Args:
       title: Heading.
@@ -55,7 +55,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """Hold a number of the paper beside ours.
+    """A number of the paper beside ours.
 
     Args:
       item: Where the paper shows it.
@@ -80,7 +80,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Hold a claim and what was found.
+    """A claim and what was found.
 
     Args:
       claim: What the paper or lemma says.
@@ -95,7 +95,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Hold everything that an experiment reports.
+    """Everything that an experiment reports.
 
     Args:
       title: Heading.

@@ -31,7 +31,7 @@ _HELD_OUT = 200
 
 
 class Trained(NamedTuple):
-    """Hold a trained model.
+    """A trained model.
 
     posterior: Draws that the attacker knows.
     fresh: Other draws of the same posterior, or None where none can be drawn.

@@ -21,7 +21,7 @@ ITEMS = tuple(f"{dataset}-{method}" for dataset in DATASETS for method in METHOD
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Hold every flag; see ``python -m experiments.loss_gradients --help``.
+    """Every flag; see ``python -m experiments.loss_gradients --help``.
 
     Where a setting of HMC or VI is 0 or empty, it is the paper's (tables 3 and 4).
     """
@@ -105,7 +105,7 @@ SCALES: dict[str, dict[str, Any]] = {
 
 
 class Item(NamedTuple):
-    """Hold what is trained for one item.
+    """What is trained for one item.
 
     name: In ``ITEMS``.
     dataset: Name of the data set.

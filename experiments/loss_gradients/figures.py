@@ -25,7 +25,7 @@ _COLUMNS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Hold norms against the number of draws, over inputs.
+    """Norms against the number of draws, over inputs.
 
     Args:
       counts: Numbers of draws, [K].
@@ -42,7 +42,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Strip:
-    """Hold all components of the expected gradients for one number of draws.
+    """All components of the expected gradients for one number of draws.
 
     Args:
       count: Number of draws.

@@ -18,7 +18,7 @@ import numpy as np
 
 from bnn_adv.data import load_dataset
 from bnn_adv.evaluation.attribution import mean_change, paired_difference, shapley_values
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.decision import predicted_class
 from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
@@ -64,7 +64,7 @@ def _work(config: Config, run: RunDirectory) -> Study:
         seed=config.seed,
     )
     whole = Work(config, run, note_data(run, dataset))
-    note_suites(run, [get_protocol(config.suite)])
+    note_suites(run, [get_suite(config.suite)])
     work = whole.first(config.num_rows or len(dataset.y_test))
     subjects = {
         training: stages.train_vi(work, training)

@@ -7,15 +7,15 @@ from typing import Any
 
 from bnn_adv.compute.settings import setting
 from bnn_adv.data import DATASETS
-from bnn_adv.evaluation.suites import PROTOCOLS, get_protocol
+from bnn_adv.evaluation.suites import SUITES, get_suite
 from bnn_adv.networks import ACTIVATIONS, build_network
 
-_SUITES = tuple(name for name, protocol in PROTOCOLS.items() if protocol.worst_case)
+_SUITES = tuple(name for name, protocol in SUITES.items() if protocol.worst_case)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Hold every flag of the experiment; see ``--help``."""
+    """Every flag of the experiment; see ``--help``."""
 
     dataset: str = setting("mnist", f"Data set: {', '.join(DATASETS)}.")
     data_dir: str = setting("", "Folder of the data; empty looks in the usual places.")
@@ -144,7 +144,7 @@ def validate(config: Config) -> None:
         )
     if not 0 < config.epsilon <= 1:
         raise ValueError(f"epsilon must lie in (0, 1], got {config.epsilon}.")
-    if not get_protocol(config.suite).worst_case:
+    if not get_suite(config.suite).worst_case:
         raise ValueError(
             f"suite must be one with a worst case ({', '.join(_SUITES)}), got {config.suite!r}."
         )

@@ -16,11 +16,11 @@ from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files
 from bnn_adv.compute.canonical import digest
 from bnn_adv.data import Dataset
-from bnn_adv.evaluation import Settings, run_protocol
+from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.masking.saturation import measure_logits
 from bnn_adv.evaluation.redrawn import draw_log_probs
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.inference import METHODS, InferenceResult, hmc, stored_guides, svi
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import count_distinct
@@ -62,7 +62,7 @@ class Subject(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Hold what all stages share.
+    """What all stages share.
 
     config: Settings.
     run: The run directory.
@@ -241,9 +241,9 @@ def attack_strongly(work: Work, subject: Subject) -> dict[str, np.ndarray]:
 
     def compute() -> dict[str, np.ndarray]:
         with progress(name, "image-steps") as report:
-            result = run_protocol(
+            result = run_suite(
                 work.key(ATTACK),
-                get_protocol(work.config.suite),
+                get_suite(work.config.suite),
                 subject.known,
                 work.dataset.x_test,
                 work.dataset.y_test,

@@ -30,7 +30,7 @@ from bnn_adv.attacks.threat import Threat
 from bnn_adv.evaluation import masking, metrics
 from bnn_adv.evaluation.cascade import Settings
 from bnn_adv.evaluation.fresh import accuracy_interval
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import FreshDraws, Sampler
@@ -165,7 +165,7 @@ def objective_of(on: Departures) -> Objective:
 
 def attack_of(kind: Kind, on: Departures) -> Attack:
     """Return FGSM, or PGD with the steps of the published or the corrected protocol."""
-    protocol = get_protocol("published" if "pgd_step" in on else "corrected")
+    protocol = get_suite("published" if "pgd_step" in on else "corrected")
     return next(entry.attack for entry in protocol.entries if entry.name == kind)
 
 
@@ -184,7 +184,7 @@ def attack(
     """Return the adversarial images of a row, [N, ...].
 
     With ``draws`` off and the other attack switches at either end these are the images of
-    ``run_protocol`` with the published or corrected protocol and the same key, to the last bit.
+    ``run_suite`` with the published or corrected protocol and the same key, to the last bit.
 
     Args:
       rng_key: Typed key, the same for all rows.
@@ -232,7 +232,7 @@ def run_published(
     threat: Threat,
     settings: Settings = Settings(),
 ) -> np.ndarray:
-    """Return an attack's images, [N, ...], keyed by its kind as ``run_protocol`` keys it.
+    """Return an attack's images, [N, ...], keyed by its kind as ``run_suite`` keys it.
 
     PGD that starts at the image, on known draws, does not move where the gradient is exactly zero:
     such images are not attacked step by step, and are returned as they are.

@@ -9,7 +9,7 @@ import numpy as np
 
 from bnn_adv.compute.settings import setting
 from bnn_adv.data import DATASETS
-from bnn_adv.evaluation.suites import PROTOCOLS, get_protocol
+from bnn_adv.evaluation.suites import SUITES, get_suite
 from bnn_adv.inference import hmc, sgd, svi
 from experiments.robustness_accuracy import grids
 from experiments.robustness_accuracy.grids import GRIDS, GridNetwork
@@ -17,7 +17,7 @@ from experiments.robustness_accuracy.grids import GRIDS, GridNetwork
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Hold every flag; see ``python -m experiments.robustness_accuracy --help``."""
+    """Every flag; see ``python -m experiments.robustness_accuracy --help``."""
 
     datasets: tuple[str, ...] = setting(
         ("mnist", "fashion_mnist"), f"Data sets of images: {', '.join(DATASETS)}."
@@ -193,7 +193,7 @@ def validate(config: Config) -> None:
     Raises:
       ValueError: The message names the flag, its value and what is allowed.
     """
-    get_protocol(config.suite)
+    get_suite(config.suite)
     known = {"datasets": DATASETS, "sources": GRIDS}
     for flag, choices in known.items():
         given = getattr(config, flag)
@@ -214,7 +214,7 @@ def validate(config: Config) -> None:
                 raise ValueError(f"--{name} must be at least {least}, got {getattr(config, name)}.")
     if not 0 <= config.least_accuracy <= 1:
         raise ValueError(f"--least_accuracy must lie in 0..1, got {config.least_accuracy}.")
-    if not PROTOCOLS[config.suite].worst_case:
+    if not SUITES[config.suite].worst_case:
         raise ValueError(f"--suite must report the worst case, {config.suite} does not.")
     if not list_tasks(config):
         raise ValueError(

@@ -15,7 +15,7 @@ _LEAST = 4
 
 
 class Correlation(NamedTuple):
-    """Hold a rank correlation with its 95 % interval and its two-sided p-value.
+    """A rank correlation with its 95 % interval and its two-sided p-value.
 
     value: Spearman's rho, in [-1, 1].
     low: Lower end.

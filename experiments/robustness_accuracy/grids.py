@@ -18,7 +18,7 @@ _SHAPE = ("architecture", "hidden", "activation")
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Hold a grid of networks of one method.
+    """A grid of networks of one method.
 
     Args:
       source: Where it stands: a table of the supplement, or ``"own"``.
@@ -35,7 +35,7 @@ class Grid:
 
 @dataclasses.dataclass(frozen=True)
 class GridNetwork:
-    """Hold one network of a grid.
+    """One network of a grid.
 
     Args:
       source: Of its grid.

@@ -14,7 +14,7 @@ from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files, parallel
 from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.data import Dataset
-from bnn_adv.evaluation import Settings, metrics, run_protocol
+from bnn_adv.evaluation import Settings, metrics, run_suite
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.suites import list_compared
 from bnn_adv.evaluation.worst import worst_log_probs
@@ -39,7 +39,7 @@ stored and is not this run's ends the run: it says nothing of a network."""
 
 
 class Work(NamedTuple):
-    """Hold what all networks share.
+    """What all networks share.
 
     config: Settings.
     run: The run directory.
@@ -211,7 +211,7 @@ def _attack(
 
     for key, protocol in list_compared(config.suite).items():
         with progress(f"{stage}: {key}", "image-steps") as report:
-            found = run_protocol(
+            found = run_suite(
                 _key(config, stage, 1),
                 protocol,
                 posterior,

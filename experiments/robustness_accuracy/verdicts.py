@@ -26,7 +26,7 @@ _JUDGED: dict[str, Callable[[Row], float]] = {
 
 
 class _Question(NamedTuple):
-    """Hold a claim about a sign, before its p-value is adjusted for all that are asked."""
+    """A claim about a sign, before its p-value is adjusted for all that are asked."""
 
     claim: str
     name: str

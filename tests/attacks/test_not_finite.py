@@ -12,8 +12,8 @@ from bnn_adv.attacks.batches import bind
 from bnn_adv.attacks.objectives import OBJECTIVES, get_objective
 from bnn_adv.attacks.threat import L1, L2, LInf
 from bnn_adv.compute.singular import finite_gradient
-from bnn_adv.evaluation import masking, metrics, run_protocol
-from bnn_adv.evaluation.suites import PROTOCOLS
+from bnn_adv.evaluation import masking, metrics, run_suite
+from bnn_adv.evaluation.suites import SUITES
 from bnn_adv.evaluation.worst import worst_log_probs
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -155,8 +155,8 @@ def test_an_evaluation_counts_and_names_lost_images():
 
 def test_a_protocol_names_the_share_of_predictions_that_are_not_finite():
     y = np.asarray(predict_log_probs(CLIFF, X)).argmax(1)
-    fgsm = dataclasses.replace(PROTOCOLS["corrected"], entries=PROTOCOLS["corrected"].entries[:1])
-    found = run_protocol(jax.random.key(0), fgsm, CLIFF, X, y, threat=LInf(0.1))
+    fgsm = dataclasses.replace(SUITES["corrected"], entries=SUITES["corrected"].entries[:1])
+    found = run_suite(jax.random.key(0), fgsm, CLIFF, X, y, threat=LInf(0.1))
     log_probs = predict_log_probs(CLIFF, found.adversarial["fgsm"])
     share = float(np.isnan(log_probs).any(axis=1).mean())
     assert share > 0

@@ -9,7 +9,7 @@ from bnn_adv.attacks import apgd, batches, pgd, run_attack
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
-from bnn_adv.evaluation.cascade import Means, Settings, Subject, run_entry
+from bnn_adv.evaluation.cascade import RunContext, Settings, Subject, run_entry
 from bnn_adv.evaluation.suites import Entry
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from tests.conftest import linear_apply, random_posterior
@@ -51,7 +51,7 @@ def test_an_attack_goes_on_where_only_the_stand_in_is_fooled():
             0,
             np.arange(9),
             subject,
-            Means(KEY, Settings(batch_size=9)),
+            RunContext(KEY, Settings(batch_size=9)),
         )
         for attack in (short, whole)
     )

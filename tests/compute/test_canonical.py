@@ -19,7 +19,7 @@ from flax import nnx
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import L2, LInf
 from bnn_adv.compute.canonical import digest
-from bnn_adv.evaluation.suites import PROTOCOLS
+from bnn_adv.evaluation.suites import SUITES
 from bnn_adv.networks import build_network, get_apply_fn
 
 SOURCE = """
@@ -119,7 +119,7 @@ DIFFERENT = {
     "structures": [nnx.split(nnx.Linear(2, n, rngs=nnx.Rngs(0)))[0] for n in (2, 3)],
     "libraries": [jnp.tanh, jnp.sin, np.exp, jax.nn.relu],
     "objectives": list(OBJECTIVES.values()),
-    "suites": list(PROTOCOLS.values()),
+    "suites": list(SUITES.values()),
 }
 
 
@@ -158,14 +158,14 @@ def test_a_function_that_calls_itself_has_a_hash():
 def test_another_process_finds_the_same_hash():
     program = (
         "from bnn_adv.compute.canonical import digest; "
-        "from bnn_adv.evaluation.suites import PROTOCOLS; "
-        "print(digest([PROTOCOLS['fast'], {'a', 'b', 'c'}]))"
+        "from bnn_adv.evaluation.suites import SUITES; "
+        "print(digest([SUITES['fast'], {'a', 'b', 'c'}]))"
     )
     environment = {"JAX_PLATFORMS": "cpu", "PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)}
     found = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
-    assert found.stdout.strip() == digest([PROTOCOLS["fast"], {"a", "b", "c"}])
+    assert found.stdout.strip() == digest([SUITES["fast"], {"a", "b", "c"}])
 
 
 def test_what_has_no_hash_is_refused_by_name_and_place():

@@ -13,9 +13,9 @@ from bnn_adv.attacks.objectives import OBJECTIVES, value_and_gradient
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import parallel
 from bnn_adv.compute.disk import DiskDraws, write_draws
-from bnn_adv.evaluation import Settings, run_protocol
+from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.masking import zero_gradients
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.posterior import Posterior, log_probs, predict_log_probs, shard_posterior
 from tests.conftest import random_posterior
 
@@ -143,9 +143,7 @@ def test_attacks_equal_one_device(mesh_text, images):
 def test_a_protocol_equals_one_device(images):
     mesh = parallel.make_mesh("draws:2,data:2")
     posterior = random_posterior(4, scale=3.0)
-    run = functools.partial(
-        run_protocol, jax.random.key(0), get_protocol("corrected"), threat=LInf(0.2)
-    )
+    run = functools.partial(run_suite, jax.random.key(0), get_suite("corrected"), threat=LInf(0.2))
     expected = run(posterior, *images, settings=Settings(8))
     found = run(shard_posterior(posterior, mesh), *images, settings=Settings(8, mesh=mesh))
     assert found.accuracies == pytest.approx(expected.accuracies)

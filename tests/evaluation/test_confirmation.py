@@ -9,10 +9,10 @@ import pytest
 
 from bnn_adv.attacks import fgsm
 from bnn_adv.attacks.threat import LInf
-from bnn_adv.evaluation import run_protocol
+from bnn_adv.evaluation import run_suite
 from bnn_adv.evaluation.cascade import Settings, is_broken
 from bnn_adv.evaluation.confirmation import confirm, settle, state_claims
-from bnn_adv.evaluation.suites import Entry, Protocol
+from bnn_adv.evaluation.suites import Entry, Suite
 from bnn_adv.evaluation.verification import VerificationError, verify_arrays
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, logit_rounding, predict_log_probs
 from tests.conftest import linear_apply
@@ -45,9 +45,9 @@ def test_a_prediction_that_is_not_finite_is_lost_and_not_claimed(worst_case):
         return jnp.where(jnp.abs(x - 0.4) < 0.01, jnp.nan, linear_apply(params, x))
 
     entries = (Entry("fgsm", fgsm.build(), "expected_loss"),)
-    suite = Protocol("mine", "", entries, worst_case=worst_case)
+    suite = Suite("mine", "", entries, worst_case=worst_case)
     posterior = dataclasses.replace(boundary_at_half(), apply_fn=apply_fn)
-    found = run_protocol(jax.random.key(0), suite, posterior, X, Y, threat=THREAT)
+    found = run_suite(jax.random.key(0), suite, posterior, X, Y, threat=THREAT)
     assert found.accuracies["worst" if worst_case else "fgsm"] == 0.25
     images = found.adversarial["worst" if worst_case else "fgsm"]
     np.testing.assert_allclose(images[0], 0.4, rtol=1e-6)
@@ -67,8 +67,8 @@ def test_a_prediction_that_is_not_finite_is_lost_and_not_claimed(worst_case):
 def test_images_of_a_wrong_attack_are_not_reported(worst_case):
     def run(change=lambda x: x):
         entries = (Entry("fgsm", attack(change), "expected_loss"),)
-        suite = Protocol("mine", "", entries, worst_case=worst_case)
-        return run_protocol(jax.random.key(0), suite, boundary_at_half(), X, Y, threat=THREAT)
+        suite = Suite("mine", "", entries, worst_case=worst_case)
+        return run_suite(jax.random.key(0), suite, boundary_at_half(), X, Y, threat=THREAT)
 
     assert run().accuracies["worst" if worst_case else "fgsm"] == 0.5
     with pytest.raises(VerificationError, match="outside the ball: 3"):

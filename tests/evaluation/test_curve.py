@@ -6,14 +6,14 @@ import pytest
 
 from bnn_adv.attacks.threat import THREATS, LInf
 from bnn_adv.evaluation import Settings
-from bnn_adv.evaluation.cascade import Means, Subject, predict
+from bnn_adv.evaluation.cascade import RunContext, Subject, predict
 from bnn_adv.evaluation.curve import trace_curve
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.posterior import Posterior
 from tests.conftest import linear_apply
 
-FAST = get_protocol("fast").entries
-MEANS = Means(jax.random.key(0))
+FAST = get_suite("fast").entries
+MEANS = RunContext(jax.random.key(0))
 
 
 def binary(seed=0, dim=6):

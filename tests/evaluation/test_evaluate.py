@@ -55,7 +55,7 @@ def test_numbers_are_those_of_the_saved_images(problem, evaluation, tmp_path):
 def test_attacks_add_up(evaluation):
     """What each attack broke is what separates clean accuracy from what is left."""
     rows = evaluation.per_attack
-    assert [row["name"] for row in rows] == [e.name for e in bnn_adv.get_protocol("fast").entries]
+    assert [row["name"] for row in rows] == [e.name for e in bnn_adv.get_suite("fast").entries]
     lost = round(24 * (evaluation.accuracy - evaluation.adversarial_accuracy))
     assert sum(row["broke"] for row in rows) == lost
     assert rows[0]["tried"] == 21

@@ -15,9 +15,9 @@ from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.evaluation import Settings, frozen_draws, masking
-from bnn_adv.evaluation.cascade import Means
+from bnn_adv.evaluation.cascade import RunContext
 from bnn_adv.evaluation.fresh_suite import FreshSubject, run_fresh_suite
-from bnn_adv.evaluation.suites import Entry, Protocol
+from bnn_adv.evaluation.suites import Entry, Suite
 from tests.conftest import linear_apply
 
 KEY = jax.random.key(0)
@@ -26,7 +26,7 @@ EPSILON, NOISE, NUM_IMAGES, NUM_PREDICTIONS = 0.05, 0.3, 16, 400
 PGD = Entry(
     "pgd_mean_logit_margin", pgd.build(num_steps=20, stop_on_success=True), "mean_logit_margin"
 )
-SUITE = Protocol(
+SUITE = Suite(
     "short",
     "PGD, a transfer and noise.",
     (
@@ -185,7 +185,7 @@ def test_nothing_that_made_or_chose_an_image_reports_on_it():
     y = np.arange(64, dtype=np.int32) % 2
     entries = [Entry(str(number), PGD.attack, PGD.objective) for number in range(4)]
     subject = FreshSubject(bnn_adv.Sampler(chaos, draw_noise), x, y, LInf(EPSILON), 1, 25)
-    found = run_fresh_suite(entries, subject, Means(KEY), frozen=1 - x, probe=np.arange(0))
+    found = run_fresh_suite(entries, subject, RunContext(KEY), frozen=1 - x, probe=np.arange(0))
     error = 0.5 / np.sqrt(25 * 64)
     assert abs(found.accuracy - 0.5) < 5 * error < 0.065
     assert len(found.per_entry) == 6

@@ -8,8 +8,8 @@ import pytest
 from bnn_adv import networks
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.data import load_dataset
-from bnn_adv.evaluation import Settings, run_protocol
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation import Settings, run_suite
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.inference import sgd
 from bnn_adv.inference.densities import Data
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -24,9 +24,7 @@ def robust(suite, posterior, x, y, threat, batch_size=15):
     """Return which inputs the suite leaves standing."""
     # Smaller batches would be padded to 8: batches of 15 have one shape, and compile once.
     settings = Settings(batch_size=batch_size)
-    result = run_protocol(
-        KEY, get_protocol(suite), posterior, x, y, threat=threat, settings=settings
-    )
+    result = run_suite(KEY, get_suite(suite), posterior, x, y, threat=threat, settings=settings)
     adversarial = jnp.asarray(result.adversarial["worst"])
     return np.argmax(predict_log_probs(posterior, adversarial), axis=-1) == y
 

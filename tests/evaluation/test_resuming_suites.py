@@ -15,8 +15,8 @@ from bnn_adv.compute import identity
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.compute.pacing import Pacer
-from bnn_adv.evaluation import Settings, attacker_defender_table, run_protocol
-from bnn_adv.evaluation.suites import Entry, Protocol
+from bnn_adv.evaluation import Settings, attacker_defender_table, run_suite
+from bnn_adv.evaluation.suites import Entry, Suite
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import FreshDraws, Sampler
 
@@ -28,8 +28,8 @@ ENTRIES = (
     Entry("loss", ATTACK, "expected_loss"),
 )
 SUITES = {
-    "each": Protocol("each", "", ENTRIES),
-    "worst": Protocol("worst", "", ENTRIES[1:], restarts=2, worst_case=True),
+    "each": Suite("each", "", ENTRIES),
+    "worst": Suite("worst", "", ENTRIES[1:], restarts=2, worst_case=True),
 }
 
 
@@ -54,7 +54,7 @@ class Unreliable(Checkpoints):
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_resumes_within_and_between_attacks(name, posterior, batch, tmp_path, monkeypatch):
     def run(checkpoints=None):
-        return run_protocol(
+        return run_suite(
             KEY,
             SUITES[name],
             posterior,
@@ -217,9 +217,9 @@ def test_the_parts_of_other_rows_are_refused():
         )
 
 
-def run_suite(checkpoints=None, **changes):
+def run_worst(checkpoints=None, **changes):
     problem = {**PROBLEM, "suite": SUITES["worst"], **changes}
-    return run_protocol(
+    return run_suite(
         problem["rng_key"],
         problem["suite"],
         problem["posterior"],
@@ -237,7 +237,7 @@ def started_suite(tmp_path_factory):
     folder = tmp_path_factory.mktemp("suite")
     checkpoints = Unreliable(folder, ticks=3, every_steps=1)
     with pytest.raises(Unplugged), checkpoints.session("stage"):
-        run_suite(checkpoints)
+        run_worst(checkpoints)
     return folder
 
 
@@ -260,7 +260,7 @@ def test_a_nested_suite_refuses_each_change_by_its_name(what, started_suite):
     checkpoints = Unreliable(started_suite, ticks=99)
     wanted = rf"something else: of protocol worst, .*{what.strip()} '.* there, '.* here"
     with pytest.raises(ValueError, match=wanted), checkpoints.session("stage"):
-        run_suite(checkpoints, **SUITE_CHANGES[what])
+        run_worst(checkpoints, **SUITE_CHANGES[what])
 
 
 def test_a_suite_with_another_definition_of_an_objective_is_refused(started_suite, monkeypatch):
@@ -268,7 +268,7 @@ def test_a_suite_with_another_definition_of_an_objective_is_refused(started_suit
     monkeypatch.setitem(OBJECTIVES, "mean_logit_margin", other)
     checkpoints = Unreliable(started_suite, ticks=99)
     with pytest.raises(ValueError, match="objectives '"), checkpoints.session("stage"):
-        run_suite(checkpoints)
+        run_worst(checkpoints)
 
 
 def test_a_table_resumes_and_refuses_another_sampler(tmp_path):

@@ -11,7 +11,7 @@ from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.evaluation import masking, metrics
 from bnn_adv.evaluation.cascade import predict
-from bnn_adv.evaluation.suites import MINIMAL, PROTOCOLS, get_protocol, list_compared
+from bnn_adv.evaluation.suites import MINIMAL, SUITES, get_suite, list_compared
 from bnn_adv.posteriors.posterior import predict_log_probs
 
 KEY = jax.random.key(0)
@@ -34,8 +34,8 @@ SHORT = ("published", "corrected", "fast", "strong")
 @pytest.mark.parametrize("name", SHORT)
 def test_reports_what_its_images_show(name, posterior, batch):
     x, y = np.asarray(batch[0]), np.asarray(batch[1])
-    result = evaluation.run_protocol(
-        KEY, get_protocol(name), posterior, x, y, threat=LInf(0.1), settings=ONE_SHAPE
+    result = evaluation.run_suite(
+        KEY, get_suite(name), posterior, x, y, threat=LInf(0.1), settings=ONE_SHAPE
     )
     for attack, images in result.adversarial.items():
         log_probs = predict_log_probs(posterior, jnp.asarray(images))
@@ -50,8 +50,8 @@ def test_reports_what_its_images_show(name, posterior, batch):
 @pytest.mark.slow
 def test_published_protocol_is_blind_and_strong_is_not(saturated, clear_images):
     results = {
-        name: evaluation.run_protocol(
-            KEY, get_protocol(name), saturated, *clear_images, threat=LInf(0.3), settings=ONE_SHAPE
+        name: evaluation.run_suite(
+            KEY, get_suite(name), saturated, *clear_images, threat=LInf(0.3), settings=ONE_SHAPE
         )
         for name in ("published", "strong")
     }
@@ -67,14 +67,14 @@ def test_published_protocol_is_blind_and_strong_is_not(saturated, clear_images):
 
 def test_worst_case_is_below_every_attack_and_monotone(posterior, batch):
     x, y = np.asarray(batch[0]), np.asarray(batch[1])
-    strong = evaluation.run_protocol(
-        KEY, get_protocol("strong"), posterior, x, y, threat=LInf(0.03), settings=ONE_SHAPE
+    strong = evaluation.run_suite(
+        KEY, get_suite("strong"), posterior, x, y, threat=LInf(0.03), settings=ONE_SHAPE
     )
     left = list(strong.accuracies.values())
     assert left == sorted(left, reverse=True)
     clean = np.argmax(predict_log_probs(posterior, batch[0]), axis=-1) == y
-    corrected = evaluation.run_protocol(
-        KEY, get_protocol("corrected"), posterior, x, y, threat=LInf(0.03), settings=ONE_SHAPE
+    corrected = evaluation.run_suite(
+        KEY, get_suite("corrected"), posterior, x, y, threat=LInf(0.03), settings=ONE_SHAPE
     )
     assert strong.accuracies["worst"] <= min(clean.mean(), *corrected.accuracies.values())
     # An image is broken by the attack that is named, or was wrong before, or stands.
@@ -84,9 +84,9 @@ def test_worst_case_is_below_every_attack_and_monotone(posterior, batch):
 
 def test_fresh_defenders_judge_the_same_images(saturated, clear_images):
     x, y = clear_images
-    result = evaluation.run_protocol(
+    result = evaluation.run_suite(
         KEY,
-        get_protocol("corrected"),
+        get_suite("corrected"),
         saturated.take([0, 1, 2]),
         x,
         y,
@@ -104,9 +104,9 @@ def test_fresh_defenders_judge_the_same_images(saturated, clear_images):
 def test_batch_and_chunk_do_not_change_the_numbers(posterior, batch):
     x, y = np.asarray(batch[0]), np.asarray(batch[1])
     numbers = [
-        evaluation.run_protocol(
+        evaluation.run_suite(
             KEY,
-            get_protocol("corrected"),
+            get_suite("corrected"),
             posterior,
             x,
             y,
@@ -130,20 +130,20 @@ def test_zero_gradients_are_found_one_by_one(saturated, clear_images):
 
 
 def test_the_protocols_are_those_of_the_paper():
-    published = get_protocol("published")
+    published = get_suite("published")
     assert published.published_metric
     attack = published.entries[1].attack
     assert (attack.config.step_size, attack.num_steps, attack.config.keep) == (2.0, 40, "last")
     assert not attack.config.random_start
     assert {entry.objective for entry in published.entries} == {"published"}
-    assert get_protocol("corrected").objectives == ("expected_loss",)
+    assert get_suite("corrected").objectives == ("expected_loss",)
     with pytest.raises(ValueError, match=r"'weak'.*published, corrected, fast, strong, full"):
-        get_protocol("weak")
+        get_suite("weak")
 
 
 def test_stronger_suites_hold_the_weaker_ones():
     """The same entries: an image's key comes from the entry's name, and so the same attacks."""
-    fast, strong, full = (get_protocol(name) for name in ("fast", "strong", "full"))
+    fast, strong, full = (get_suite(name) for name in ("fast", "strong", "full"))
     assert set(fast.entries) < set(strong.entries) < set(full.entries)
     assert fast.restarts <= strong.restarts <= full.restarts
     assert all(suite.worst_case for suite in (fast, strong, full))
@@ -153,16 +153,16 @@ def test_stronger_suites_hold_the_weaker_ones():
 
 def test_a_study_compares_the_papers_protocols_with_a_suite():
     assert list_compared("fast") == {
-        "published": get_protocol("published"),
-        "corrected": get_protocol("corrected"),
-        "strong": get_protocol("fast"),
+        "published": get_suite("published"),
+        "corrected": get_suite("corrected"),
+        "strong": get_suite("fast"),
     }
     with pytest.raises(ValueError, match="Unknown protocol 'weak'"):
         list_compared("weak")
 
 
 def test_every_suite_runs_what_exists():
-    for name, protocol in PROTOCOLS.items():
+    for name, protocol in SUITES.items():
         assert protocol.name == name
         names = [entry.name for entry in protocol.entries]
         assert len(set(names)) == len(names)
@@ -171,8 +171,8 @@ def test_every_suite_runs_what_exists():
             assert entry.objective in OBJECTIVES
             module = ATTACKS[entry.attack.name]
             assert (entry.attack.init, entry.attack.step) == (module.init, module.step)
-    full = get_protocol("full")
-    assert set(get_protocol("strong").objectives) < set(full.objectives)
+    full = get_suite("full")
+    assert set(get_suite("strong").objectives) < set(full.objectives)
     assert {entry.surrogate for entry in full.entries} == {"posterior", "one_draw", "mean_weights"}
     assert sum(not entry.attack.uses_gradient for entry in full.entries) >= 4
 

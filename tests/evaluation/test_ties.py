@@ -10,7 +10,7 @@ from bnn_adv.attacks.threat import LInf
 from bnn_adv.evaluation.cascade import (
     BROKEN,
     WITHSTOOD,
-    Means,
+    RunContext,
     Settings,
     Subject,
     fill_outcomes,
@@ -23,7 +23,7 @@ from bnn_adv.posteriors.posterior import Posterior
 from tests.conftest import linear_apply
 
 MARGIN = "mean_logit_margin"
-MEANS = Means(jax.random.key(0), Settings(batch_size=8))
+MEANS = RunContext(jax.random.key(0), Settings(batch_size=8))
 
 
 def two_votes():

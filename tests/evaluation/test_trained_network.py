@@ -11,8 +11,8 @@ import pytest
 from bnn_adv import networks
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.data import load_dataset
-from bnn_adv.evaluation import Settings, run_protocol
-from bnn_adv.evaluation.suites import Protocol, get_protocol
+from bnn_adv.evaluation import Settings, run_suite
+from bnn_adv.evaluation.suites import Suite, get_suite
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 
 KEY = jax.random.key(0)
@@ -99,8 +99,8 @@ def trained():
 def test_fifty_starts_of_a_thousand_steps_find_no_more_than_half_a_point(trained):
     params, x, y = trained
     posterior = Posterior(APPLY, jax.tree.map(lambda w: w[None], params))
-    suite = get_protocol("strong")
-    found = run_protocol(
+    suite = get_suite("strong")
+    found = run_suite(
         KEY, suite, posterior, x, y, threat=LInf(EPSILON), settings=Settings(batch_size=len(x))
     )
     assert (np.argmax(predict_log_probs(posterior, x), axis=-1) == y).mean() > 0.85
@@ -124,8 +124,8 @@ def test_the_brute_force_breaks_what_is_known_to_break(trained):
     params, x, y = trained
     fooled = np.asarray(brute_force(KEY, params, x, y, margin, 100))
     posterior = Posterior(APPLY, jax.tree.map(lambda w: w[None], params))
-    one = Protocol("one", "", get_protocol("strong").entries[:1], worst_case=True)
-    found = run_protocol(
+    one = Suite("one", "", get_suite("strong").entries[:1], worst_case=True)
+    found = run_suite(
         KEY, one, posterior, x, y, threat=LInf(EPSILON), settings=Settings(batch_size=len(x))
     )
     assert abs((1 - fooled.mean()) - found.accuracies["worst"]) <= 0.02

@@ -9,8 +9,8 @@ import pytest
 
 from bnn_adv.attacks.objectives import OBJECTIVES, Objective, value_and_gradient
 from bnn_adv.attacks.threat import LInf
-from bnn_adv.evaluation import metrics, run_protocol, success_rates
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation import metrics, run_suite, success_rates
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.evaluation.uncertainty import measure
 from bnn_adv.evaluation.verification import VerificationError, verify_arrays
 from bnn_adv.posteriors.decision import DECISION_RULES
@@ -114,7 +114,7 @@ def test_published_metric_applies_one_softmax_to_logits():
 def test_protocols_report_what_the_rule_predicts(rule, posterior, batch):
     x, y = map(np.asarray, batch)
     own = dataclasses.replace(posterior, decision_rule=rule)
-    found = run_protocol(jax.random.key(0), get_protocol("published"), own, x, y, threat=LInf(0.2))
+    found = run_suite(jax.random.key(0), get_suite("published"), own, x, y, threat=LInf(0.2))
     images = found.adversarial["pgd"]
     log_probs = predict_log_probs(own, jnp.asarray(images))
     assert found.accuracies["pgd"] == metrics.accuracy(log_probs, y)

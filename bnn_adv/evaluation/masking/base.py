@@ -14,7 +14,7 @@ from bnn_adv.posteriors.posterior import Posterior
 
 
 class Check(NamedTuple):
-    """Hold what one check found.
+    """What one check found.
 
     name: Key in ``CHECKS``.
     raised: Whether it shows a sign of masking, or of numbers that mean something else.
@@ -37,7 +37,7 @@ class Check(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Hold what is probed, and how it is computed.
+    """What is probed, and how it is computed.
 
     posterior: S draws; the attacker knows them.
     x: Clean probe images, [N, ...].
@@ -56,7 +56,7 @@ class Case(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """Hold what is known of the N probe images before anything is attacked.
+    """What is known of the N probe images before anything is attacked.
 
     correct: Whether the clean image is classified correctly, [N].
     standing: Whether the caller's suite left it standing, [N]; never where ``correct`` is False.
@@ -76,7 +76,7 @@ class Probe(NamedTuple):
 
 
 class Precision(NamedTuple):
-    """Hold float32 beside float64.
+    """Float32 beside float64.
 
     changed: Images whose predicted class differs, [N].
     misled: By objective, images whose float32 gradient is zero, or points elsewhere, where the
@@ -90,7 +90,7 @@ class Precision(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Hold where attack gradients are exactly zero.
+    """Where attack gradients are exactly zero.
 
     used: Names of the objectives that the caller's suite used.
     zero_clean: Share of images with an exactly zero gradient at the clean input, by objective.
@@ -106,7 +106,7 @@ class Gradients(NamedTuple):
 
 
 class Arithmetic(NamedTuple):
-    """Hold how predictions and gradients fare in floating point.
+    """How predictions and gradients fare in floating point.
 
     saturated: Share of pairs of draw and image whose float32 softmax is exactly one-hot.
     precision: None where the network does not compute in float64.
@@ -125,7 +125,7 @@ class Arithmetic(NamedTuple):
 
 
 class Strength(NamedTuple):
-    """Hold what attacks of different strength leave.
+    """What attacks of different strength leave.
 
     fgsm: Images that FGSM leaves, by objective.
     pgd: Images that PGD leaves, by objective.
@@ -149,7 +149,7 @@ class Strength(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """Hold what the radius does.
+    """What the radius does.
 
     radii: Ascending multiples of the threat model's radius.
     left: Images that PGD on ``objective`` leaves at each of them.
@@ -166,7 +166,7 @@ class Budget(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """Hold how one iterated attack of T steps walked on the probe images.
+    """How one iterated attack of T steps walked on the probe images.
 
     attack: Name of the attack.
     objective: Name of the objective.
@@ -183,7 +183,7 @@ class Walk(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Hold how much the draws are worth.
+    """How much the draws are worth.
 
     distinct: Draws that differ from one another.
     min_ess: Smallest effective sample size of the predictions; None where it is not known.
@@ -194,7 +194,7 @@ class Draws(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Hold all that the checks judge, one record a subject."""
+    """All that the checks judge, one record a subject."""
 
     probe: Probe
     gradients: Gradients

@@ -52,7 +52,7 @@ def zero_gradients(
 
 
 class Look(NamedTuple):
-    """Hold what attack gradients at N inputs are.
+    """What attack gradients at N inputs are.
 
     zero: Whether a gradient is exactly zero in every coordinate, NaN taken for zero, [N].
     non_finite: Whether JAX's own gradient is NaN or infinite in any, [N].

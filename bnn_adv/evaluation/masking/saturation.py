@@ -15,7 +15,7 @@ from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 
 
 class LogitScale(NamedTuple):
-    """Hold how large the logits of S draws are at N inputs.
+    """How large the logits of S draws are at N inputs.
 
     mean_magnitude: Mean of ``|f(x, w_s)_k|`` over draws, inputs and classes.
     median_gap: Median over draws and inputs of the largest logit minus the second largest.

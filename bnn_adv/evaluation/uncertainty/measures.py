@@ -30,7 +30,7 @@ MEASURES: tuple[Measure, ...] = ("entropy", "mutual_information")
 
 
 class Uncertainty(NamedTuple):
-    """Hold what a posterior says at N inputs.
+    """What a posterior says at N inputs.
 
     log_probs: Log of the prediction by the posterior's decision rule, [N, C].
     entropy: Predictive entropy in nats, [N], in [0, log C].

@@ -11,7 +11,7 @@ from bnn_adv.evaluation.uncertainty.scores import Auroc
 
 
 class Condition(NamedTuple):
-    """Hold what a posterior says on one set of inputs.
+    """What a posterior says on one set of inputs.
 
     accuracy: In [0, 1].
     calibration_error: Expected calibration error in 15 bins, in [0, 1].
@@ -26,7 +26,7 @@ class Condition(NamedTuple):
 
 
 class Detector(NamedTuple):
-    """Hold how a detector by one measure fares.
+    """How a detector by one measure fares.
 
     threshold: The clean quantile of the measure, in nats; larger values are refused.
     auroc: Clean inputs against the given adversarial ones.
@@ -46,7 +46,7 @@ class Detector(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class UncertaintyReport:
-    """Hold what uncertainty tells about an attack.
+    """What uncertainty tells about an attack.
 
     Args:
       num_inputs: N.

@@ -41,7 +41,7 @@ def expected_calibration_error(log_probs: Any, y: Any, num_bins: int = 15) -> fl
 
 
 class Auroc(NamedTuple):
-    """Hold an area under the ROC curve, in [0, 1], and its 95 % interval.
+    """An area under the ROC curve, in [0, 1], and its 95 % interval.
 
     value: 0.5 where a detector tells nothing, 1 where it tells everything.
     lower: Lower end.

@@ -12,7 +12,7 @@ import pytest
 
 from bnn_adv.compute import files
 from bnn_adv.data import load_dataset
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.evaluation.verification import verify_adversarial
 from bnn_adv.inference import Data, InferenceResult
 from bnn_adv.networks import MLP, get_apply_fn
@@ -108,8 +108,8 @@ def finished(peer, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(POSTERIORS, "linear", Recipe(MLP((), 10), nearest_mean))
         # One attack of three: each compiles a program.
-        short = dataclasses.replace(get_protocol("fast"), entries=get_protocol("fast").entries[:1])
-        patch.setattr(attackers, "get_protocol", lambda name: short)
+        short = dataclasses.replace(get_suite("fast"), entries=get_suite("fast").entries[:1])
+        patch.setattr(attackers, "get_suite", lambda name: short)
         (peer / "fail").touch()
         with pytest.raises(ValueError, match="ended with status 1: no more memory"):
             autoattack.compare(CONFIG, str(run), processes)

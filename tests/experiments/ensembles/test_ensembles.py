@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bnn_adv.evaluation import ProtocolResult
+from bnn_adv.evaluation import SuiteResult
 from bnn_adv.inference import sgd
 from experiments.ensembles import __main__ as ensembles
 from experiments.ensembles.__main__ import SCALES, Config
@@ -33,9 +33,9 @@ def attacked(monkeypatch):
     def attack(rng_key, protocol, posterior, x, y, *, threat, **_):
         seen.append((protocol.name, threat.epsilon, posterior))
         names = ["worst"] if protocol.worst_case else [e.name for e in protocol.entries]
-        return ProtocolResult(dict.fromkeys(names, x), dict.fromkeys(names, 1.0), 0.9, 0.1, None)
+        return SuiteResult(dict.fromkeys(names, x), dict.fromkeys(names, 1.0), 0.9, 0.1, None)
 
-    monkeypatch.setattr(ensembles, "run_protocol", attack)
+    monkeypatch.setattr(ensembles, "run_suite", attack)
     return seen
 
 
@@ -54,7 +54,7 @@ def test_ensembles_are_prefixes_of_one_and_resume(tmp_path, monkeypatch, attacke
     one, two = attacked[0][2].samples, attacked[-1][2].samples
     np.testing.assert_array_equal(one["logits"]["kernel"][0], two["logits"]["kernel"][0])
     monkeypatch.setattr(ensembles, "build_study", build)
-    monkeypatch.setattr(ensembles, "run_protocol", _never)
+    monkeypatch.setattr(ensembles, "run_suite", _never)
     monkeypatch.setattr(sgd, "run", _never)
     results = ensembles.run(TINY, str(tmp_path / "run"))
     for size in results["data"]["sizes"]:

@@ -11,7 +11,7 @@ import pytest
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.compute import files
 from bnn_adv.data import Dataset
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import MLP, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, save_posterior
@@ -165,7 +165,7 @@ def test_a_stage_that_was_edited_is_refused(run):
 
 
 def test_a_training_does_not_depend_on_the_suites(run):
-    suite = get_protocol("fast")
+    suite = get_suite("fast")
     stages.note_suites(run, [suite])
     _train_net(run)
     again = RunDirectory(run.path, "test", {"seed": 0}, "command")
@@ -190,7 +190,7 @@ def test_stages_of_other_data_are_refused(run):
 
 
 def test_stages_of_a_suite_that_was_defined_anew_are_refused(run, monkeypatch):
-    suite = get_protocol("fast")
+    suite = get_suite("fast")
     stages.note_suites(run, [suite])
     stages.cached(run, "values", lambda: {"a": 1})
     stages.note_suites(run, [dataclasses.replace(suite, description="in other words")])

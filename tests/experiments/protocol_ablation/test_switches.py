@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from bnn_adv.attacks import run_attack
 from bnn_adv.attacks.objectives import OBJECTIVES, Aim, value_and_gradient
 from bnn_adv.attacks.threat import LInf
-from bnn_adv.evaluation import Settings, run_protocol
+from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.cascade import predict
-from bnn_adv.evaluation.suites import get_protocol
+from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.sampler import Sampler
 from experiments.protocol_ablation import switches as ablation
 
@@ -43,7 +43,7 @@ def score(on, y, clean, moved):
 )
 def test_ends_are_the_protocols_to_the_last_bit(on, protocol, posterior, batch):
     x, y = map(np.asarray, batch)
-    expected = run_protocol(KEY, get_protocol(protocol), posterior, x, y, threat=THREAT)
+    expected = run_suite(KEY, get_suite(protocol), posterior, x, y, threat=THREAT)
     images, numbers = row(on, posterior, x, y)
     for kind, found in images.items():
         np.testing.assert_array_equal(found, expected.adversarial[kind])

@@ -8,7 +8,7 @@ import pytest
 
 from bnn_adv.compute import files
 from bnn_adv.compute.identity import OtherWorkError
-from bnn_adv.evaluation import ProtocolResult
+from bnn_adv.evaluation import SuiteResult
 from bnn_adv.inference import sgd
 from bnn_adv.inference.diagnostics import has_mixed
 from experiments.launch import stages
@@ -54,9 +54,9 @@ def _noise(monkeypatch):
         noisy = np.clip(x + threat.epsilon * np.sign(x - 0.5), 0, 1).astype(np.float32)
         names = ["worst"] if protocol.worst_case else [e.name for e in protocol.entries]
         shares = dict.fromkeys(names, 0.5)
-        return ProtocolResult(dict.fromkeys(names, noisy), shares, 0.5, 0.25, None)
+        return SuiteResult(dict.fromkeys(names, noisy), shares, 0.5, 0.25, None)
 
-    monkeypatch.setattr(robustness_accuracy_stages, "run_protocol", attack)
+    monkeypatch.setattr(robustness_accuracy_stages, "run_suite", attack)
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_networks_that_differ_in_rate_train_together_and_resume(tmp_path, monkey
         robustness_accuracy.run(TINY, str(tmp_path / "run"))
     monkeypatch.setattr(robustness_accuracy, "build_study", build)
     monkeypatch.setattr(sgd, "run", _never)
-    monkeypatch.setattr(robustness_accuracy_stages, "run_protocol", _never)
+    monkeypatch.setattr(robustness_accuracy_stages, "run_suite", _never)
     results = robustness_accuracy.run(TINY, str(tmp_path / "run"))
     assert calls == [2]
     rows = results["data"]["networks"]

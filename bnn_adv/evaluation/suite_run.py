@@ -17,7 +17,7 @@ from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.compute.identity import identify
 from bnn_adv.evaluation import masking, metrics
 from bnn_adv.evaluation.cascade import (
-    Means,
+    RunContext,
     Settings,
     Subject,
     SuiteProgress,
@@ -26,13 +26,13 @@ from bnn_adv.evaluation.cascade import (
     run_entry,
 )
 from bnn_adv.evaluation.confirmation import confirm
-from bnn_adv.evaluation.suites import Protocol
+from bnn_adv.evaluation.suites import Suite
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior
 
 
-class ProtocolResult(NamedTuple):
-    """Hold what one protocol found on N images.
+class SuiteResult(NamedTuple):
+    """What one protocol found on N images.
 
     adversarial: Adversarial images by name of the attack, each [N, ...]; for a worst-case
       protocol the one key ``"worst"``.
@@ -67,9 +67,9 @@ class ProtocolResult(NamedTuple):
         }
 
 
-def run_protocol(
+def run_suite(
     rng_key: jax.Array,
-    protocol: Protocol,
+    protocol: Suite,
     posterior: Posterior,
     x: Any,
     y: Any,
@@ -78,7 +78,7 @@ def run_protocol(
     settings: Settings = Settings(),
     progress: SuiteProgress | None = None,
     checkpoints: Checkpoints | None = None,
-) -> ProtocolResult:
+) -> SuiteResult:
     """Attack every image by every attack of a protocol.
 
     What is returned was confirmed by ``verification``, which shares no code with the attacks. The
@@ -86,7 +86,7 @@ def run_protocol(
 
     Args:
       rng_key: Typed key; each attack derives its own from its name and restart.
-      protocol: From ``PROTOCOLS``.
+      protocol: From ``SUITES``.
       posterior: S draws.
       x: Clean images, [N, ...].
       y: Labels, [N].
@@ -105,12 +105,12 @@ def run_protocol(
     check_settings(settings)
     x, y, threat, _ = open_problem(posterior, x, y, threat)
     subject = Subject(posterior, x, y, threat)
-    means = Means(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
+    context = RunContext(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
     clean = predict(posterior, x, settings)
     keeper = checkpoints or NoCheckpoints()
-    with keeper.session(lambda: identify_suite("protocol", protocol, subject, means)):
+    with keeper.session(lambda: identify_suite("protocol", protocol, subject, context)):
         run = _run_worst_case if protocol.worst_case else _run_each
-        adversarial, accuracies, attack_of = run(protocol, subject, clean, means)
+        adversarial, accuracies, attack_of = run(protocol, subject, clean, context)
     last = clean
     lost = {"clean": _share_not_finite(clean)}
     for name, images in adversarial.items():
@@ -142,7 +142,7 @@ def run_protocol(
     else:
         robustness = metrics.softmax_robustness(clean, last)
     not_finite = {name: share for name, share in lost.items() if share > 0}
-    return ProtocolResult(
+    return SuiteResult(
         adversarial, accuracies, robustness, float(blind.mean()), attack_of, not_finite or None
     )
 
@@ -157,26 +157,26 @@ def intervals(accuracies: dict[str, float], count: int) -> dict[str, list[float]
 
 
 def _run_each(
-    protocol: Protocol, subject: Subject, clean: np.ndarray, means: Means
+    protocol: Suite, subject: Subject, clean: np.ndarray, context: RunContext
 ) -> tuple[dict[str, np.ndarray], dict[str, float], None]:
     adversarial, accuracies = {}, {}
     for entry in protocol.entries:
-        images = run_entry(entry, 0, np.arange(len(subject.x)), subject, means)
+        images = run_entry(entry, 0, np.arange(len(subject.x)), subject, context)
         adversarial[entry.name] = images
-        log_probs = predict(subject.posterior, images, means.settings)
+        log_probs = predict(subject.posterior, images, context.settings)
         accuracies[entry.name] = metrics.accuracy(log_probs, subject.y)
     return adversarial, accuracies, None
 
 
 def _run_worst_case(
-    protocol: Protocol, subject: Subject, clean: np.ndarray, means: Means
+    protocol: Suite, subject: Subject, clean: np.ndarray, context: RunContext
 ) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:
-    found = run_cascade(protocol.entries, protocol.restarts, subject, clean, means)
+    found = run_cascade(protocol.entries, protocol.restarts, subject, clean, context)
     accuracies = {**found.after, "worst": float(found.standing.mean())}
     return {"worst": found.worst}, accuracies, found.attack_of
 
 
-def define(protocol: Protocol) -> dict[str, Any]:
+def define(protocol: Suite) -> dict[str, Any]:
     """Return all that a suite is: its entries, and the definitions of their objectives."""
     return {
         "suite": dataclasses.replace(protocol, description=""),
@@ -185,7 +185,7 @@ def define(protocol: Protocol) -> dict[str, Any]:
 
 
 def identify_suite(
-    what: str, protocol: Protocol, subject: Subject, means: Means, **more: Any
+    what: str, protocol: Suite, subject: Subject, context: RunContext, **more: Any
 ) -> dict[str, str]:
     """Return what a suite computes: a checkpoint of anything else is refused.
 
@@ -193,19 +193,19 @@ def identify_suite(
       what: Kind of computation.
       protocol: The suite, see ``define``.
       subject: What is attacked.
-      means: Key and sizes.
+      context: Key and sizes.
       more: What else the result follows from.
     """
     return identify(
         f"{what} {protocol.name}",
-        key=means.rng_key,
+        key=context.rng_key,
         **define(protocol),
         **describe(subject.posterior),
         inputs=subject.x,
         labels=subject.y,
         threat=subject.threat,
-        batch_size=means.settings.batch_size,
-        sample_chunk=means.settings.sample_chunk,
-        mesh=means.settings.mesh,
+        batch_size=context.settings.batch_size,
+        sample_chunk=context.settings.sample_chunk,
+        mesh=context.settings.mesh,
         **more,
     )
