@@ -18,6 +18,7 @@ from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.identity import compare
 from bnn_adv.data import Dataset, hash_data
 from bnn_adv.evaluation.suite_run import define
+from bnn_adv.evaluation.suites import Suite
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.posteriors.decision import DecisionRule

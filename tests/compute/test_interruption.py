@@ -16,8 +16,8 @@ from bnn_adv.compute.checkpoint import Checkpoints
 
 PROGRAM = """
 import sys, jax, jax.numpy as jnp
-from bnn_adv.checkpoint import Checkpoints
-from bnn_adv.interruption import exit_on_signals
+from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.interruption import exit_on_signals
 
 with exit_on_signals("Come back.", grace_seconds=0.5):
     checkpoints = Checkpoints(sys.argv[1], every_seconds=1000)
@@ -36,7 +36,7 @@ with exit_on_signals("Come back.", grace_seconds=0.5):
 def test_an_endless_call_is_left_in_seconds_with_the_last_state_saved(number, status, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env={
             **os.environ,
             "JAX_PLATFORMS": "cpu",

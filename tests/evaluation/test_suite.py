@@ -157,7 +157,7 @@ def test_a_study_compares_the_papers_protocols_with_a_suite():
         "corrected": get_suite("corrected"),
         "strong": get_suite("fast"),
     }
-    with pytest.raises(ValueError, match="Unknown protocol 'weak'"):
+    with pytest.raises(ValueError, match="Unknown suite 'weak'"):
         list_compared("weak")
 
 

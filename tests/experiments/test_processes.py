@@ -83,7 +83,7 @@ def test_two_processes_equal_one(tmp_path):
 PRIMITIVES = """
 import sys
 import jax, numpy as np
-from bnn_adv import parallel
+from bnn_adv.compute import parallel
 parallel.initialize(coordinator_address=sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
 mesh = parallel.make_mesh("draws:2")
 values = np.arange(6.0, dtype=np.float32)

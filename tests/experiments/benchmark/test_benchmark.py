@@ -36,7 +36,7 @@ from experiments.benchmark.table import (
     summarise_targets,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = SIZES["tiny"]
 
 needs_torch = pytest.mark.skipif(not peer_torch.is_installed(), reason="PyTorch is not installed")

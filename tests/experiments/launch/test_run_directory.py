@@ -79,7 +79,7 @@ def work_elsewhere(folder):
     """Start another process that opens the run and says so; it works until its input ends."""
     program = f"""
         import sys
-        from experiments.run_directory import RunDirectory
+        from experiments.launch.run_directory import RunDirectory
         run = RunDirectory({str(folder)!r}, "test", {CONFIG!r}, "command")
         print("open", flush=True)
         sys.stdin.read()

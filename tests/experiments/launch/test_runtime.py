@@ -9,17 +9,17 @@ import pytest
 
 from experiments.launch.runtime import RuntimeConfig, start
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PROGRAM = """
 import collections, sys
 import jax
-from experiments.runtime import RuntimeConfig, start
+from experiments.launch.runtime import RuntimeConfig, start
 events = collections.Counter()
 jax.monitoring.register_event_listener(lambda name, **_: events.update([name.split("/")[-1]]))
 start(RuntimeConfig(compilation_cache=sys.argv[1]))
 from bnn_adv import networks
-from bnn_adv.posterior import Posterior, predict_log_probs
+from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 network = networks.MLP((3,), 2)
 params = networks.init_params(jax.random.key(0), network, (4,))
 draws = jax.tree.map(lambda w: jax.numpy.stack([w, w]), params)

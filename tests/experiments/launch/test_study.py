@@ -10,13 +10,13 @@ import pytest
 
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.compute import files
+from bnn_adv.compute.settings import setting
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import MLP, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, save_posterior
 from experiments.launch import stages
-from experiments.launch.config import setting
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import run_study
 from experiments.launch.tables import Study, Table
