@@ -26,7 +26,12 @@ from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.report import Example, format_table, write_report
 from experiments.launch import runtime, stages
 from experiments.launch.attacking import attack_or_load, describe_examples
-from experiments.launch.compare_config import Comparison, define_compare_flags, make_comparison
+from experiments.launch.compare_config import (
+    Comparison,
+    DataConfig,
+    define_compare_flags,
+    make_comparison,
+)
 from experiments.launch.config import choose_preset, define_flags, make, read_flags
 from experiments.launch.entry import start
 from experiments.launch.presets import PRESETS
@@ -85,13 +90,7 @@ def compare(
     config = comparison.config
     if config.draws_on_disk and mesh is not None:
         raise ValueError("--draws_on_disk works on one device: leave out --mesh, or the flag.")
-    dataset = load_dataset(
-        config.dataset,
-        config.data_dir or None,
-        num_train=config.num_train or None,
-        num_test=config.num_test or None,
-        seed=config.seed,
-    )
+    dataset = load_data(config)
     check_networks(comparison.rows, dataset)
     record = {**comparison.to_json(), "preset": preset, "data_hash": hash_data(dataset)}
     run = RunDirectory(workdir, "evaluate", record, describe_command("experiments.compare"))
@@ -104,6 +103,21 @@ def compare(
         print(format_table(results))
         print(f"\nReport: {run.path / 'report.html'}")
     return results
+
+
+def load_data(config: DataConfig) -> Dataset:
+    """Return the data set that settings name.
+
+    Raises:
+      ValueError: It is unknown or absent, or smaller than what is asked of it.
+    """
+    return load_dataset(
+        config.dataset,
+        config.data_dir or None,
+        num_train=config.num_train or None,
+        num_test=config.num_test or None,
+        seed=config.seed,
+    )
 
 
 def _work(

@@ -30,6 +30,8 @@ from experiments.launch.runtime import CacheConfig
 from experiments.launch.study import SCALES, read_figures
 from experiments.launch.tables import Table, claims_table, verdicts_table
 
+FLAGS = flags.FLAGS
+
 ITEMS = (
     "table2",
     "ensembles",
@@ -39,7 +41,8 @@ ITEMS = (
     "protocol_ablation",
     "geometry",
 )
-"""Experiments in the order of the page; each is a module with ``Config``, ``SCALES``, ``run``."""
+"""Experiments in the order of the page; each is a module with ``Config``, ``SCALES``, ``run``, and
+``check`` where it reads data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,21 +66,26 @@ class Config(Settings):
     seed: int = seed()
 
 
-def define_all_flags(argv: Sequence[str]) -> None:
+def define_all_flags(argv: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> None:
     """Define the flags."""
-    flags.DEFINE_string("workdir", "runs/reproduce", "Folder; made, resumed or reprinted.")
-    define_flags(Config)
-    define_flags(CacheConfig)
+    flags.DEFINE_string(
+        "workdir",
+        "runs/reproduce",
+        "Folder; made, resumed or reprinted.",
+        flag_values=flag_values,
+    )
+    define_flags(Config, flag_values=flag_values)
+    define_flags(CacheConfig, flag_values=flag_values)
 
 
-def main() -> None:
+def main(flag_values: flags.FlagValues = FLAGS) -> list[dict[str, Any]]:
     """Run the experiments that the flags name."""
-    given = read_flags()
+    given = read_flags(flag_values)
     config = make(Config, given)
     runtime.cache_programs(make(CacheConfig, given))
     if config.scale == "smoke":
         runtime.compile_quickly()
-    reproduce(config, flags.FLAGS.workdir)
+    return reproduce(config, str(flag_values["workdir"].value))
 
 
 def reproduce(config: Config, workdir: str) -> list[dict[str, Any]]:
@@ -91,7 +99,7 @@ def reproduce(config: Config, workdir: str) -> list[dict[str, Any]]:
       The results of each experiment.
 
     Raises:
-      ValueError: An unknown scale or experiment, or a folder that holds another run.
+      ValueError: Data are absent, or a folder holds another run.
       OSError: The folder cannot be written to.
     """
     folder = Path(workdir).expanduser()
@@ -100,15 +108,22 @@ def reproduce(config: Config, workdir: str) -> list[dict[str, Any]]:
             f"{folder} is not empty and holds no reproduction. Give an empty or new folder to "
             "--workdir."
         )
+    chosen = {
+        name: importlib.import_module(f"experiments.{name}.__main__")
+        for name in ITEMS
+        if not config.only or name in config.only
+    }
+    for name, item in chosen.items():
+        # What the last experiment lacks is said before the first one has taken its hours.
+        check = getattr(item, "check", None)
+        if check is not None and not (folder / name / "results.json").exists():
+            check(item_config(item, config))
     files.write_json(
         folder / "reproduce.json", {"command": describe_command("experiments.reproduce")}
     )
-    for name in ITEMS:
-        if config.only and name not in config.only:
-            continue
+    for name, item in chosen.items():
         started = time.monotonic()
         print(f"== {name}, scale {config.scale}", file=sys.stderr, flush=True)
-        item = importlib.import_module(f"experiments.{name}.__main__")
         item.run(item_config(item, config), str(folder / name), scale=config.scale)
         # After each: whoever stops here has a page of what is done.
         write_page(folder, config.scale)

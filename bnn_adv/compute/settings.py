@@ -113,10 +113,10 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def seed() -> Any:
+def seed(help_text: str = "Seed from which every result follows.") -> Any:
     """Declare the field of a seed."""
     # JAX's keys keep 32 bits of a seed: 2^32 + 1 would be the run of 1.
-    return setting(0, "Seed from which every result follows.", least=0, most=2**32 - 1)
+    return setting(0, help_text, least=0, most=2**32 - 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bnn_adv.compute.settings import SettingError, Settings, setting
+
 _SINE_STEEPNESS = math.sqrt(1 + (0.2 * math.pi) ** 2)
 """Length of the gradient of the square's phase, at most, where x has slope 2 in it."""
 
@@ -117,7 +119,7 @@ MANIFOLDS = ("square", *_CURVES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Description:
+class Description(Settings):
     """Which manifold.
 
     Args:
@@ -133,12 +135,30 @@ class Description:
         no choice of subspace, takes the first axes.
     """
 
-    name: str
-    dim: int = 2
-    thickness: float = 0.0
-    num_classes: int = 2
-    gap: float = 0.05
-    frame_seed: int | None = 0
+    name: str = setting(dataclasses.MISSING, choices=MANIFOLDS)
+    dim: int = setting(2, least=2)
+    thickness: float = setting(0.0, least=0)
+    num_classes: int = setting(2, least=1)
+    gap: float = setting(0.05, least=0)
+    frame_seed: int | None = setting(0, least=0)
+
+    def __post_init__(self) -> None:
+        """Check every field, and that dimension, classes, gap and thickness fit each other."""
+        super().__post_init__()
+        if self.dim < (least := _drawn_in(self.name)):
+            raise SettingError("dim", f"must be at least {least} for {self.name}, got {self.dim}.")
+        if self.gap >= (most := 0.5 / self.num_classes):
+            problem = f"must be below {most:.3g} for {self.num_classes} classes, got {self.gap}."
+            raise SettingError("gap", problem)
+        if not self.thickness:
+            return
+        most = separation(dataclasses.replace(self, thickness=0.0)) / 2
+        if self.thickness > most:
+            raise SettingError(
+                "thickness",
+                f"must be at most {most:.3g}, half the distance between the classes of "
+                f"{self.name} with gap {self.gap}, got {self.thickness}.",
+            )
 
 
 def sample_manifold(description: Description, num_points: int, *, seed: int = 0) -> Manifold:
@@ -155,9 +175,10 @@ def sample_manifold(description: Description, num_points: int, *, seed: int = 0)
       N points with tangent and normal spaces; labels from 0 to ``num_classes`` - 1.
 
     Raises:
-      ValueError: A name is unknown or a number is out of range.
+      ValueError: ``num_points`` is below 1.
     """
-    _check(description, num_points)
+    if num_points < 1:
+        raise ValueError(f"num_points must be at least 1, got {num_points}.")
     rng = np.random.default_rng(seed)
     if description.name == "square":
         label, base = _draw_square(rng, description, num_points)
@@ -274,25 +295,3 @@ def separation(description: Description) -> float:
         for i, a in enumerate(classes)
         for b in classes[:i]
     )
-
-
-def _check(description: Description, num_points: int) -> None:
-    name, count = description.name, description.num_classes
-    if name not in MANIFOLDS:
-        raise ValueError(f"Unknown manifold {name!r}. Known: {', '.join(MANIFOLDS)}.")
-    if description.dim < _drawn_in(name):
-        raise ValueError(f"{name} needs dim of at least {_drawn_in(name)}, got {description.dim}.")
-    if num_points < 1:
-        raise ValueError(f"num_points must be at least 1, got {num_points}.")
-    if count < 1:
-        raise ValueError(f"num_classes must be at least 1, got {count}.")
-    if not 0 <= description.gap < 0.5 / count:
-        raise ValueError(
-            f"gap must lie in [0, {0.5 / count:.3g}) for {count} classes, got {description.gap}."
-        )
-    room = separation(dataclasses.replace(description, thickness=0.0)) / 2
-    if not 0 <= description.thickness <= room:
-        raise ValueError(
-            f"thickness must lie in [0, {room:.3g}], half the distance between the classes of "
-            f"{name} with gap {description.gap}: got {description.thickness}."
-        )

@@ -152,38 +152,6 @@ def identify(
     )
 
 
-def check_positive(config: Any, *names: str) -> None:
-    """Raise unless the named settings of a config are at least one.
-
-    Raises:
-      ValueError: The message names the setting and its value.
-    """
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}.")
-
-
-def check_above_zero(config: Any, *names: str) -> None:
-    """Raise unless the named settings of a config are above zero.
-
-    Raises:
-      ValueError: The message names the setting and its value.
-    """
-    for name in names:
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name} must be positive, got {getattr(config, name)}.")
-
-
-def check_known(config: Any, name: str, known: tuple[str, ...]) -> None:
-    """Raise unless a setting of a config is one of the known names.
-
-    Raises:
-      ValueError: The message lists them.
-    """
-    if getattr(config, name) not in known:
-        raise ValueError(f"Unknown {name} {getattr(config, name)!r}. Known: {', '.join(known)}.")
-
-
 def check_finite(what: str, values: Any, where: str, setting: str) -> None:
     """Raise unless every value is finite.
 

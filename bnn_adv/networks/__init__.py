@@ -5,10 +5,11 @@ from bnn_adv.networks.activations import ACTIVATIONS
 from bnn_adv.networks.apply import count_params, get_apply_fn, init_params
 from bnn_adv.networks.convnet import ConvNet, Convolution, Convolve, max_pool, take_patches
 from bnn_adv.networks.mlp import MLP
-from bnn_adv.networks.registry import NETWORKS, build_network, find_network
+from bnn_adv.networks.registry import ARCHITECTURES, NETWORKS, build_network, find_network
 
 __all__ = [
     "ACTIVATIONS",
+    "ARCHITECTURES",
     "MLP",
     "NETWORKS",
     "ApplyFn",

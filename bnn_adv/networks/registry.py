@@ -18,6 +18,11 @@ from bnn_adv.networks.mlp import MLP
 
 NETWORKS: dict[str, Any] = {"mlp": mlp, "conv": convnet}
 
+_DEPTHS = {"fc": 1, "fc2": 2, "fc3": 3, "fc4": 4, "fc5": 5}
+
+ARCHITECTURES = (*_DEPTHS, "conv")
+"""The paper's names, which ``build_network`` takes."""
+
 
 class Network(NamedTuple):
     """A network that can be asked for by name.
@@ -102,9 +107,8 @@ def build_network(
         raise ValueError(f"hidden must be at least 1, got {hidden}.")
     if architecture == "conv":
         return ConvNet(hidden, num_classes, activation, convolution)
-    depths = {"fc": 1} | {f"fc{depth}": depth for depth in range(2, 6)}
-    if architecture not in depths:
+    if architecture not in _DEPTHS:
         raise ValueError(
-            f"Unknown architecture {architecture!r}. Known: {', '.join(depths)}, conv."
+            f"Unknown architecture {architecture!r}. Known: {', '.join(ARCHITECTURES)}."
         )
-    return MLP((hidden,) * depths[architecture], num_classes, activation)
+    return MLP((hidden,) * _DEPTHS[architecture], num_classes, activation)

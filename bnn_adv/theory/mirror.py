@@ -21,12 +21,13 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from bnn_adv.compute.settings import SettingError, Settings, setting
 from bnn_adv.networks import ApplyFn, Params
 from bnn_adv.theory.parts import input_gradient, log_odds
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """How the equations are solved.
 
     Args:
@@ -40,12 +41,19 @@ class Config:
       cosine: ... and the cosine between the two normal gradients is below this, in (-1, 0).
     """
 
-    num_stages: int = 16
-    num_steps: int = 64
-    stage_error: float = 0.2
-    damping: float = 1e-4
-    tolerance: float = 1e-2
-    cosine: float = -0.95
+    num_stages: int = setting(16, least=1)
+    num_steps: int = setting(64, least=1)
+    stage_error: float = setting(0.2, above=0)
+    damping: float = setting(1e-4, above=0)
+    tolerance: float = setting(1e-2, above=0, below=1)
+    cosine: float = setting(-0.95, above=-1, below=0)
+
+    def __post_init__(self) -> None:
+        """Check every field, and that every part has a step."""
+        super().__post_init__()
+        if self.num_stages > self.num_steps:
+            problem = f"must be at most num_steps ({self.num_steps}), got {self.num_stages}."
+            raise SettingError("num_stages", problem)
 
 
 class Mirrored(NamedTuple):
@@ -103,24 +111,6 @@ def reflect(params: Params, frame: jax.Array, *, first_layer: str = "hidden_0") 
     return {**params, first_layer: {**layer, "kernel": 2 * inside - layer["kernel"]}}
 
 
-def _check(config: Config) -> None:
-    if not 1 <= config.num_stages <= config.num_steps:
-        raise ValueError(
-            f"num_stages must lie between 1 and num_steps ({config.num_steps}), "
-            f"got {config.num_stages}."
-        )
-    if not (
-        config.damping > 0
-        and config.stage_error > 0
-        and 0 < config.tolerance < 1
-        and -1 < config.cosine < 0
-    ):
-        raise ValueError(
-            "damping and stage_error must be positive, tolerance in (0, 1) and cosine in (-1, 0), "
-            f"got {config.damping}, {config.stage_error}, {config.tolerance} and {config.cosine}."
-        )
-
-
 @functools.partial(jax.jit, static_argnames=("apply_fn", "config"))
 def mirror(
     params: Params,
@@ -151,9 +141,8 @@ def mirror(
       The weights and how well they fulfil the lemma; see ``Mirrored.succeeds``.
 
     Raises:
-      ValueError: A setting is out of range, or there is no normal direction.
+      ValueError: There is no normal direction.
     """
-    _check(config)
     if not normal.shape[-1]:
         raise ValueError("The manifold has full dimension: there is no normal gradient to turn.")
     flat, unravel = ravel_pytree(params)

@@ -38,20 +38,27 @@ from experiments.launch.entry import start
 from experiments.launch.run_directory import RunDirectory, describe_command
 from experiments.launch.runtime import CacheConfig
 
+FLAGS = flags.FLAGS
 
-def define_all_flags(argv: Sequence[str]) -> None:
+
+def define_all_flags(argv: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> None:
     """Define the flags."""
-    flags.DEFINE_string("workdir", "runs/autoattack", "Run directory; made, resumed or reprinted.")
-    define_flags(Config)
-    define_flags(ProcessConfig)
+    flags.DEFINE_string(
+        "workdir",
+        "runs/autoattack",
+        "Run directory; made, resumed or reprinted.",
+        flag_values=flag_values,
+    )
+    define_flags(Config, flag_values=flag_values)
+    define_flags(ProcessConfig, flag_values=flag_values)
 
 
-def main() -> None:
+def main(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     """Run the comparison that the flags describe."""
-    given = read_flags()
-    processes = make(ProcessConfig, given)
+    given = read_flags(flag_values)
+    config, processes = make(Config, given), make(ProcessConfig, given)
     runtime.cache_programs(processes)
-    compare(make(Config, given), flags.FLAGS.workdir, processes)
+    return compare(config, str(flag_values["workdir"].value), processes)
 
 
 def compare(config: Config, workdir: str, processes: ProcessConfig) -> dict[str, Any]:
@@ -63,13 +70,10 @@ def compare(config: Config, workdir: str, processes: ProcessConfig) -> dict[str,
       processes: How it runs.
 
     Raises:
-      ValueError: A setting is out of range, the interpreter lacks a package, a posterior cannot be
+      ValueError: The interpreter lacks a package, a posterior cannot be
         exported, AutoAttack failed, or the folder holds another run.
       OSError: A file cannot be read or written.
     """
-    parse_threats(config)
-    if processes.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {processes.jobs}.")
     python, versions = processes.torch_python or sys.executable, {}
     if not Path(workdir, "results.json").expanduser().exists():
         versions = attackers.describe(python)

@@ -20,28 +20,33 @@ from typing import Any
 from absl import flags
 
 from bnn_adv.compute import files
-from bnn_adv.compute.settings import setting
+from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.report.style import paper_style, to_png
 from experiments.benchmark import peer, peer_torch
 from experiments.benchmark.cost import cost_figure
 from experiments.benchmark.registry import CASES
 from experiments.benchmark.sizes import SIZES, Size
 from experiments.benchmark.table import format_rows, summarise_targets
+from experiments.launch.checks import parse_counts
 from experiments.launch.config import define_flags, make, read_flags, to_json
 from experiments.launch.entry import start
 from experiments.launch.run_directory import describe_command, describe_environment
 
+FLAGS = flags.FLAGS
+
 
 @dataclasses.dataclass(frozen=True)
-class BenchmarkConfig:
-    """Every flag of the benchmark; see ``python -m experiments.benchmark --help``."""
+class Config(Settings):
+    """Settings of ``experiments.benchmark``."""
 
     size: str = setting(
         "default",
         "How much is computed: tiny (seconds, to see that it works), default (minutes), full.",
         choices=tuple(SIZES),
     )
-    cases: tuple[str, ...] = setting(tuple(CASES), f"Cases to run, of {', '.join(CASES)}.")
+    cases: tuple[str, ...] = setting(
+        tuple(CASES), "Cases to run.", choices=tuple(CASES), is_distinct=True, least_length=1
+    )
     draws: tuple[str, ...] = setting((), "Numbers of draws of the scaling case; empty as the size.")
     images: tuple[str, ...] = setting(
         (), "Numbers of images of the scaling case; empty as the size."
@@ -52,19 +57,28 @@ class BenchmarkConfig:
         choices=("auto", "yes", "no"),
     )
 
+    def __post_init__(self) -> None:
+        """Check every field, and the numbers of the scaling case."""
+        super().__post_init__()
+        for name in ("draws", "images"):
+            _parse_counts(name, getattr(self, name))
 
-def define_all_flags(argv: Sequence[str]) -> None:
+
+def define_all_flags(argv: Sequence[str], flag_values: flags.FlagValues = FLAGS) -> None:
     """Define the flags."""
-    flags.DEFINE_string("workdir", "runs/benchmark", "Folder for the results.")
-    define_flags(BenchmarkConfig)
+    flags.DEFINE_string(
+        "workdir", "runs/benchmark", "Folder for the results.", flag_values=flag_values
+    )
+    define_flags(Config, flag_values=flag_values)
 
 
-def main() -> None:
+def main(flag_values: flags.FlagValues = FLAGS) -> dict[str, Any]:
     """Run the benchmark that the flags describe."""
-    benchmark(make(BenchmarkConfig, read_flags()), flags.FLAGS.workdir)
+    config = make(Config, read_flags(flag_values))
+    return benchmark(config, str(flag_values["workdir"].value))
 
 
-def benchmark(config: BenchmarkConfig, workdir: str) -> dict[str, Any]:
+def benchmark(config: Config, workdir: str) -> dict[str, Any]:
     """Measure, print the table, fill the folder, and return the results.
 
     Args:
@@ -72,7 +86,7 @@ def benchmark(config: BenchmarkConfig, workdir: str) -> dict[str, Any]:
       workdir: Folder for ``results.json`` and ``figures/``.
 
     Raises:
-      ValueError: A setting is out of range, or the folder holds another experiment's run.
+      ValueError: PyTorch is asked for and absent, or the folder holds another experiment's run.
       OSError: The folder cannot be written to.
       RuntimeError: A measurement failed.
     """
@@ -110,15 +124,8 @@ def benchmark(config: BenchmarkConfig, workdir: str) -> dict[str, Any]:
     return results
 
 
-def _resolve(config: BenchmarkConfig) -> tuple[Size, tuple[str, ...]]:
+def _resolve(config: Config) -> tuple[Size, tuple[str, ...]]:
     """Return sizes and cases, checked before anything is measured."""
-    if config.size not in SIZES:
-        raise ValueError(f"Unknown --size={config.size}. Known: {', '.join(SIZES)}.")
-    unknown = [name for name in config.cases if name not in CASES]
-    if unknown or not config.cases:
-        raise ValueError(
-            f"--cases must name some of {', '.join(CASES)}; got {','.join(config.cases) or 'none'}."
-        )
     size = SIZES[config.size]
     if config.draws:
         size = dataclasses.replace(size, sweep_draws=_parse_counts("draws", config.draws))
@@ -140,13 +147,7 @@ def _resolve(config: BenchmarkConfig) -> tuple[Size, tuple[str, ...]]:
 
 
 def _parse_counts(name: str, texts: tuple[str, ...]) -> tuple[int, ...]:
-    counts = sorted({int(text) for text in texts if text.strip().isdecimal()})
-    if len(counts) != len(texts) or len(counts) < 2 or counts[0] < 1:
-        raise ValueError(
-            f"--{name} takes two or more different positive whole numbers, as in --{name}=10,100; "
-            f"got {','.join(texts)}."
-        )
-    return tuple(counts)
+    return tuple(sorted(parse_counts(name, texts, least_length=2))) if texts else ()
 
 
 def _check_folder(folder: Path) -> None:

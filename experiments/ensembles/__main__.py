@@ -15,21 +15,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute.checkpoint import Checkpoints
-from bnn_adv.compute.settings import setting
+from bnn_adv.compute.settings import Settings, seed, setting
 from bnn_adv.data import DATASETS, Dataset, load_dataset
-from bnn_adv.evaluation import Settings, run_suite
+from bnn_adv.evaluation import Settings as AttackSettings
+from bnn_adv.evaluation import run_suite
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.suites import Suite, list_compared
 from bnn_adv.inference import InferenceResult, sgd
 from bnn_adv.inference.densities import Data
-from bnn_adv.networks import ACTIVATIONS, build_network
+from bnn_adv.networks import ACTIVATIONS, ARCHITECTURES, build_network
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior
 from experiments.ensembles.report import Size, build_study
 from experiments.launch import stages
+from experiments.launch.checks import check_inputs
 from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
@@ -41,35 +44,52 @@ _TABLE2 = {"dataset": "mnist", "architecture": "conv", "hidden": 512}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Every flag; see ``python -m experiments.ensembles --help``."""
+class Config(Settings):
+    """Settings of ``experiments.ensembles``."""
 
-    dataset: str = setting("mnist", f"Data set of images: {', '.join(DATASETS)}.")
+    dataset: str = setting("mnist", "Data set of images.", choices=tuple(DATASETS))
     data_dir: str = setting(
-        "", "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places."
+        "",
+        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
+        is_path=True,
     )
-    num_train: int = setting(0, "Training images, drawn by seed; 0: all.")
-    num_test: int = setting(1000, "Test images that are attacked (the first ones).")
-    architecture: str = setting("conv", "Network: fc, fc2 .. fc5 or conv.")
-    hidden: int = setting(512, "Units a hidden layer, or channels of the second convolution.")
+    num_train: int = setting(0, "Training images, drawn by seed; 0: all.", least=0)
+    num_test: int = setting(1000, "Test images that are attacked (the first ones).", least=1)
+    architecture: str = setting("conv", "Network.", choices=ARCHITECTURES)
+    hidden: int = setting(
+        512, "Units a hidden layer, or channels of the second convolution.", least=1
+    )
     activation: str = setting("leaky_relu", "Activation.", choices=tuple(ACTIVATIONS))
-    sizes: tuple[int, ...] = setting((1, 2, 5, 10, 20, 50, 100), "Numbers of members.")
-    sgd_epochs: int = setting(5, "Passes over the data.")
-    sgd_learning_rate: float = setting(0.01, "Adam's rate.")
-    sgd_minibatch_size: int = setting(128, "Examples of a step.")
-    member_chunk: int = setting(0, "Members trained at once; 0 chooses from the network's size.")
+    sizes: tuple[int, ...] = setting(
+        (1, 2, 5, 10, 20, 50, 100),
+        "Numbers of members.",
+        least=1,
+        is_distinct=True,
+        least_length=1,
+    )
+    sgd_epochs: int = setting(5, "Passes over the data.", least=1)
+    sgd_learning_rate: float = setting(0.01, "Adam's rate.", above=0)
+    sgd_minibatch_size: int = setting(128, "Examples of a step.", least=1)
+    member_chunk: int = setting(
+        0, "Members trained at once; 0 chooses from the network's size.", least=0
+    )
     epsilons: tuple[float, ...] = setting(
-        (0.1, 0.3), "Radii of the l_inf ball, in units of inputs in [0, 1]; Table 2: 0.3."
+        (0.1, 0.3),
+        "Radii of the l_inf ball, in units of inputs in [0, 1]; Table 2: 0.3.",
+        least=0,
+        is_distinct=True,
+        least_length=1,
     )
     suite: str = setting("strong", "The strong attack.", choices=("strong", "fast", "full"))
-    batch_size: int = setting(250, "Images attacked at once.")
-    seed: int = setting(0, "Seed from which every result follows.")
-    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.")
+    batch_size: int = setting(250, "Images attacked at once.", least=1)
+    seed: int = seed()
+    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
     def __post_init__(self) -> None:
-        # A list comes from the command line as text; sizes are attacked in order, each once.
-        object.__setattr__(self, "sizes", tuple(sorted(set(map(int, self.sizes)))))
-        object.__setattr__(self, "epsilons", tuple(sorted(set(map(float, self.epsilons)))))
+        """Check every field, and sort what is attacked in order."""
+        super().__post_init__()
+        object.__setattr__(self, "sizes", tuple(sorted(self.sizes)))
+        object.__setattr__(self, "epsilons", tuple(sorted(self.epsilons)))
 
 
 # The paper's network and radius, with 100 members; a CPU gets 32 narrow fully connected ones.
@@ -105,48 +125,44 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
     """Fill a run directory and return its results.
 
     Raises:
-      ValueError: A setting is out of range, or the folder holds another run.
+      ValueError: The data or network do not allow the run, or the folder holds another one.
       OSError: The folder cannot be written to.
     """
-    validate(config)
-    return run_study(NAME, config, workdir, _work, scale=scale)
+    return run_study(NAME, config, workdir, _work, scale=scale, check=check)
 
 
-def validate(config: Config) -> None:
-    """Raise before any work starts if a setting is out of range.
+def check(config: Config) -> None:
+    """Raise unless there are as many images as are asked for, which the network takes.
 
     Raises:
-      ValueError: The message names the flag, its value and what is allowed.
+      ValueError: The message names what is wrong.
     """
-    if config.dataset not in DATASETS:
-        raise ValueError(f"Unknown --dataset: {config.dataset}. Known: {', '.join(DATASETS)}.")
-    if not config.sizes or config.sizes[0] < 1:
-        raise ValueError(f"--sizes takes numbers of members from 1 on, got {config.sizes}.")
-    at_least = {
-        0: ("num_train", "member_chunk", "checkpoint_every"),
-        1: ("num_test", "hidden", "sgd_epochs", "sgd_minibatch_size", "batch_size"),
-    }
-    for least, names in at_least.items():
-        for name in names:
-            if not getattr(config, name) >= least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(config, name)}.")
-    if not config.epsilons or not config.epsilons[0] >= 0:
-        raise ValueError(f"--epsilons takes radii from 0 on, got {config.epsilons}.")
-    if not config.sgd_learning_rate > 0:
-        raise ValueError(f"--sgd_learning_rate must be positive, got {config.sgd_learning_rate}.")
-    build_network(
-        config.architecture, hidden=config.hidden, num_classes=2, activation=config.activation
-    )
+    dataset = _load(config)
+    network = _build(config, dataset.num_classes)
+    check_inputs(network, dataset, flag=f"--architecture={config.architecture}")
 
 
-def _work(config: Config, run: RunDirectory) -> Study:
-    dataset = load_dataset(
+def _load(config: Config) -> Dataset:
+    return load_dataset(
         config.dataset,
         config.data_dir or None,
         num_train=config.num_train or None,
         num_test=config.num_test,
         seed=config.seed,
     )
+
+
+def _build(config: Config, num_classes: int) -> nn.Module:
+    return build_network(
+        config.architecture,
+        hidden=config.hidden,
+        num_classes=num_classes,
+        activation=config.activation,
+    )
+
+
+def _work(config: Config, run: RunDirectory) -> Study:
+    dataset = _load(config)
     stages.note_data(run, dataset)
     stages.note_suites(run, list_compared(config.suite).values())
     members = _train(config, run, dataset)
@@ -164,12 +180,7 @@ def _work(config: Config, run: RunDirectory) -> Study:
 
 def _train(config: Config, run: RunDirectory, dataset: Dataset) -> Posterior:
     """Train all members, or read them back."""
-    network = build_network(
-        config.architecture,
-        hidden=config.hidden,
-        num_classes=dataset.num_classes,
-        activation=config.activation,
-    )
+    network = _build(config, dataset.num_classes)
     settings = sgd.Config(
         num_members=config.sizes[-1],
         num_epochs=config.sgd_epochs,
@@ -211,7 +222,7 @@ def _attack(
 ) -> Size:
     """Attack the ensemble of the first ``count`` members."""
     posterior = members.take(np.arange(count))
-    x, y, settings = dataset.x_test, dataset.y_test, Settings(config.batch_size)
+    x, y, settings = dataset.x_test, dataset.y_test, AttackSettings(config.batch_size)
 
     def is_correct(images: np.ndarray) -> np.ndarray:
         return predicted_class(predict(posterior, images, settings)) == y

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.geometry.config import SCALES, Config, normalise
+from experiments.geometry.config import SCALES, Config
 from experiments.geometry.posteriors import measure_posteriors
 from experiments.geometry.report import build_study
 from experiments.geometry.training import measure_convergence, measure_dimension, measure_mirror
@@ -31,10 +31,10 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
       scale: Name of the scale, for the record.
 
     Raises:
-      ValueError: A setting is out of range, or the folder holds another run.
+      ValueError: The folder holds another run.
       OSError: The folder cannot be written to.
     """
-    return run_study("geometry", normalise(config), workdir, _work, scale=scale)
+    return run_study("geometry", config, workdir, _work, scale=scale)
 
 
 def _work(config: Config, run: RunDirectory) -> Study:

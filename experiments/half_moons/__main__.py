@@ -30,11 +30,10 @@ from bnn_adv.theory.gradients import expected_loss_gradients, prior_control, shu
 from experiments.half_moons.config import (
     SCALES,
     Cell,
-    HalfMoonsConfig,
+    Config,
     hmc_config,
     list_cells,
     list_counts,
-    validate,
 )
 from experiments.half_moons.figures import Attacked, Gradients, Network
 from experiments.half_moons.report import build_study
@@ -45,14 +44,13 @@ from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 
-Config = HalfMoonsConfig
 _NUM_ORDERS = 5
 
 
 class _Context(NamedTuple):
     """What all networks share: settings, run, all points, and those that are measured."""
 
-    config: HalfMoonsConfig
+    config: Config
     run: RunDirectory
     dataset: Dataset
     x: np.ndarray
@@ -66,18 +64,17 @@ class _Context(NamedTuple):
         return key
 
 
-def run(config: HalfMoonsConfig, workdir: str, *, scale: str = "") -> dict[str, Any]:
+def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
     """Fill a run directory and return its results.
 
     Raises:
-      ValueError: A setting is out of range, or the folder holds another run.
+      ValueError: The folder holds another run.
       OSError: The folder cannot be written to.
     """
-    validate(config)
     return run_study("half_moons", config, workdir, _work, scale=scale)
 
 
-def _work(config: HalfMoonsConfig, run: RunDirectory) -> Study:
+def _work(config: Config, run: RunDirectory) -> Study:
     whole = stages.note_data(run, load_dataset("half_moons", seed=config.seed))
     stages.note_suites(run, list_compared(config.suite).values())
     rows = np.random.default_rng(config.seed).permutation(len(whole.x_test))[: config.num_points]

@@ -6,25 +6,35 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from bnn_adv.attacks.threat import THREATS
-from bnn_adv.compute.settings import setting
+from bnn_adv.compute.settings import SettingError, Settings, seed, setting
+from bnn_adv.data.half_moons import NUM_POINTS, NUM_TRAIN
 from bnn_adv.inference import hmc
+
+_LIST: dict[str, Any] = {"is_distinct": True, "least_length": 1}
 
 
 @dataclasses.dataclass(frozen=True)
-class HalfMoonsConfig:
+class Config(Settings):
     """Settings of ``experiments.half_moons``."""
 
-    hidden: tuple[int, ...] = setting((32, 128, 256, 512), "Widths of both hidden layers.")
-    num_train: tuple[int, ...] = setting((5000, 10000, 15000), "Numbers of training points.")
-    num_warmup: tuple[int, ...] = setting((100, 200, 500), "Numbers of warm-up transitions.")
-    num_samples: int = setting(250, "Draws kept of each chain.")
+    hidden: tuple[int, ...] = setting(
+        (32, 128, 256, 512), "Widths of both hidden layers.", least=1, **_LIST
+    )
+    num_train: tuple[int, ...] = setting(
+        (5000, 10000, 15000), "Numbers of training points.", least=2, most=NUM_TRAIN, **_LIST
+    )
+    num_warmup: tuple[int, ...] = setting(
+        (100, 200, 500), "Numbers of warm-up transitions.", least=0, **_LIST
+    )
+    num_samples: int = setting(250, "Draws kept of each chain.", least=4)
     num_chains: int = setting(
         1,
         "Chains of each network, side by side: whether they have mixed can be judged of two or "
         "more, and trends have intervals over them.",
+        least=1,
     )
-    num_leapfrog: int = setting(10, "Leapfrog steps a transition.")
-    step_size: float = setting(0.001, "First leapfrog step; the warm-up adapts it.")
+    num_leapfrog: int = setting(10, "Leapfrog steps a transition.", least=1)
+    step_size: float = setting(0.001, "First leapfrog step; the warm-up adapts it.", above=0)
     adapt: str = setting(
         "step_size",
         "What the warm-up adapts: the step size as the published code, a diagonal mass matrix too "
@@ -33,33 +43,54 @@ class HalfMoonsConfig:
     )
     init: str = setting("prior", "Where chains start: a draw of it.", choices=("prior", "network"))
     least_accuracy: float = setting(
-        0.8, "Networks of lower held-out accuracy (in 0..1) are listed and left out of figures."
+        0.8,
+        "Networks of lower held-out accuracy (in 0..1) are listed and left out of figures.",
+        least=0,
+        most=1,
     )
-    num_held_out: int = setting(1000, "Test points for accuracy, R-hat and ESS (the first ones).")
+    num_held_out: int = setting(
+        1000,
+        "Test points for accuracy, R-hat and ESS (the first ones).",
+        least=1,
+        most=NUM_POINTS - NUM_TRAIN,
+    )
     num_points: int = setting(
-        100, "Test points, drawn by seed, for gradients, grid search and attacks."
+        100,
+        "Test points, drawn by seed, for gradients, grid search and attacks.",
+        least=2,
+        most=NUM_POINTS - NUM_TRAIN,
     )
     num_ticks: int = setting(
-        401, "Grid points along each side of [0, 1]^2 in the search for the true robustness."
+        401,
+        "Grid points along each side of [0, 1]^2 in the search for the true robustness.",
+        least=2,
     )
-    norms: tuple[str, ...] = setting(("linf", "l2", "l1"), "Norms that are searched and attacked.")
-    epsilons: tuple[float, ...] = setting((0.05, 0.1), "Radii, in units of inputs in [0, 1].")
+    norms: tuple[str, ...] = setting(
+        ("linf", "l2", "l1"),
+        "Norms that are searched and attacked.",
+        choices=tuple(THREATS),
+        **_LIST,
+    )
+    epsilons: tuple[float, ...] = setting(
+        (0.05, 0.1), "Radii, in units of inputs in [0, 1].", least=0, **_LIST
+    )
     suite: str = setting("strong", "The strong attack.", choices=("strong", "fast", "full"))
     num_attacked: int = setting(
-        0, "Draws, chosen by seed, whose predictive is searched and attacked; 0: all."
+        0, "Draws, chosen by seed, whose predictive is searched and attacked; 0: all.", least=0
     )
-    seed: int = setting(0, "Seed from which every result follows.")
-    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.")
+    seed: int = seed()
+    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
     def __post_init__(self) -> None:
-        # Lists come from the command line as text.
-        for name, kind in (
-            ("hidden", int),
-            ("num_train", int),
-            ("num_warmup", int),
-            ("epsilons", float),
-        ):
-            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
+        """Check every field, and that there are as many draws as are attacked."""
+        super().__post_init__()
+        draws = self.num_samples * self.num_chains
+        if self.num_attacked > draws:
+            raise SettingError(
+                "num_attacked",
+                f"must be at most the draws, num_samples x num_chains = {draws}, or 0 for all, got "
+                f"{self.num_attacked}.",
+            )
 
 
 class Cell(NamedTuple):
@@ -109,23 +140,23 @@ SCALES: dict[str, dict[str, Any]] = {
 }
 
 
-def list_cells(config: HalfMoonsConfig) -> list[Cell]:
+def list_cells(config: Config) -> list[Cell]:
     """Return the grid, from the smallest network to the largest."""
     return [
         Cell(hidden, num_train, num_warmup)
-        for hidden in sorted(set(config.hidden))
-        for num_train in sorted(set(config.num_train))
-        for num_warmup in sorted(set(config.num_warmup))
+        for hidden in sorted(config.hidden)
+        for num_train in sorted(config.num_train)
+        for num_warmup in sorted(config.num_warmup)
     ]
 
 
-def list_counts(config: HalfMoonsConfig) -> tuple[int, ...]:
+def list_counts(config: Config) -> tuple[int, ...]:
     """Return the numbers of draws whose mean gradient is measured, from one to all."""
     total = config.num_samples * config.num_chains
     return tuple(sorted({*(c for c in (1, 3, 10, 30, 100) if c < total)} | {total}))
 
 
-def hmc_config(config: HalfMoonsConfig, cell: Cell) -> hmc.Config:
+def hmc_config(config: Config, cell: Cell) -> hmc.Config:
     """Return how a cell's chain is run."""
     return hmc.Config(
         num_samples=config.num_samples,
@@ -136,45 +167,3 @@ def hmc_config(config: HalfMoonsConfig, cell: Cell) -> hmc.Config:
         adapt=config.adapt,  # type: ignore[arg-type]
         init=config.init,  # type: ignore[arg-type]
     )
-
-
-def validate(config: HalfMoonsConfig) -> None:
-    """Raise before any work starts if a setting is out of range.
-
-    Raises:
-      ValueError: The message names the flag, its value and what is allowed.
-    """
-    for name in ("hidden", "num_train", "num_warmup", "norms", "epsilons"):
-        if not getattr(config, name):
-            raise ValueError(f"--{name} is empty: give one value at least, or several by commas.")
-    at_least = {
-        "hidden": 1,
-        "num_train": 2,
-        "num_warmup": 0,
-        "num_samples": 4,
-        "num_chains": 1,
-        "num_leapfrog": 1,
-        "num_held_out": 1,
-        "num_points": 2,
-        "num_ticks": 2,
-        "num_attacked": 0,
-        "epsilons": 0,
-        "checkpoint_every": 0,
-    }
-    for name, least in at_least.items():
-        given = getattr(config, name)
-        for value in given if isinstance(given, tuple) else (given,):
-            if not value >= least:
-                raise ValueError(f"--{name} must be at least {least}, got {value}.")
-    if not config.step_size > 0:
-        raise ValueError(f"--step_size must be positive, got {config.step_size}.")
-    if not 0 <= config.least_accuracy <= 1:
-        raise ValueError(f"--least_accuracy must lie in 0..1, got {config.least_accuracy}.")
-    if config.num_attacked > config.num_samples * config.num_chains:
-        raise ValueError(
-            f"--num_attacked={config.num_attacked} exceeds the draws, --num_samples="
-            f"{config.num_samples} of each of --num_chains={config.num_chains}: give 0 for all."
-        )
-    unknown = [norm for norm in config.norms if norm not in THREATS]
-    if unknown:
-        raise ValueError(f"Unknown --norms: {', '.join(unknown)}. Known: {', '.join(THREATS)}.")

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -263,7 +264,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def describe_command(module: str) -> str:
-    """Return the command line as a user would type it.
+    """Return the command line as a shell reads it: values with spaces or asterisks are quoted.
 
     Args:
       module: What is run where no module of the experiments was started, as from a test.
@@ -271,7 +272,7 @@ def describe_command(module: str) -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     # One experiment may run another, as experiments.reproduce does.
     started = spec.name if spec is not None and spec.name.startswith("experiments.") else module
-    return " ".join(["python", "-m", started, *sys.argv[1:]])
+    return shlex.join(["python", "-m", started, *sys.argv[1:]])
 
 
 def _cpu_name() -> str:

@@ -9,24 +9,33 @@ import jax
 from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.settings import setting
+from bnn_adv.compute.settings import SettingError, Settings, setting
 from bnn_adv.data.cache import user_folder
 
 
 @dataclasses.dataclass(frozen=True)
-class CacheConfig:
-    """The flag that every experiment shares."""
+class CacheConfig(Settings):
+    """The setting that every experiment shares."""
 
     compilation_cache: str = setting(
         "auto",
         "Folder for compiled programs, so that a second start compiles nothing anew; auto: in the "
         "user's cache folder, unless JAX was given one; off: as JAX is set.",
+        is_path=True,
     )
+
+    def __post_init__(self) -> None:
+        """Check every field, and that a folder is named."""
+        super().__post_init__()
+        name = self.compilation_cache
+        if not name or (name not in ("auto", "off") and Path(name).expanduser().is_file()):
+            problem = f"must be auto, off or a folder, got {name!r}."
+            raise SettingError("compilation_cache", problem)
 
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig(CacheConfig):
-    """The flags of experiments that run on several devices."""
+    """Settings of experiments that run on several devices."""
 
     mesh: str = setting(
         "",
@@ -38,8 +47,38 @@ class RuntimeConfig(CacheConfig):
         "Join the other processes of this job (Slurm, Kubernetes and cloud TPUs are detected).",
     )
     coordinator_address: str = setting("", "host:port of process 0, where nothing is detected.")
-    num_processes: int = setting(0, "Processes in all, where nothing is detected.")
-    process_id: int = setting(-1, "This process, from 0, where nothing is detected.")
+    num_processes: int = setting(0, "Processes in all, where nothing is detected.", least=0)
+    process_id: int = setting(-1, "This process, from 0, where nothing is detected.", least=-1)
+
+    def __post_init__(self) -> None:
+        """Check every field, the mesh's text, and that the processes are described in full."""
+        super().__post_init__()
+        try:
+            parallel.parse_mesh(self.mesh)
+        except ValueError as error:
+            raise SettingError("mesh", f"is no mesh. {error}") from None
+        given = {
+            "coordinator_address": bool(self.coordinator_address),
+            "num_processes": self.num_processes > 0,
+            "process_id": self.process_id >= 0,
+        }
+        if not any(given.values()):
+            return
+        name = next(name for name in given if given[name])
+        value = f"got {getattr(self, name)!r}"
+        if not self.distributed:
+            raise SettingError(name, f"is for several processes and needs distributed, {value}.")
+        if missing := [other for other in given if not given[other]]:
+            raise SettingError(
+                name, f"needs {' and '.join(missing)} too, or none of the three is given, {value}."
+            )
+        _, colon, port = self.coordinator_address.rpartition(":")
+        if not (colon and port.isdecimal()):
+            problem = f"must be host:port, got {self.coordinator_address!r}."
+            raise SettingError("coordinator_address", problem)
+        if self.process_id >= self.num_processes:
+            problem = f"must be below num_processes ({self.num_processes}), got {self.process_id}."
+            raise SettingError("process_id", problem)
 
 
 def start(config: RuntimeConfig) -> Mesh | None:
@@ -49,10 +88,8 @@ def start(config: RuntimeConfig) -> Mesh | None:
       The mesh, or None for one device.
 
     Raises:
-      ValueError: A mesh that does not fit the devices, or an incomplete description of the
-        processes.
+      ValueError: The mesh does not fit the devices, or there are several processes and none.
     """
-    parallel.parse_mesh(config.mesh)
     cache_programs(config)
     if config.distributed:
         parallel.initialize(

@@ -45,6 +45,7 @@ def run_study(
     *,
     scale: str = "",
     quiet: bool = False,
+    check: Callable[[Any], object] | None = None,
 ) -> dict[str, Any]:
     """Fill a run directory and return its results; a finished one is read back.
 
@@ -55,11 +56,16 @@ def run_study(
       work: Computes the study; its stages resume (``experiments.launch.stages``).
       scale: Name of the scale, for the record.
       quiet: Print nothing.
+      check: Takes the settings and raises where the data do not allow the run; called before the
+        folder is made, and not where it holds a finished run.
 
     Raises:
-      ValueError: The folder holds another run.
+      ValueError: The folder holds another run, or what ``check`` raises.
       OSError: The folder cannot be written to.
     """
+    is_finished = (Path(workdir).expanduser() / "results.json").exists()
+    if check is not None and not parallel.agree(is_finished):
+        check(config)
     record = {**to_json(config), "scale": scale}
     run = RunDirectory(workdir, name, record, describe_command(f"experiments.{name}"))
     results = run.read_results()
@@ -83,21 +89,36 @@ def launch(name: str, config_class: type, scales: Presets, run: Run, doc: str | 
     """
 
     def define(argv: Sequence[str]) -> None:
-        flags.DEFINE_string("workdir", f"runs/{name}", "Run directory; made, resumed or reprinted.")
-        flags.DEFINE_string("scale", "", f"Named settings: {', '.join(scales)}; empty: defaults.")
-        define_flags(config_class)
-        define_flags(CacheConfig)
+        define_study_flags(name, config_class, scales)
 
-    def work() -> None:
-        values = flags.FLAGS
-        scale, given = values.scale, read_flags()
-        config = make(config_class, {**choose_preset(scales, scale, flag="scale"), **given})
-        runtime.cache_programs(make(CacheConfig, given))
-        if scale == "smoke":
-            runtime.compile_quickly()
-        run(config, values.workdir, scale=scale)
+    start(define, lambda: run_flags(config_class, scales, run), doc)
 
-    start(define, work, doc)
+
+def define_study_flags(
+    name: str, config_class: type, scales: Presets, flag_values: flags.FlagValues = flags.FLAGS
+) -> None:
+    """Define the flags of an experiment, see ``launch``."""
+    target: Any = {"flag_values": flag_values}
+    flags.DEFINE_string(
+        "workdir", f"runs/{name}", "Run directory; made, resumed or reprinted.", **target
+    )
+    flags.DEFINE_string(
+        "scale", "", f"Named settings: {', '.join(scales)}; empty: defaults.", **target
+    )
+    define_flags(config_class, flag_values=flag_values)
+    define_flags(CacheConfig, flag_values=flag_values)
+
+
+def run_flags(
+    config_class: type, scales: Presets, run: Run, flag_values: flags.FlagValues = flags.FLAGS
+) -> dict[str, Any]:
+    """Run an experiment as its flags say, and return its results; see ``launch``."""
+    scale, given = str(flag_values["scale"].value), read_flags(flag_values)
+    config = make(config_class, {**choose_preset(scales, scale, flag="scale"), **given})
+    runtime.cache_programs(make(CacheConfig, given))
+    if scale == "smoke":
+        runtime.compile_quickly()
+    return run(config, str(flag_values["workdir"].value), scale=scale)
 
 
 def read_figures(folder: Path, record: dict[str, Any]) -> dict[str, bytes]:

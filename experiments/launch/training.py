@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from bnn_adv.inference.densities import Data
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, load_posterior, save_posterior, shard_posterior
 from experiments.launch import stages
+from experiments.launch.checks import check_inputs
 from experiments.launch.compare_config import DataConfig
 from experiments.launch.methods import Row
 from experiments.launch.progress import progress
@@ -49,23 +49,13 @@ def check_networks(rows: Sequence[Row], dataset: Dataset) -> None:
     Raises:
       ValueError: The message names the network and the inputs' shape.
     """
-    shape = dataset.x_train.shape[1:]
     for row in rows:
-        network = row.build(dataset.num_classes)
-        try:
-            jax.eval_shape(functools.partial(_outputs, network, shape), jax.random.key(0))
-        # What a network raises of inputs that it cannot take is up to it.
-        except Exception as error:
-            raise ValueError(
-                f"--network={row.network_name} does not take the inputs of {dataset.name}, of "
-                f"shape {list(shape)} ({type(error).__name__}: {error}). Fully connected networks "
-                "take any: --network=mlp."
-            ) from error
-
-
-def _outputs(network: nn.Module, shape: tuple[int, ...], rng_key: jax.Array) -> jax.Array:
-    params = init_params(rng_key, network, shape)
-    return get_apply_fn(network)(params, jnp.zeros((1, *shape)))
+        check_inputs(
+            row.build(dataset.num_classes),
+            dataset,
+            flag=f"--network={row.network_name}",
+            instead="--network=mlp",
+        )
 
 
 def train_or_load(

@@ -39,7 +39,6 @@ from experiments.loss_gradients.config import (
     Item,
     build_item,
     read_counts,
-    validate,
 )
 from experiments.loss_gradients.report import CONDITIONS, POSTERIOR, PRIOR, PUBLISHED_LOSS, SHUFFLED
 
@@ -55,11 +54,30 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
     """Fill a run directory and return its results.
 
     Raises:
-      ValueError: A setting is out of range, or the folder holds another run.
+      ValueError: The data do not allow the run, or the folder holds another one.
       OSError: A file cannot be read or written.
     """
-    validate(config)
-    return run_study("loss_gradients", config, workdir, _work, scale=scale)
+    return run_study("loss_gradients", config, workdir, _work, scale=scale, check=check)
+
+
+def check(config: Config) -> None:
+    """Raise unless there are as many examples as are asked for.
+
+    Raises:
+      ValueError: The message names what is wrong.
+    """
+    for name in dict.fromkeys(build_item(config, item).dataset for item in config.items):
+        _load(config, name)
+
+
+def _load(config: Config, name: str) -> Dataset:
+    return load_dataset(
+        name,
+        config.data_dir or None,
+        num_train=config.num_train or None,
+        num_test=config.num_test,
+        seed=config.seed,
+    )
 
 
 def _work(config: Config, run: RunDirectory) -> Study:
@@ -68,14 +86,7 @@ def _work(config: Config, run: RunDirectory) -> Study:
     curves: dict[str, dict[str, figures.Curve]] = {}
     for name in config.items:
         item = build_item(config, name)
-        dataset = load_dataset(
-            item.dataset,
-            config.data_dir or None,
-            num_train=config.num_train or None,
-            num_test=config.num_test,
-            seed=config.seed,
-        )
-        note_data(run, dataset)
+        dataset = note_data(run, _load(config, item.dataset))
         posterior, diagnostics = _train(config, item, dataset, run)
         found = _measure(config, item, posterior, dataset, run)
         record = _describe(config, item, posterior, dataset, found, diagnostics, run)

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from bnn_adv.compute.settings import setting
+from bnn_adv.compute.settings import PRECISIONS, SettingError, Settings, seed, setting
 from bnn_adv.inference import hmc, svi
-from bnn_adv.inference.base import check_positive
 from bnn_adv.networks import build_network
+from experiments.launch.checks import parse_counts
 from experiments.launch.presets import PRESETS
 
 DATASETS = ("mnist", "fashion_mnist", "digits")
@@ -20,41 +20,49 @@ ITEMS = tuple(f"{dataset}-{method}" for dataset in DATASETS for method in METHOD
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Every flag; see ``python -m experiments.loss_gradients --help``.
+class Config(Settings):
+    """Settings of ``experiments.loss_gradients``.
 
     Where a setting of HMC or VI is 0 or empty, it is the paper's (tables 3 and 4).
     """
 
-    seed: int = setting(0, "Seed from which every result follows.")
-    data_dir: str = setting("", "Folder with the data; empty looks in the usual places.")
-    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.")
-    items: tuple[str, ...] = setting(ITEMS[:4], f"What to measure, of {', '.join(ITEMS)}.")
+    seed: int = seed()
+    data_dir: str = setting(
+        "", "Folder with the data; empty looks in the usual places.", is_path=True
+    )
+    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
+    items: tuple[str, ...] = setting(
+        ITEMS[:4], "What to measure.", choices=ITEMS, is_distinct=True, least_length=1
+    )
     counts: tuple[str, ...] = setting(
         ("1", "10", "50", "100", "500"), "Numbers of draws S in the expectation, rising."
     )
-    num_train: int = setting(0, "Training examples (a random subset by seed); 0 takes all.")
-    num_test: int = setting(1000, "Test images whose gradients are taken (the first ones).")
-    num_images: int = setting(4, "Images in a figure of pixels.")
+    num_train: int = setting(
+        0, "Training examples (a random subset by seed); 0 takes all.", least=0
+    )
+    num_test: int = setting(
+        1000, "Test images whose gradients are taken (the first ones).", least=1
+    )
+    num_images: int = setting(4, "Images in a figure of pixels.", least=1)
     selection: str = setting(
         "seed",
         "Images in that figure: drawn by seed, or as published by outcome (the first whose norm "
         "never rises with S).",
         choices=("seed", "published"),
     )
-    num_orders: int = setting(16, "Random orders of the draws over which norms are taken.")
-    batch_size: int = setting(128, "Images at once.")
+    num_orders: int = setting(16, "Random orders of the draws over which norms are taken.", least=1)
+    batch_size: int = setting(128, "Images at once.", least=1)
     precision: str = setting(
         "highest",
         "Matrix products of sampling and gradients; highest is float32.",
-        choices=("highest", "tensorfloat32", "bfloat16"),
+        choices=PRECISIONS,
     )
-    hmc_hidden: int = setting(0, "Units of the HMC network; 0: table 3.")
-    hmc_num_samples: int = setting(0, "Draws kept of each chain; 0: table 3.")
-    hmc_num_chains: int = setting(0, "Chains side by side; 0: one.")
-    hmc_num_warmup: int = setting(0, "Adapting transitions before the first draw; 0: 100.")
-    hmc_step_size: float = setting(0.0, "First leapfrog step size; 0: table 3.")
-    hmc_num_integration_steps: int = setting(0, "Leapfrog steps a transition; 0: table 3.")
+    hmc_hidden: int = setting(0, "Units of the HMC network; 0: table 3.", least=0)
+    hmc_num_samples: int = setting(0, "Draws kept of each chain; 0: table 3.", least=0)
+    hmc_num_chains: int = setting(0, "Chains side by side; 0: one.", least=0)
+    hmc_num_warmup: int = setting(0, "Adapting transitions before the first draw; 0: 100.", least=0)
+    hmc_step_size: float = setting(0.0, "First leapfrog step size; 0: table 3.", least=0)
+    hmc_num_integration_steps: int = setting(0, "Leapfrog steps a transition; 0: table 3.", least=0)
     hmc_init: str = setting(
         "",
         "Start of the chains: the prior, or the network's initialiser; empty: the prior.",
@@ -64,12 +72,30 @@ class Config:
         (), "Width of the VI network: one number, or data_set:number pairs; empty: table 4."
     )
     vi_epochs: tuple[str, ...] = setting((), "Epochs of VI, written alike; empty: table 4.")
-    vi_learning_rate: float = setting(0.0, "Adam's step size of VI; 0: table 4.")
+    vi_learning_rate: float = setting(0.0, "Adam's step size of VI; 0: table 4.", least=0)
     vi_protocol: str = setting(
         "published",
         "Start of the guide and weight of its KL term: as published, or corrected.",
         choices=("published", "corrected"),
     )
+
+    def __post_init__(self) -> None:
+        """Check every field, that numbers of draws rise, and that there are as many draws."""
+        super().__post_init__()
+        counts = parse_counts("counts", self.counts)
+        if list(counts) != sorted(counts):
+            raise SettingError("counts", f"must rise, got {','.join(self.counts)}.")
+        for flag in ("vi_hidden", "vi_epochs"):
+            for dataset in DATASETS:
+                _by_dataset(flag, getattr(self, flag), dataset)
+        for name in self.items:
+            draws = build_item(self, name).settings.num_draws
+            if counts[-1] > draws:
+                problem = (
+                    f"must be at most the draws of {name} ({draws}), got {counts[-1]}: raise "
+                    "hmc_num_samples or hmc_num_chains, or lower counts."
+                )
+                raise SettingError("counts", problem)
 
 
 SCALES: dict[str, dict[str, Any]] = {
@@ -130,55 +156,24 @@ def build_item(config: Config, name: str) -> Item:
     preset = PRESETS["digits" if dataset == "digits" else f"{table}_{dataset}"]
     build = _hmc if method == "hmc" else _vi
     hidden, settings = build(config, dataset, preset)
-    architecture = preset["architecture"]
+    architecture = {"mlp": "fc", "conv": "conv"}[preset["network"]]
     network = build_network(
-        architecture, hidden=hidden, num_classes=10, activation=preset["activation"]
+        architecture,
+        hidden=hidden,
+        num_classes=10,
+        activation=preset[f"{preset['network']}.activation"],
     )
     return Item(name, dataset, method, network, settings, f"{architecture} {hidden}")
 
 
 def read_counts(config: Config) -> tuple[int, ...]:
-    """Return the numbers of draws as integers.
-
-    Raises:
-      ValueError: One is no integer.
-    """
-    return tuple(_integer("counts", text) for text in config.counts)
-
-
-def validate(config: Config) -> None:
-    """Raise before any work starts if a setting is out of range.
-
-    Raises:
-      ValueError: The message names the setting, its value and what is allowed.
-    """
-    unknown = [name for name in config.items if name not in ITEMS]
-    if unknown or not config.items or len(set(config.items)) < len(config.items):
-        raise ValueError(
-            f"--items must be different ones of {', '.join(ITEMS)}, got {', '.join(config.items)}."
-        )
-    check_positive(config, "num_test", "num_images", "num_orders", "batch_size")
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.type in ("int", "float") and field.name != "seed" and not value >= 0:
-            raise ValueError(f"--{field.name} must be at least 0, got {value}.")
-    counts = read_counts(config)
-    if not counts or counts[0] < 1 or list(counts) != sorted(set(counts)):
-        raise ValueError(f"--counts must rise from 1 or more, got {','.join(config.counts)}.")
-    for name in config.items:
-        item = build_item(config, name)
-        if item.method == "hmc":
-            draws = item.settings.num_samples * item.settings.num_chains
-            if counts[-1] > draws:
-                raise ValueError(
-                    f"--counts asks for {counts[-1]} draws and {name} has {draws}: raise "
-                    "--hmc_num_samples or --hmc_num_chains, or lower --counts."
-                )
+    """Return the numbers of draws as integers."""
+    return tuple(map(int, config.counts))
 
 
 def _hmc(config: Config, dataset: str, preset: dict[str, Any]) -> tuple[int, hmc.Config]:
     def pick(name: str) -> Any:
-        return getattr(config, f"hmc_{name}") or preset[f"hmc_{name}"]
+        return getattr(config, f"hmc_{name}") or preset[f"hmc.{name}"]
 
     settings = hmc.Config(
         num_samples=pick("num_samples"),
@@ -186,43 +181,42 @@ def _hmc(config: Config, dataset: str, preset: dict[str, Any]) -> tuple[int, hmc
         num_chains=pick("num_chains"),
         step_size=pick("step_size"),
         num_integration_steps=pick("num_integration_steps"),
-        adapt=preset["hmc_adapt"],
+        adapt=preset["hmc.adapt"],
         init=pick("init"),
         precision=config.precision,
     )
-    return config.hmc_hidden or preset["hidden"], settings
+    return config.hmc_hidden or preset[f"{preset['network']}.hidden"], settings
 
 
 def _vi(config: Config, dataset: str, preset: dict[str, Any]) -> tuple[int, svi.Config]:
     is_published = config.vi_protocol == "published"
     settings = svi.Config(
         num_samples=read_counts(config)[-1],
-        num_epochs=_by_dataset("vi_epochs", config.vi_epochs, dataset) or preset["vi_epochs"],
-        learning_rate=config.vi_learning_rate or preset["vi_learning_rate"],
+        num_epochs=_by_dataset("vi_epochs", config.vi_epochs, dataset) or preset["vi.num_epochs"],
+        learning_rate=config.vi_learning_rate or preset["vi.learning_rate"],
         kl_weight="published" if is_published else "corrected",
         init="published" if is_published else "network",
     )
-    return _by_dataset("vi_hidden", config.vi_hidden, dataset) or preset["hidden"], settings
+    return _by_dataset("vi_hidden", config.vi_hidden, dataset) or preset[
+        f"{preset['network']}.hidden"
+    ], settings
 
 
 def _by_dataset(flag: str, values: tuple[str, ...], dataset: str) -> int:
     """Return a data set's number, or 0 where none is given."""
+    if not values:
+        return 0
     if len(values) == 1 and ":" not in values[0]:
         return _integer(flag, values[0])
     pairs = dict(value.split(":", 1) for value in values if ":" in value)
     if len(pairs) < len(values) or not set(pairs) <= set(DATASETS):
-        raise ValueError(
-            f"--{flag} must be one number or pairs such as mnist:512 with the data sets "
-            f"{', '.join(DATASETS)}, got {','.join(values)}."
+        raise SettingError(
+            flag,
+            "must be one number or pairs such as mnist:512 with the data sets "
+            f"{', '.join(DATASETS)}, got {','.join(values)}.",
         )
     return _integer(flag, pairs[dataset]) if dataset in pairs else 0
 
 
 def _integer(flag: str, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise ValueError(f"--{flag} must hold whole numbers of at least 1, got {text!r}.")
-    return value
+    return parse_counts(flag, (text,))[0]

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from bnn_adv.data import load_dataset
+from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation.attribution import mean_change, paired_difference, shapley_values
 from bnn_adv.evaluation.suites import get_suite
+from bnn_adv.networks import build_network
 from bnn_adv.posteriors.decision import predicted_class
+from experiments.launch.checks import check_inputs
 from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.stages import note_data, note_suites
@@ -27,7 +29,7 @@ from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.protocol_ablation import measure as stages
 from experiments.protocol_ablation import switches as ablation
-from experiments.protocol_ablation.config import SCALES, Config, validate
+from experiments.protocol_ablation.config import SCALES, Config
 from experiments.protocol_ablation.measure import Subject, Work
 from experiments.protocol_ablation.report import build_study
 from experiments.protocol_ablation.switches import Departures
@@ -51,18 +53,33 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
       ValueError: A setting is out of range, or the folder holds another run.
       OSError: A file cannot be read or written.
     """
-    validate(config)
-    return run_study("protocol_ablation", config, workdir, _work, scale=scale)
+    return run_study("protocol_ablation", config, workdir, _work, scale=scale, check=check)
 
 
-def _work(config: Config, run: RunDirectory) -> Study:
-    dataset = load_dataset(
+def check(config: Config) -> None:
+    """Raise unless there are as many examples as are asked for, which the network takes.
+
+    Raises:
+      ValueError: The message names what is wrong.
+    """
+    network = build_network(
+        config.architecture, hidden=config.hidden, num_classes=10, activation=config.activation
+    )
+    check_inputs(network, _load(config), flag=f"--architecture={config.architecture}")
+
+
+def _load(config: Config) -> Dataset:
+    return load_dataset(
         config.dataset,
         config.data_dir or None,
         num_train=config.num_train or None,
         num_test=config.num_test or None,
         seed=config.seed,
     )
+
+
+def _work(config: Config, run: RunDirectory) -> Study:
+    dataset = _load(config)
     whole = Work(config, run, note_data(run, dataset))
     note_suites(run, [get_suite(config.suite)])
     work = whole.first(config.num_rows or len(dataset.y_test))

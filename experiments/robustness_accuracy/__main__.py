@@ -14,16 +14,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bnn_adv.data import load_dataset
+from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation.suites import list_compared
 from experiments.launch import stages
+from experiments.launch.checks import check_inputs
 from experiments.launch.config import to_json
 from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
-from experiments.robustness_accuracy.config import SCALES, Config, list_tasks, validate
-from experiments.robustness_accuracy.measure import Work, measure_all, reopen
+from experiments.robustness_accuracy.config import SCALES, Config, list_tasks
+from experiments.robustness_accuracy.measure import Work, build, measure_all, reopen
 from experiments.robustness_accuracy.report import build_study
 
 NAME = "robustness_accuracy"
@@ -33,28 +34,49 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
     """Fill a run directory and return its results.
 
     Raises:
-      ValueError: A setting is out of range, or the folder holds another run.
+      ValueError: The data or networks do not allow the run, or the folder holds another one.
       OSError: The folder cannot be written to.
     """
-    validate(config)
     reopen(Path(workdir).expanduser(), {"experiment": NAME, **to_json(config), "scale": scale})
-    return run_study(NAME, config, workdir, _work, scale=scale)
+    return run_study(NAME, config, workdir, _work, scale=scale, check=check)
 
 
-def _work(config: Config, run: RunDirectory) -> Study:
-    datasets = {
-        name: stages.note_data(
-            run,
-            load_dataset(
-                name,
-                config.data_dir or None,
-                num_train=config.num_train or None,
-                num_test=config.num_test,
-                seed=config.seed,
-            ),
+def check(config: Config) -> None:
+    """Raise unless there are as many images as are asked for, which every network takes.
+
+    Raises:
+      ValueError: The message names what is wrong.
+    """
+    networks = (network for task in list_tasks(config) for network in task.members)
+    # Whether one takes the inputs does not depend on its width.
+    examples = {str(network.get("architecture")): network for network in networks}
+    sources = ",".join(config.sources)
+    for dataset in _load(config).values():
+        for architecture, example in examples.items():
+            network = build(example, dataset.num_classes)
+            check_inputs(
+                network,
+                dataset,
+                flag=f"architecture={architecture} of the grids --sources={sources}",
+                instead="--grid_filter=architecture!=conv",
+            )
+
+
+def _load(config: Config) -> dict[str, Dataset]:
+    return {
+        name: load_dataset(
+            name,
+            config.data_dir or None,
+            num_train=config.num_train or None,
+            num_test=config.num_test,
+            seed=config.seed,
         )
         for name in config.datasets
     }
+
+
+def _work(config: Config, run: RunDirectory) -> Study:
+    datasets = {n: stages.note_data(run, found) for n, found in _load(config).items()}
     stages.note_suites(run, list_compared(config.suite).values())
     tasks = list_tasks(config)
     total, rows = sum(len(task.members) for task in tasks), []

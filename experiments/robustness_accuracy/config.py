@@ -7,26 +7,35 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnn_adv.compute.settings import setting
+from bnn_adv.compute.settings import SettingError, Settings, seed, setting
 from bnn_adv.data import DATASETS
-from bnn_adv.evaluation.suites import SUITES, get_suite
 from bnn_adv.inference import hmc, sgd, svi
 from experiments.robustness_accuracy import grids
 from experiments.robustness_accuracy.grids import GRIDS, GridNetwork
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Every flag; see ``python -m experiments.robustness_accuracy --help``."""
+class Config(Settings):
+    """Settings of ``experiments.robustness_accuracy``."""
 
     datasets: tuple[str, ...] = setting(
-        ("mnist", "fashion_mnist"), f"Data sets of images: {', '.join(DATASETS)}."
+        ("mnist", "fashion_mnist"),
+        "Data sets of images.",
+        choices=tuple(DATASETS),
+        is_distinct=True,
+        least_length=1,
     )
     data_dir: str = setting(
-        "", "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places."
+        "",
+        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
+        is_path=True,
     )
     sources: tuple[str, ...] = setting(
-        tuple(GRIDS), f"Grids, by the supplement's tables: {', '.join(GRIDS)} (VI)."
+        tuple(GRIDS),
+        "Grids, by the supplement's tables; own is VI's.",
+        choices=tuple(GRIDS),
+        is_distinct=True,
+        least_length=1,
     )
     grid_filter: tuple[str, ...] = setting(
         (),
@@ -34,25 +43,34 @@ class Config:
         "starred=true, or a part of the network's name.",
     )
     num_shapes: int = setting(
-        0, "Shapes of each grid, drawn by seed, the starred network's first; 0: all."
+        0, "Shapes of each grid, drawn by seed, the starred network's first; 0: all.", least=0
     )
-    per_shape: int = setting(0, "Networks of each shape, drawn by seed, starred first; 0: all.")
-    width_divisor: int = setting(1, "Divides every width of the grids.")
-    draws_divisor: int = setting(1, "Divides every number of HMC draws of the grids.")
-    sgd_repeats: int = setting(1, "SGD networks of equal settings that differ in their seeds.")
+    per_shape: int = setting(
+        0, "Networks of each shape, drawn by seed, starred first; 0: all.", least=0
+    )
+    width_divisor: int = setting(1, "Divides every width of the grids.", least=1)
+    draws_divisor: int = setting(1, "Divides every number of HMC draws of the grids.", least=1)
+    sgd_repeats: int = setting(
+        1, "SGD networks of equal settings that differ in their seeds.", least=1
+    )
     time_budget: float = setting(
         0.0,
         "Seconds after which no further network is started, over all starts of the run; the rest "
         "is listed as not run, and the same command with a larger budget goes on. 0: no limit.",
+        least=0,
     )
-    num_train: int = setting(0, "Training images, drawn by seed; 0: all.")
-    num_test: int = setting(1000, "Test images that are attacked (the first ones).")
-    epsilon: float = setting(0.1, "Radius of the l_inf ball, in units of inputs in [0, 1].")
+    num_train: int = setting(0, "Training images, drawn by seed; 0: all.", least=0)
+    num_test: int = setting(1000, "Test images that are attacked (the first ones).", least=1)
+    epsilon: float = setting(
+        0.1, "Radius of the l_inf ball, in units of inputs in [0, 1].", least=0
+    )
     suite: str = setting("strong", "The strong attack.", choices=("strong", "fast", "full"))
     num_attacked: int = setting(
-        0, "Draws of an HMC posterior, evenly spaced along it, that predict; 0: all."
+        0, "Draws of an HMC posterior, evenly spaced along it, that predict; 0: all.", least=0
     )
-    hmc_num_warmup: int = setting(100, "Warm-up transitions; the paper does not give them.")
+    hmc_num_warmup: int = setting(
+        100, "Warm-up transitions; the paper does not give them.", least=0
+    )
     hmc_adapt: str = setting(
         "step_size",
         "What the warm-up adapts: the step size, from the grid's on, a diagonal mass matrix too "
@@ -60,14 +78,31 @@ class Config:
         choices=("step_size", "window", "none"),
     )
     hmc_init: str = setting("prior", "Where chains start.", choices=("prior", "network"))
-    vi_num_samples: int = setting(10, "Draws of a VI posterior.")
-    vi_minibatch_size: int = setting(128, "Examples of a VI step.")
+    vi_num_samples: int = setting(10, "Draws of a VI posterior.", least=1)
+    vi_minibatch_size: int = setting(128, "Examples of a VI step.", least=1)
     least_accuracy: float = setting(
-        0.8, "Correlations are given for all networks, and for those of this accuracy (0..1)."
+        0.8,
+        "Correlations are given for all networks, and for those of this accuracy (0..1).",
+        least=0,
+        most=1,
     )
-    batch_size: int = setting(250, "Images attacked at once.")
-    seed: int = setting(0, "Seed from which every result follows.")
-    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.")
+    batch_size: int = setting(250, "Images attacked at once.", least=1)
+    seed: int = seed()
+    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
+
+    def __post_init__(self) -> None:
+        """Check every field, and that the filter leaves a network."""
+        super().__post_init__()
+        try:
+            tasks = list_tasks(self)
+        except ValueError as error:
+            raise SettingError("grid_filter", f"cannot be read: {error}") from None
+        if not tasks:
+            raise SettingError(
+                "grid_filter",
+                f"leaves no network of the grids {', '.join(self.sources)}: loosen it, got "
+                f"{','.join(self.grid_filter)}.",
+            )
 
 
 class Task(NamedTuple):
@@ -185,39 +220,3 @@ def method_config(config: Config, members: tuple[GridNetwork, ...], num_train: i
         kl_weight="published" if published else "corrected",
         init="published" if published else "network",
     )
-
-
-def validate(config: Config) -> None:
-    """Raise before any work starts if a setting is out of range.
-
-    Raises:
-      ValueError: The message names the flag, its value and what is allowed.
-    """
-    get_suite(config.suite)
-    known = {"datasets": DATASETS, "sources": GRIDS}
-    for flag, choices in known.items():
-        given = getattr(config, flag)
-        if not given:
-            raise ValueError(f"--{flag} is empty: give one at least of {', '.join(choices)}.")
-        for name in given:
-            if name not in choices:
-                raise ValueError(f"Unknown --{flag}: {name}. Known: {', '.join(choices)}.")
-    at_least = {
-        0: ("num_shapes", "per_shape", "time_budget", "num_train", "epsilon", "num_attacked"),
-        1: ("width_divisor", "draws_divisor", "sgd_repeats", "num_test", "vi_num_samples"),
-    }
-    at_least[0] += ("hmc_num_warmup", "checkpoint_every")
-    at_least[1] += ("vi_minibatch_size", "batch_size")
-    for least, names in at_least.items():
-        for name in names:
-            if not getattr(config, name) >= least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(config, name)}.")
-    if not 0 <= config.least_accuracy <= 1:
-        raise ValueError(f"--least_accuracy must lie in 0..1, got {config.least_accuracy}.")
-    if not SUITES[config.suite].worst_case:
-        raise ValueError(f"--suite must report the worst case, {config.suite} does not.")
-    if not list_tasks(config):
-        raise ValueError(
-            f"--grid_filter={','.join(config.grid_filter)} leaves no network of the grids "
-            f"{', '.join(config.sources)}: loosen it."
-        )

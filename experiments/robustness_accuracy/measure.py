@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files, parallel
@@ -148,12 +149,7 @@ class _Trainer:
         work, dataset = self._work, self._work.datasets[self._task.dataset]
         self._names.append(name)
         first = members[0]
-        network = build_network(
-            first.get("architecture"),
-            hidden=first.get("hidden"),
-            num_classes=dataset.num_classes,
-            activation=first.get("activation"),
-        )
+        network = build(first, dataset.num_classes)
         checkpoints = work.run.checkpoints(name, work.config.checkpoint_every)
 
         def train() -> InferenceResult:
@@ -251,6 +247,16 @@ def _key(config: Config, name: str, purpose: int) -> jax.Array:
     """Return a key that depends on the name alone: other networks do not change a network's."""
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     return jax.random.fold_in(key, purpose)
+
+
+def build(network: GridNetwork, num_classes: int) -> nn.Module:
+    """Return a network of the grids, untrained."""
+    return build_network(
+        network.get("architecture"),
+        hidden=network.get("hidden"),
+        num_classes=num_classes,
+        activation=network.get("activation"),
+    )
 
 
 def reopen(path: Any, config: dict[str, Any]) -> bool:

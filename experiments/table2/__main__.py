@@ -18,7 +18,7 @@ from bnn_adv.report.paper import paper_rows
 from bnn_adv.report.summary import summarise
 from bnn_adv.report.tables import table_groups
 from bnn_adv.report.wording import format_attack
-from experiments.compare import compare
+from experiments.compare import compare, load_data
 from experiments.launch import stages
 from experiments.launch.compare_config import Comparison, check_preset, make_comparison
 from experiments.launch.config import choose_preset
@@ -26,6 +26,7 @@ from experiments.launch.presets import PRESETS
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Claim, Plot, Study, Table
+from experiments.launch.training import check_networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,17 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
       ValueError: A setting is unknown or out of range, or the folder holds another run.
     """
     work = functools.partial(_work, comparison=to_comparison(config))
-    return run_study("table2", config, workdir, work, scale=scale)
+    return run_study("table2", config, workdir, work, scale=scale, check=check)
+
+
+def check(config: Config) -> None:
+    """Raise unless there are as many examples as are asked for, which the networks take.
+
+    Raises:
+      ValueError: The message names what is wrong.
+    """
+    comparison = to_comparison(config)
+    check_networks(comparison.rows, load_data(comparison.config))
 
 
 def to_comparison(config: Config) -> Comparison:

@@ -23,7 +23,7 @@ from experiments.autoattack.config import Config, ProcessConfig
 from experiments.autoattack.posteriors import POSTERIORS, Recipe
 
 CONFIG = Config(
-    posteriors=("linear",), threats=("linf:0.05", "linf:0.1"), suites=("fast",), num_images=24
+    posteriors=("det_relu",), threats=("linf:0.05", "linf:0.1"), suites=("fast",), num_images=24
 )
 
 PEER = """
@@ -77,7 +77,7 @@ def make_posterior():
 
 def truth(run, epsilon):
     """Return which images are correct, and which of them stand: the exact maximum over the box."""
-    draws = files.read_arrays(run / "posterior" / "linear.npz")
+    draws = files.read_arrays(run / "posterior" / "det_relu.npz")
     w, b = (next(v for k, v in draws.items() if kind in k)[0] for kind in ("kernel", "bias"))
     dataset = load_dataset("digits", num_test=CONFIG.num_images)
     x, y = dataset.x_test.reshape(-1, 64).astype(np.float64), dataset.y_test
@@ -106,7 +106,7 @@ def finished(peer, tmp_path_factory):
         ProcessConfig("off", 1, f"{peer}/python"),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(POSTERIORS, "linear", Recipe(MLP((), 10), nearest_mean))
+        patch.setitem(POSTERIORS, "det_relu", Recipe(MLP((), 10), nearest_mean))
         # One attack of three: each compiles a program.
         short = dataclasses.replace(get_suite("fast"), entries=get_suite("fast").entries[:1])
         patch.setattr(attackers, "get_suite", lambda name: short)
@@ -130,7 +130,7 @@ def test_both_sides_find_the_truth_of_a_linear_posterior(finished):
     for record in (row["autoattack"], row["suites"]["fast"]):
         assert record["standing"] == standing
         assert record["accuracy"] == len(standing) / 24
-    images = run / "adversarial" / "linear-linf_0_05-autoattack.npz"
+    images = run / "adversarial" / "det_relu-linf_0_05-autoattack.npz"
     assert verify_adversarial(images, make_posterior()).ok
 
 
@@ -146,9 +146,9 @@ def test_images_that_are_not_what_they_should_be_are_named_and_not_counted(finis
     assert row["suites"]["fast"]["only_suite_broke"] == [outside]
     assert row["suites"]["fast"]["only_autoattack_broke"] == []
     assert results["errors"] == [
-        f"linear, linf:0.1, AutoAttack: not counted, outside ball or box: images {outside}.",
-        "linear, linf:0.1, AutoAttack: not counted, said to be broken, and classified correctly by "
-        f"the posterior: images {said}.",
+        f"det_relu, linf:0.1, AutoAttack: not counted, outside ball or box: images {outside}.",
+        "det_relu, linf:0.1, AutoAttack: not counted, said to be broken, and classified correctly "
+        f"by the posterior: images {said}.",
     ]
     assert "see the 2 errors" in results["summary"]
     assert "fewer in 1; AutoAttack alone broke 0, fast alone 1." in results["summary"]
@@ -162,7 +162,7 @@ def test_a_second_start_does_what_is_missing_and_a_third_nothing(finished, peer,
     assert autoattack.compare(CONFIG, str(run), processes) == results
     text = capsys.readouterr().out
     assert "holds a finished run" in text
-    assert "| linear | linf:0.1 |" in text
+    assert "| det_relu | linf:0.1 |" in text
     assert len((peer / "calls").read_text("utf-8").splitlines()) == 2
     with pytest.raises(ValueError, match="seed is 0 there, 1 here"):
         autoattack.compare(dataclasses.replace(CONFIG, seed=1), str(run), processes)
@@ -177,7 +177,7 @@ def test_a_run_of_another_pytorch_or_other_draws_is_refused(finished, peer, tmp_
     with pytest.raises(ValueError, match="no more memory"):
         autoattack.compare(config, str(tmp_path / "run"), processes)
     for part, message in (
-        ("linear-draws", "with other draws of linear"),
+        ("det_relu-draws", "with other draws of det_relu"),
         ("autoattack_versions", "was begun with {'torch': '1'}, and"),
     ):
         path = tmp_path / "run" / "partial" / f"{part}.json"

@@ -13,7 +13,7 @@ from bnn_adv.networks import MLP, build_network, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, save_posterior
 from experiments.autoattack import __main__ as autoattack
 from experiments.autoattack import attackers
-from experiments.autoattack.config import Config, ProcessConfig, parse_threats
+from experiments.autoattack.config import Config, ProcessConfig
 from experiments.autoattack.posteriors import Target, export, read_run
 from experiments.autoattack.report import build_row, format_results, list_errors, summarise
 from experiments.autoattack.torch_child import Stages
@@ -22,23 +22,29 @@ from experiments.autoattack.torch_child import Stages
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"posteriors": ("mlp",)}, "--posteriors must name some of det_relu"),
-        ({"posteriors": ("vi", "vi")}, "each once; got vi,vi"),
-        ({"suites": ("published",)}, "--suites must name some of fast, strong, full"),
-        ({"suites": ()}, "got none"),
+        ({"posteriors": ("mlp",)}, "posteriors must be one of det_relu, .*, got 'mlp'"),
+        ({"posteriors": ("vi", "vi")}, "posteriors must not name anything twice, got vi, vi"),
+        ({"suites": ("published",)}, "suites must be one of fast, strong, full, got 'published'"),
+        ({"suites": ()}, "suites needs at least 1 of them, got nothing"),
         ({"threats": ("linf",)}, "got 'linf'"),
         ({"threats": ("l3:1",)}, "a norm of linf, l2, l1"),
-        ({"threats": ("l2:nan",)}, "positive radius, got 'l2:nan'"),
-        ({"threats": ("l2:1", "l2:1.0")}, "each once; got"),
-        ({"autoattack_version": "rand"}, "standard, without_square"),
-        ({"num_images": 0}, "--num_images must be at least 1"),
-        ({"posterior": "runs/demo", "posteriors": ("vi",)}, "not both"),
-        ({"model": "vi"}, "give --posterior"),
+        ({"threats": ("l2:nan",)}, "positive radius that is finite in float32, got 'l2:nan'"),
+        ({"threats": ("l2:1", "l2:1.0")}, "threats must not name anything twice, got l2:1, l2:1.0"),
+        (
+            {"autoattack_version": "rand"},
+            "autoattack_version must be one of standard, without_square",
+        ),
+        ({"num_images": 0}, "num_images must be at least 1, got 0"),
+        (
+            {"posterior": "runs/demo", "posteriors": ("vi",)},
+            "posterior and posteriors cannot both be given",
+        ),
+        ({"model": "vi"}, "model is one of a run and needs posterior, got 'vi'"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(changed, message):
     with pytest.raises(ValueError, match=message):
-        parse_threats(Config(**changed))
+        Config(**changed)
 
 
 def test_an_interpreter_without_pytorch_is_refused_before_any_work(tmp_path):
@@ -69,14 +75,14 @@ def test_an_attacker_of_other_draws_is_refused():
         attackers.judge(target, asked, target.x, np.zeros(8, bool), correct)
 
 
-def test_a_run_of_evaluate_is_read_and_exported(tmp_path):
+def test_a_run_of_compare_is_read_and_exported(tmp_path):
     network = build_network("fc2", hidden=8, num_classes=10, activation="tanh")
     params = init_params(jax.random.key(0), network, (8, 8, 1))
     posterior = Posterior.stack(get_apply_fn(network), [params, jax.tree.map(lambda w: -w, params)])
     save_posterior(tmp_path / "posterior" / "vi.npz", posterior)
     files.write_json(tmp_path / "posterior" / "vi.json", {"decision_rule": "mean_logits"})
-    known = {"dataset": "digits", "architecture": "fc2", "hidden": 8, "activation": "tanh"}
-    known |= {"norm": "linf", "epsilon": 0.1, "num_test": 10}
+    known = {"dataset": "digits", "network": "mlp", "norm": "linf", "epsilon": 0.1, "num_test": 10}
+    known |= {"mlp.hidden": 8, "mlp.depth": 2, "mlp.activation": "tanh"}
     files.write_json(tmp_path / "config.json", known)
     target = read_run(str(tmp_path), "vi", 5, "")
     arrays = export(target)
@@ -88,8 +94,8 @@ def test_a_run_of_evaluate_is_read_and_exported(tmp_path):
     expected = posterior.apply_fn(params, load_dataset("digits", num_test=5).x_test)
     np.testing.assert_allclose(h, expected, atol=1e-5)
 
-    files.write_json(tmp_path / "config.json", {**known, "architecture": "conv"})
-    with pytest.raises(ValueError, match="architecture conv: only fully connected"):
+    files.write_json(tmp_path / "config.json", {**known, "network": "conv"})
+    with pytest.raises(ValueError, match="network conv: only fully connected"):
         read_run(str(tmp_path), "vi", 5, "")
     files.write_json(tmp_path / "config.json", {**known, "dataset": "half_moons"})
     with pytest.raises(ValueError, match="4 classes at least, and half_moons"):

@@ -23,7 +23,7 @@ from experiments.benchmark import (
     timing,
     workloads,
 )
-from experiments.benchmark.__main__ import BenchmarkConfig, benchmark
+from experiments.benchmark.__main__ import Config, benchmark
 from experiments.benchmark.ceiling import bracket
 from experiments.benchmark.epochs import time_epochs
 from experiments.benchmark.registry import CASES
@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "bench"
     # The cases that start processes or train are run below, one by one and on smaller networks.
     cases = ("ceiling", "gradients", "pieces", "scaling", "attacks", "hmc", "memory")
-    benchmark(BenchmarkConfig(size="tiny", cases=cases), str(folder))
+    benchmark(Config(size="tiny", cases=cases), str(folder))
     return folder
 
 
@@ -85,31 +85,37 @@ def test_every_row_is_a_positive_number_within_its_spread(finished):
 def test_another_experiments_folder_is_left_alone(tmp_path):
     (tmp_path / "config.json").write_text('{"experiment": "evaluate"}')
     with pytest.raises(ValueError, match="another experiment"):
-        benchmark(BenchmarkConfig(size="tiny", cases=("ceiling",)), str(tmp_path))
+        benchmark(Config(size="tiny", cases=("ceiling",)), str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": "huge"}, "Unknown --size=huge. Known: tiny, default, full"),
-        ({"cases": ("speed",)}, "--cases must name some of ceiling, .*got speed"),
-        ({"cases": ()}, "got none"),
-        ({"draws": ("10",)}, "--draws takes two or more"),
-        ({"images": ("0", "4")}, "--images takes two or more"),
+        ({"size": "huge"}, "size must be one of tiny, default, full, got 'huge'"),
+        ({"cases": ("speed",)}, "cases must be one of ceiling, .*got 'speed'"),
+        ({"cases": ()}, "cases needs at least 1 of them, got nothing"),
+        (
+            {"draws": ("10",)},
+            "draws must be 2 or more different whole numbers of at least 1, got 10",
+        ),
+        (
+            {"images": ("0", "4")},
+            "images must be 2 or more different whole numbers of at least 1, got 0,4",
+        ),
         ({"cases": ("peer",), "torch": "no"}, "--torch=no"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_measured(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        benchmark(BenchmarkConfig(**{"size": "tiny", **settings}), str(tmp_path / "new"))
+        benchmark(Config(**{"size": "tiny", **settings}), str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 
 
 def test_torch_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(peer_torch, "is_installed", lambda: False)
     with pytest.raises(ValueError, match="Install torch, or give --torch=no"):
-        benchmark(BenchmarkConfig(size="tiny", torch="yes"), str(tmp_path))
-    _, cases = module._resolve(BenchmarkConfig())
+        benchmark(Config(size="tiny", torch="yes"), str(tmp_path))
+    _, cases = module._resolve(Config())
     assert cases == tuple(name for name in CASES if name != "peer")
 
 

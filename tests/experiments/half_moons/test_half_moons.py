@@ -7,9 +7,10 @@ import pytest
 from bnn_adv.compute import files
 from bnn_adv.inference import hmc
 from experiments.half_moons import __main__ as half_moons
-from experiments.half_moons.config import SCALES, HalfMoonsConfig, list_cells, list_counts
+from experiments.half_moons.config import SCALES, Config, list_cells, list_counts
+from experiments.launch.config import make
 
-TINY = HalfMoonsConfig(
+TINY = Config(
     hidden=(3,),
     num_train=(60,),
     num_warmup=(20,),
@@ -49,7 +50,7 @@ def test_networks_below_the_limit_are_listed(tmp_path):
 
 
 def test_paper_scale_is_the_published_grid():
-    paper = HalfMoonsConfig(**SCALES["paper"])
+    paper = Config(**SCALES["paper"])
     cells = list_cells(paper)
     assert len(cells) == 4 * 3 * 3
     assert cells[0] == (32, 5000, 100)
@@ -58,25 +59,28 @@ def test_paper_scale_is_the_published_grid():
     assert (paper.num_points, paper.least_accuracy) == (100, 0.8)
     assert list_counts(paper) == (1, 3, 10, 30, 100, 250)
     for overlay in SCALES.values():
-        half_moons.validate(HalfMoonsConfig(**overlay))
+        Config(**overlay)
 
 
 def test_text_of_a_command_line_becomes_numbers():
-    assert HalfMoonsConfig(hidden=("32", "64"), epsilons=("0.1",)) == HalfMoonsConfig(
-        hidden=(32, 64), epsilons=(0.1,)
-    )
+    given = {"hidden": ("32", "64"), "epsilons": ("0.1",)}
+    assert make(Config, given) == Config(hidden=(32, 64), epsilons=(0.1,))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hidden": ()}, "--hidden is empty"),
-        ({"hidden": (32, 0)}, "--hidden must be at least 1, got 0"),
-        ({"num_attacked": 9}, "--num_attacked=9 exceeds"),
-        ({"norms": ("linf", "l7")}, "Unknown --norms: l7"),
-        ({"epsilons": (-0.1,)}, "--epsilons must be at least 0, got -0.1"),
-        ({"least_accuracy": 1.5}, r"--least_accuracy must lie in 0\.\.1"),
-        ({"step_size": 0.0}, "--step_size must be positive"),
+        ({"hidden": ()}, "hidden needs at least 1 of them, got nothing"),
+        ({"hidden": (32, 0)}, "hidden must be at least 1, got 0"),
+        ({"hidden": ("32",)}, "hidden must be an integer, got '32'"),
+        (
+            {"num_attacked": 9},
+            "num_attacked must be at most the draws, .* = 8, or 0 for all, got 9",
+        ),
+        ({"norms": ("linf", "l7")}, "norms must be one of linf, l2, l1, got 'l7'"),
+        ({"epsilons": (-0.1,)}, "epsilons must be at least 0, got -0.1"),
+        ({"least_accuracy": 1.5}, "least_accuracy must be at most 1, got 1.5"),
+        ({"step_size": 0.0}, "step_size must be above 0, got 0.0"),
     ],
 )
 def test_errors_come_before_work(change, message, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -212,3 +213,27 @@ def test_lines_of_older_runs_may_hold_nan(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"seconds": 1.5}\n{"seconds": NaN}\n{"seconds": null}\n')
     assert metrics_log.total(path, "seconds") == 1.5
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["plain", "two words", "it's", 'say "no"', "runs/*", "$HOME", "a;b", "method=hmc|vi", "", "é"],
+)
+def test_the_command_can_be_pasted_into_a_shell(value, folder, monkeypatch):
+    arguments = [f"--grid_filter={value}", "--workdir", value]
+    monkeypatch.setattr(sys, "argv", ["prog", *arguments])
+    command = run_directory.describe_command("experiments.robustness_accuracy")
+    words = ["python", "-m", "experiments.robustness_accuracy", *arguments]
+    assert shlex.split(command) == words
+    run = RunDirectory(folder, "test", CONFIG, command)
+    assert shlex.split((folder / "command.txt").read_text("utf-8")) == words
+    assert run.command == command
+
+
+def test_a_shell_gives_the_words_back(monkeypatch):
+    arguments = ["--a=it's two  words", "--b=*", "--c=$HOME", "--d=`x`"]
+    monkeypatch.setattr(sys, "argv", ["prog", *arguments])
+    command = run_directory.describe_command("experiments.half_moons")
+    script = command.replace("python -m experiments.half_moons", "printf '%s\\n'", 1)
+    result = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == arguments

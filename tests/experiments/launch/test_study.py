@@ -1,6 +1,7 @@
 """Stages and studies: computed once, resumed, reprinted."""
 
 import dataclasses
+import importlib
 import shutil
 
 import jax
@@ -9,23 +10,24 @@ import numpy as np
 import pytest
 
 from bnn_adv.attacks.objectives import OBJECTIVES
-from bnn_adv.compute import files
-from bnn_adv.compute.settings import setting
+from bnn_adv.compute import files, settings
+from bnn_adv.compute.settings import SettingError, Settings, seed, setting
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import MLP, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, save_posterior
 from experiments.launch import stages
+from experiments.launch.config import make
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import run_study
 from experiments.launch.tables import Study, Table
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    seed: int = setting(0, "Seed.")
-    data_dir: str = setting("", "Folder.")
+class Config(Settings):
+    seed: int = seed()
+    data_dir: str = setting("", "Folder.", is_path=True)
 
 
 @pytest.fixture
@@ -254,3 +256,62 @@ def test_damaged_draws_are_no_failure_of_their_training(run):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(stages.StageError, match=r"net.npz cannot be read"):
         _train_net(run)
+
+
+def test_data_are_checked_before_there_is_a_folder_and_not_once_there_are_results(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def refuse(config):
+        raise ValueError(f"no data of seed {config.seed}")
+
+    def run(check):
+        return run_study("name", Config(seed=7), "~/run", _work, quiet=True, check=check)
+
+    def _work(config, run):
+        return Study("Title", "Summary.", (Table("T", ("v",), ((1,),)),))
+
+    with pytest.raises(ValueError, match="no data of seed 7"):
+        run(refuse)
+    assert not list(tmp_path.iterdir())
+    seen = []
+    results = run(seen.append)
+    assert seen == [Config(seed=7)]
+    assert (tmp_path / "run" / "results.json").exists()
+    assert run(refuse) == results
+
+
+STUDIES = (
+    *("half_moons", "geometry", "ensembles", "loss_gradients", "robustness_accuracy"),
+    *("protocol_ablation", "table2", "autoattack"),
+)
+
+
+def refuse(config_class, name, value):
+    """Return the message that refuses a value, which Python users and flags share."""
+    with pytest.raises(ValueError, match=f"^--{name} ") as flag:
+        make(config_class, {name: value})
+    with pytest.raises(SettingError) as python:
+        config_class(**{name: value})
+    assert str(flag.value) == f"--{python.value}"
+    return python.value.problem
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_refuses_what_no_run_can_mean(name):
+    config_class = importlib.import_module(f"experiments.{name}.__main__").Config
+    assert config_class.__doc__.startswith(f"Settings of ``experiments.{name}``.")
+    for value in (-1, 2**64, 0.5):
+        refuse(config_class, "seed", value)
+    for field in settings.fields(config_class):
+        if field.kind is float:
+            for value in (np.inf, -np.inf, np.nan, 1e308):
+                given = (value,) if field.is_tuple else value
+                assert "finite number of float32" in refuse(config_class, field.name, given)
+        if field.is_tuple and field.default:
+            assert "nothing" in refuse(config_class, field.name, ())
+            first = field.default[0]
+            assert f"got {first}" in refuse(config_class, field.name, (first, first))
+        elif field.kind is int:
+            assert refuse(config_class, field.name, -1).startswith("must be at least")

@@ -7,7 +7,7 @@ import pytest
 from bnn_adv.inference import hmc, svi
 from experiments.launch.config import to_json
 from experiments.loss_gradients import __main__ as loss_gradients
-from experiments.loss_gradients.config import SCALES, Config, build_item, validate
+from experiments.loss_gradients.config import SCALES, Config, build_item
 
 
 def scaled(name, **changes):
@@ -33,7 +33,6 @@ def test_paper_scale_is_tables_3_and_4():
 @pytest.mark.parametrize("scale", SCALES)
 def test_scales_are_valid(scale):
     config = scaled(scale)
-    validate(config)
     assert set(to_json(config)) >= {"seed", "data_dir", "checkpoint_every"}
 
 
@@ -49,15 +48,18 @@ def test_sizes_by_data_set():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"items": ("cifar-vi",)}, "--items must be different ones of mnist-hmc"),
-        ({"items": ("mnist-vi", "mnist-vi")}, "different ones"),
-        ({"counts": ("1", "501")}, "501 draws and mnist-hmc has 500"),
-        ({"counts": ("10", "1")}, "--counts must rise"),
-        ({"counts": ("1", "ten")}, "whole numbers of at least 1, got 'ten'"),
+        ({"items": ("cifar-vi",)}, "items must be one of mnist-hmc, .*, got 'cifar-vi'"),
+        ({"items": ("mnist-vi", "mnist-vi")}, "items must not name anything twice"),
+        (
+            {"counts": ("1", "501")},
+            r"counts must be at most the draws of mnist-hmc \(500\), got 501",
+        ),
+        ({"counts": ("10", "1")}, "counts must rise, got 10,1"),
+        ({"counts": ("1", "ten")}, "whole numbers of at least 1, got 1,ten"),
         ({"vi_hidden": ("cifar:3",)}, "pairs such as mnist:512"),
         ({"vi_epochs": ("3", "mnist:4")}, "pairs such as mnist:512"),
-        ({"num_test": 0}, "num_test must be at least 1"),
-        ({"hmc_step_size": -1.0}, "--hmc_step_size must be at least 0"),
+        ({"num_test": 0}, "num_test must be at least 1, got 0"),
+        ({"hmc_step_size": -1.0}, "hmc_step_size must be at least 0, got -1.0"),
     ],
 )
 def test_wrong_settings_are_named_before_work_starts(tmp_path, changes, message):
