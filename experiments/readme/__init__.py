@@ -1,0 +1,1 @@
+"""The generated parts of every README, from committed results."""

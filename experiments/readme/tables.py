@@ -1,0 +1,248 @@
+"""Tables over all committed results: one line an experiment or a run, with one number of each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bnn_adv.compute import files
+from bnn_adv.report.paper import as_printed, paper_rows
+from bnn_adv.report.wording import format_percent
+from experiments.launch.tables import Table, markdown
+from experiments.readme.results import describe_machine, describe_time
+
+Record = Mapping[str, Any]
+
+
+def list_results(root: Path) -> dict[str, Record]:
+    """Return the committed results by the path of their folder, relative to the repository."""
+    paths = sorted((root / "experiments").glob("**/results/*/results.json"))
+    return {path.parent.relative_to(root).as_posix(): files.read_json(path) for path in paths}
+
+
+def table_of_experiments(root: Path, folder: Path) -> str:
+    """Return the table of the first README: experiment, command, time, one number."""
+    rows = []
+    for title, (path, command, readme) in _EXPERIMENTS.items():
+        results = files.read_json(root / "experiments" / path / "results.json")
+        link = f"[{title}]({_relative(root / 'experiments' / readme / 'README.md', folder)})"
+        machine = describe_machine(results).partition(" (")[0]
+        time = f"{describe_time(results)}, {machine}"
+        rows.append((link, f"`{command}`", time, one_number(results)))
+    return markdown(Table("", ("experiment", "command", "time", "one number"), tuple(rows)))
+
+
+def table_of_results(root: Path, folder: Path) -> str:
+    """Return one line a committed result: what, time, machine, seed, verdicts, one number."""
+    rows = []
+    for path, results in list_results(root).items():
+        name = path.removeprefix("experiments/").replace("/results", "").removeprefix("results/")
+        counts = "-"
+        if results.get("verdicts"):
+            holds = [verdict["holds"] for verdict in results["verdicts"]]
+            counts = " / ".join(str(holds.count(answer)) for answer in (True, False, None))
+        rows.append(
+            (
+                f"[{name}]({_relative(root / path / 'results.json', folder)})",
+                one_number(results),
+                counts,
+                describe_time(results),
+                describe_machine(results),
+                str(results.get("seed", "-")),
+            )
+        )
+    header = ("result", "one number", "claims: hold / do not / undecided", "time", "on", "seed")
+    return markdown(Table("", header, tuple(rows)))
+
+
+def table_of_paper(root: Path, folder: Path) -> str:
+    """Return the numbers of the paper's Table 2 beside those of the committed runs."""
+    rows = []
+    for name in ("table2_mnist", "table2_mnist_ensemble"):
+        results = files.read_json(root / "experiments" / "results" / name / "results.json")
+        suite = "fast" if "strong" not in results["protocols"] else "strong"
+        for row in paper_rows(results):
+            if name == "table2_mnist" and row.model == "ensemble":
+                continue
+            paper, ours = zip(*row.pairs.values(), strict=True)
+            unit = "draw" if row.num_samples == 1 else "draws"
+            rows.append(
+                (
+                    f"{row.paper_model} (ours: {row.num_samples} {unit})",
+                    *(as_printed(value) for value in paper),
+                    *(str(value) for value in ours),
+                    f"{row.strong} (`{suite}`)",
+                )
+            )
+    header = ("network", "paper: accuracy", "FGSM", "PGD", "ours: accuracy", "FGSM, published")
+    return markdown(Table("", (*header, "PGD, published", "worst case"), tuple(rows)))
+
+
+def one_number(results: Record) -> str:
+    """Return the number that stands for a result in tables, with what it is."""
+    return _NUMBERS[results["experiment"]](results)
+
+
+def _of_comparison(results: Record) -> str:
+    beside = {row.model: row for row in paper_rows(results)}
+    if "vi" in beside and beside["vi"].strong.value is not None:
+        row = beside["vi"]
+        paper, ours = row.pairs["pgd"]
+        return (
+            f"VI under PGD: paper {as_printed(paper)} %, as published "
+            f"{format_percent(ours.value)} %, under a strong attack "
+            f"{format_percent(row.strong.value)} %"
+        )
+    suite = list(results["protocols"])[-1]
+    found = [row["protocols"][suite] for row in results["rows"]]
+    left = sorted({numbers.get("worst", numbers.get("pgd")) for numbers in found})
+    name = f"`{suite}`" if "worst" in found[0] else f"PGD of `{suite}`"
+    shares = " to ".join(dict.fromkeys(map(format_percent, (left[0], left[-1]))))
+    return f"{name} leaves {shares} % of {', '.join(row['model'] for row in results['rows'])}"
+
+
+def _of_evaluation(results: Record) -> str:
+    raised = sum(check["raised"] for check in results["checks"])
+    left = format_percent(results["adversarial_accuracy"])
+    low, high = results["adversarial_accuracy_interval"]
+    return (
+        f"{left} [{100 * low:.1f}, {100 * high:.1f}] % left by `{results['suite']}`; "
+        f"{raised} of {len(results['checks'])} signs of masking"
+    )
+
+
+def _of_claim(item: str) -> Callable[[Record], str]:
+    def find(results: Record) -> str:
+        (claim,) = (c for c in results["claims"] if (c["item"], c["quantity"]) == (item, "PGD"))
+        return (
+            f"under PGD: paper {claim['paper']} %, as published {claim['published']} %, under a "
+            f"strong attack {claim['strong']} %"
+        )
+
+    return find
+
+
+def _of_verdict(claim: str, text: str, pattern: str) -> Callable[[Record], str]:
+    """Return what finds a number in the sentence of a verdict."""
+
+    def find(results: Record) -> str:
+        measured = [v["measured"] for v in results["verdicts"] if v["claim"].startswith(claim)]
+        match = re.search(pattern, measured[0])
+        if match is None:
+            raise ValueError(f"{claim}: {pattern} is not in {measured[0]!r}.")
+        return text.format(*match.groups())
+
+    return find
+
+
+def _of_summary(text: str, pattern: str) -> Callable[[Record], str]:
+    def find(results: Record) -> str:
+        match = re.search(pattern, results["summary"])
+        if match is None:
+            raise ValueError(f"{pattern} is not in {results['summary']!r}.")
+        return text.format(*match.groups())
+
+    return find
+
+
+def _of_benchmark(results: Record) -> str:
+    promised = [row["met"] for row in results["rows"] if row["target"] is not None]
+    return f"{sum(map(bool, promised))} of {len(promised)} targets met"
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+_NUMBERS: Mapping[str, Callable[[Record], str]] = {
+    "evaluate": _of_comparison,
+    "attack": _of_evaluation,
+    "protocol_ablation": _of_claim("Table 2, VI (ablation)"),
+    "ensembles": _of_verdict(
+        "Ensembles are as robust as one network (within 5 points): strong worst case, radius 0.1",
+        "{0} members against 1, strong attack, radius 0.1: {1} points",
+        r"(\d+) members against 1: (.*) points",
+    ),
+    "half_moons": _of_verdict(
+        "The published attack finds every point",
+        "the published attack misses {0} of {1} points that a dense grid breaks",
+        r"it missed (\d+) of (\d+)",
+    ),
+    "loss_gradients": _of_summary(
+        "MNIST, VI: {0} % of single gradients are exactly zero",
+        r"MNIST, VI: [^:]*, (\d+) % of single gradients are exactly zero",
+    ),
+    "robustness_accuracy": _of_summary(
+        "HMC, MNIST: median published score {0}, accuracy under a strong attack {1}",
+        r"hmc on mnist (\S+) and (\S+ %)",
+    ),
+    "geometry": _of_verdict(
+        "Consequence of Lemma 4: normal gradients cancel in the mean, to less than 10 % (hmc, "
+        "directions in the subspace",
+        "share of the normal gradient left in HMC's mean, within the data's plane: {0}",
+        r"left over: (\S+ \[.*?\])",
+    ),
+    "autoattack": _of_summary(
+        "`strong` leaves more images than AutoAttack in {0} of {1} cases",
+        r"strong leaves \d+: more than AutoAttack in (\d+) of (\d+) cases",
+    ),
+    "benchmark": _of_benchmark,
+}
+
+_EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
+    "Four models on 8x8 digits": (
+        "results/digits",
+        "python -m experiments.compare --preset=digits",
+        "results",
+    ),
+    "Table 2, MNIST": (
+        "results/table2_mnist",
+        "python -m experiments.compare --preset=table2_mnist --num_test=1000",
+        "table2",
+    ),
+    "What each departure of the published code did": (
+        "protocol_ablation/results/cpu",
+        "python -m experiments.protocol_ablation --scale=cpu",
+        "protocol_ablation",
+    ),
+    "Fig. 1, and attacks against the truth": (
+        "half_moons/results/cpu",
+        "python -m experiments.half_moons --scale=cpu",
+        "half_moons",
+    ),
+    "Figs 2 and 3: gradients against draws": (
+        "loss_gradients/results/cpu",
+        "python -m experiments.loss_gradients --scale=cpu",
+        "loss_gradients",
+    ),
+    "Fig. 4, Table 1: robustness against accuracy": (
+        "robustness_accuracy/results/cpu",
+        "python -m experiments.robustness_accuracy --scale=cpu",
+        "robustness_accuracy",
+    ),
+    "Sections 9 and 10: gradients and manifolds": (
+        "geometry/results/cpu",
+        "python -m experiments.geometry --scale=cpu",
+        "geometry",
+    ),
+    "Ensembles of growing size": (
+        "ensembles/results/cpu",
+        "python -m experiments.ensembles --scale=cpu",
+        "ensembles",
+    ),
+    "Suites beside AutoAttack": (
+        "autoattack/results/digits",
+        "python -m experiments.autoattack --jobs=8 --autoattack_version=without_square",
+        "autoattack",
+    ),
+    "Speed and memory": (
+        "benchmark/results/cpu",
+        "python -m experiments.benchmark",
+        "benchmark",
+    ),
+}
+"""Experiments of the first README: the result that is quoted, the command that repeats it, and the
+folder of its README."""
