@@ -22,7 +22,7 @@ from bnn_adv.evaluation.suites import get_suite
 from experiments import attack, compare, reproduce, train
 from experiments.autoattack.config import Config as AutoAttackConfig
 from experiments.autoattack.config import ProcessConfig
-from experiments.benchmark.__main__ import BenchmarkConfig
+from experiments.benchmark.__main__ import Config
 from experiments.launch import entry
 from experiments.launch.attack_config import AttackConfig
 from experiments.launch.compare_config import make_comparison
@@ -117,7 +117,7 @@ def define(module, argv, values):
         return ()
     own = {
         "experiments.autoattack.__main__": (AutoAttackConfig, ProcessConfig),
-        "experiments.benchmark.__main__": (BenchmarkConfig,),
+        "experiments.benchmark.__main__": (Config,),
     }.get(module.__name__, ())
     own = own or (module.Config, CacheConfig)
     flags.DEFINE_string("workdir", "", "", flag_values=values)
@@ -130,7 +130,7 @@ def define(module, argv, values):
 
 def check_command(module_name, argv):
     """Parse a command line, and make its settings, which checks them."""
-    if module_name == "experiments.readme.__main__":
+    if module_name == "experiments.readme":
         assert not argv
         return
     name = module_name.removeprefix("experiments.")
