@@ -18,14 +18,14 @@ from bnn_adv.inference.base import Progress
 class Calls(NamedTuple):
     """A sampler's device calls.
 
+    tune: Maps the first state to the one that the warm-up starts from.
     warm_up: Maps (state, first, count) to the state and a record of the last transition.
-    freeze: Maps the state after warm-up to the one to sample with.
     step: Maps (state, first, count) to the state and (positions, records), padded at the end.
     most: Maps ``first`` to how many transitions ``step`` has room for.
     """
 
+    tune: Callable[[Any], Any]
     warm_up: Callable[[Any, int, int], tuple[Any, Any]]
-    freeze: Callable[[Any], Any]
     step: Callable[[Any, int, int], tuple[Any, tuple[Any, Any]]]
     most: Callable[[int], int]
 
@@ -44,7 +44,7 @@ def run_chains(
     """Run chains, however they are cut into device calls.
 
     Args:
-      state: The first state, a NamedTuple with ``chain.position``.
+      state: The first state.
       calls: The sampler.
       num_warmup: Transitions before the first draw.
       num_samples: Draws.
@@ -67,14 +67,14 @@ def run_chains(
             if saved.parts:
                 shapes = jax.eval_shape(lambda: calls.step(state, 0, 1)[1])
                 kept = _recall(saved, jax.tree.structure(shapes), done - num_warmup)
+        else:
+            state = calls.tune(state)
         while done < num_warmup:
             count = warming.next(num_warmup - done)
             with warming.timed(count):
                 state, record = calls.warm_up(state, done, count)
-                numbers = _summarise(*parallel.to_host((record.acceptance_rate, record.logdensity)))
+                numbers = _summarise(parallel.to_host(record))
             done += count
-            if done == num_warmup:
-                state = calls.freeze(state)
             progress(done, total, numbers)
             keeper.tick(done, state)
         while done < total:
@@ -90,7 +90,7 @@ def run_chains(
             rows = np.array([first, first + count])
             keeper.add_part(f"{first}", {**arrays, "transitions": rows})
             done += count
-            progress(done, total, _summarise(record.acceptance_rate, record.logdensity[-1]))
+            progress(done, total, _summarise(record))
             keeper.tick(done, state)
     positions, record = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
     return state, positions, record
@@ -129,8 +129,9 @@ def _head(tree: Any, count: int) -> Any:
     return jax.tree.map(lambda all_: all_[:count].copy(), parallel.to_host(tree))
 
 
-def _summarise(acceptance_rate: np.ndarray, logdensity: np.ndarray) -> dict[str, float]:
-    return {
-        "acceptance": float(np.mean(acceptance_rate)),
-        "logdensity": float(np.mean(logdensity)),
-    }
+def _summarise(record: Any) -> dict[str, float]:
+    """Return what is shown of transitions: the mean acceptance rate, the last log density."""
+    found = {"logdensity": float(np.mean(np.atleast_2d(record.logdensity)[-1]))}
+    if (accepted := getattr(record, "acceptance_rate", None)) is not None:
+        found = {"acceptance": float(np.mean(accepted)), **found}
+    return found

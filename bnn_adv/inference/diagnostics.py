@@ -39,8 +39,8 @@ def summarise_chains(
 
     Args:
       posterior: Draws of all chains, chain after chain.
-      info: Record with ``acceptance_rate``, ``is_divergent``, ``energy_error``, ``logdensity``,
-        each [draws, thinning, chains].
+      info: Record with ``logdensity`` and, where the kernel knows them, ``acceptance_rate``,
+        ``is_divergent``, ``energy_error`` and ``num_gradients``, each [draws, thinning, chains].
       num_chains: Number of chains.
       held_out: Points for R-hat and ESS of predictions; None leaves these out.
 
@@ -50,10 +50,6 @@ def summarise_chains(
       ``"log_density"`` holds one curve a chain: their mean would hide chains that disagree.
       ``"warnings"`` holds the sentences.
     """
-    error = np.asarray(info.energy_error, np.float64)
-    finite = np.isfinite(error)
-    # A transition whose acceptance probability is NaN is rejected.
-    accepted = np.nan_to_num(np.asarray(info.acceptance_rate, np.float64), nan=0.0)
     density = np.asarray(info.logdensity, np.float64)
     with np.errstate(invalid="ignore"):
         curves = density.mean(axis=1).T
@@ -63,10 +59,7 @@ def summarise_chains(
     chains = [tuple(names[first : first + each]) for first in range(0, len(names), each)]
     summary: dict[str, Any] = {
         "num_chains": num_chains,
-        "acceptance_rate": float(accepted.mean()),
-        "num_divergent": int(np.sum(info.is_divergent)),
-        "num_nonfinite_energies": int(np.sum(~finite)),
-        "mean_abs_energy_error": float(np.abs(error[finite]).mean()) if finite.any() else None,
+        **_describe_transitions(info),
         "num_distinct_draws": len(set(names)),
         "num_still_chains": sum(still) if each > 1 else 0,
         "num_equal_chains": len(still) - len(set(chains)),
@@ -79,6 +72,25 @@ def summarise_chains(
     }
     summary["warnings"] = _warnings(summary, posterior.num_samples)
     return summary
+
+
+def _describe_transitions(info: Any) -> dict[str, float | int | None]:
+    """Return what a kernel says of its transitions, over all of them."""
+    found: dict[str, float | int | None] = {}
+    if (rate := getattr(info, "acceptance_rate", None)) is not None:
+        # A transition whose acceptance probability is NaN is rejected.
+        accepted = np.nan_to_num(np.asarray(rate, np.float64), nan=0.0)
+        found["acceptance_rate"] = float(accepted.mean())
+    if (divergent := getattr(info, "is_divergent", None)) is not None:
+        found["num_divergent"] = int(np.sum(divergent))
+    if (errors := getattr(info, "energy_error", None)) is not None:
+        error = np.asarray(errors, np.float64)
+        finite = np.isfinite(error)
+        found["num_nonfinite_energies"] = int(np.sum(~finite))
+        found["mean_abs_energy_error"] = (
+            float(np.abs(error[finite]).mean()) if finite.any() else None
+        )
+    return found
 
 
 def has_mixed(diagnostics: Mapping[str, Any]) -> bool | None:
@@ -212,7 +224,7 @@ def _failures(diagnostics: Mapping[str, Any]) -> list[str]:
 
 def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
     found = []
-    if summary["num_nonfinite_energies"]:
+    if summary.get("num_nonfinite_energies"):
         found.append(
             f"{summary['num_nonfinite_energies']} transitions had a NaN or infinite energy: "
             "lower the step size."
@@ -221,7 +233,7 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
         found.append(
             f"{summary['num_nonfinite_log_densities']} states had a NaN or infinite log density."
         )
-    if summary["acceptance_rate"] < _LEAST_ACCEPTANCE:
+    if summary.get("acceptance_rate", 1.0) < _LEAST_ACCEPTANCE:
         found.append("Nothing was accepted: the chain did not move. Lower the step size.")
     elif summary["num_still_chains"]:
         found.append(
@@ -233,7 +245,7 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
             f"Only {summary['num_distinct_draws']} of {num_draws} draws are distinct "
             "(a rejected transition repeats its draw)."
         )
-    if summary["num_divergent"]:
+    if summary.get("num_divergent"):
         found.append(f"{summary['num_divergent']} transitions diverged.")
     if summary["num_undefined_rhats"]:
         found.append(

@@ -1,0 +1,350 @@
+"""Drive a Markov kernel: chains, warm-up, thinning, devices, checkpoints, diagnostics.
+
+A kernel is a file with ``Config`` (a subclass of the one here) and ``build``; everything that one
+chain does not need to know is here. BlackJAX is imported within ``build``: that starts JAX's
+devices, and a job of several processes must not do so before it has joined the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from bnn_adv.compute import parallel
+from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.settings import PRECISIONS, Settings, setting
+from bnn_adv.compute.streaming import map_samples
+from bnn_adv.inference.base import (
+    InferenceResult,
+    Progress,
+    Store,
+    identify,
+    ignore_progress,
+    keep_on_device,
+    open_data,
+    summarise_held_out,
+)
+from bnn_adv.inference.chains import Calls, run_chains, stack_chains
+from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn, sample_prior
+from bnn_adv.inference.diagnostics import summarise_chains
+from bnn_adv.networks import Params, get_apply_fn, init_params
+from bnn_adv.posteriors.posterior import Posterior
+
+UNIT = "transitions"
+"""What progress counts."""
+
+_DRAWS_PER_CALL = 10
+"""Draws that wait on the device for the host."""
+
+
+class Kernel(NamedTuple):
+    """The transitions of one chain; states are pytrees of arrays.
+
+    init: ``(rng_key, position) -> state``.
+    step: ``(rng_key, state) -> (state, info)``; info is a NamedTuple of scalars with the log
+      density after the transition, ``logdensity``, in nats up to a constant. Diagnostics know
+      ``acceptance_rate``, ``is_divergent``, ``energy_error`` and ``num_gradients``.
+    adapt: ``(rng_key, state, index) -> (state, info)``: transition ``index`` of the warm-up, which
+      learns; the last one leaves the state to sample with. None: the warm-up is burn-in alone.
+    position: ``state -> position``.
+    tune: ``(rng_key, state) -> state``: what is learned in one call, before the warm-up.
+    """
+
+    init: Callable[[jax.Array, Params], Any]
+    step: Callable[[jax.Array, Any], tuple[Any, Any]]
+    adapt: Callable[[jax.Array, Any, jax.Array], tuple[Any, Any]] | None
+    position: Callable[[Any], Params]
+    tune: Callable[[jax.Array, Any], Any] | None = None
+
+
+Build = Callable[[Callable[[Params], jax.Array], Any], Kernel]
+"""A kernel file's ``build``: maps the log density and the settings to the kernel."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings that all chains share.
+
+    Args:
+      num_samples: Draws kept of each chain.
+      num_warmup: Transitions a chain before the first kept draw; they adapt, and burn in.
+      thinning: Keep every so many-th transition.
+      num_chains: Chains, each with its own initialisation.
+      init: Start chains at draws of the ``"prior"``, or of the ``"network"``'s initialiser. The
+        latter's weights are far smaller than a N(0, 1) posterior's: chains drift outward for long.
+      prior: The prior.
+      likelihood: A name in ``densities.LIKELIHOODS``.
+      temperature: Target ``p(w | D)^(1 / T)``.
+      precision: Of matrix products, see ``Posterior``.
+    """
+
+    num_samples: int = setting(100, least=1)
+    num_warmup: int = setting(100, least=0)
+    thinning: int = setting(1, least=1)
+    num_chains: int = setting(1, least=1)
+    init: Literal["prior", "network"] = "prior"
+    prior: Prior = Prior()
+    likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
+    temperature: float = setting(1.0, above=0)
+    precision: str = setting("highest", choices=PRECISIONS)
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of the posterior."""
+        return self.num_samples * self.num_chains
+
+
+class Target(NamedTuple):
+    """What is sampled, but for the data: static arguments of every device call.
+
+    build: The kernel.
+    network: The network.
+    config: Settings of the kernel and its chains.
+    mesh: Devices.
+    """
+
+    build: Build
+    network: nn.Module
+    config: Any
+    mesh: Mesh | None
+
+    def kernel(self, data: Data) -> Kernel:
+        """Return the kernel of the posterior given data, which stay arguments of a program."""
+        density = functools.partial(
+            logdensity_fn,
+            data=data,
+            apply_fn=get_apply_fn(self.network),
+            prior=self.config.prior,
+            likelihood=self.config.likelihood,
+            temperature=self.config.temperature,
+            centred=True,
+        )
+        return self.build(density, self.config)
+
+    def map_chains(self, fn: Callable[[jax.Array, Any], Any], states: Any) -> Any:
+        """Map ``fn`` over (number, state) of all chains, at the run's precision."""
+        count = self.config.num_chains
+        with jax.default_matmul_precision(self.config.precision):
+            # On a CPU one after the other: there batches of matrix products are slow.
+            return map_samples(
+                lambda chain: fn(*chain),
+                (jnp.arange(count), states),
+                chunk=1 if jax.default_backend() == "cpu" else count,
+                shards=parallel.shards(self.mesh, count, "draws"),
+            )
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def init(rng_key: jax.Array, data: Data, *, target: Target) -> Any:
+    """Start every chain at its own draw of the prior or of the network's initialiser."""
+    kernel, config = target.kernel(data), target.config
+
+    def one_chain(index: jax.Array) -> Any:
+        key = jax.random.fold_in(rng_key, index)
+        position = init_params(key, target.network, data.x.shape[1:])
+        if config.init == "prior":
+            position = sample_prior(key, position, config.prior, temperature=config.temperature)
+        return kernel.init(jax.random.fold_in(key, 1), position)
+
+    with jax.default_matmul_precision(config.precision):
+        state = jax.vmap(one_chain)(jnp.arange(config.num_chains))
+    # BlackJAX starts from Python numbers, whose weak types every transition makes strong: without
+    # this, all programs would compile twice.
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def tune(rng_key: jax.Array, state: Any, data: Data, *, target: Target) -> Any:
+    """Let every chain learn what its kernel learns in one call."""
+    kernel = target.kernel(data)
+    if kernel.tune is None:
+        return state
+    learn = kernel.tune
+    tuned = target.map_chains(lambda i, own: learn(jax.random.fold_in(rng_key, i), own), state)
+    return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), tuned, state)
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def warm_up(
+    rng_key: jax.Array,
+    state: Any,
+    data: Data,
+    first: jax.Array | int,
+    count: jax.Array | int,
+    *,
+    target: Target,
+) -> tuple[Any, Any]:
+    """Make ``count`` adapting transitions, from number ``first``.
+
+    Args:
+      rng_key: Key of the warm-up.
+      state: Of all chains.
+      data: Training data.
+      first: Number of the first transition.
+      count: At least one; data, so that one program serves however the warm-up is cut.
+      target: What is sampled.
+
+    Returns:
+      State; info of the last transition, [chains].
+    """
+    kernel = target.kernel(data)
+
+    def one_transition(index: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        def one_chain(chain: jax.Array, own: Any) -> tuple[Any, Any]:
+            key = jax.random.fold_in(jax.random.fold_in(rng_key, index), chain)
+            return kernel.step(key, own) if kernel.adapt is None else kernel.adapt(key, own, index)
+
+        return target.map_chains(one_chain, carry[0])
+
+    blank = _blank(rng_key, state, data, target)[1]
+    return jax.lax.fori_loop(first, first + count, one_transition, (state, blank))
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def step(
+    rng_key: jax.Array,
+    state: Any,
+    data: Data,
+    first: jax.Array | int,
+    count: jax.Array | int,
+    *,
+    target: Target,
+) -> tuple[Any, tuple[Any, Any]]:
+    """Make ``count`` transitions, from number ``first``; every ``thinning``-th is a draw.
+
+    Args:
+      rng_key: Key of the draws.
+      state: Of all chains.
+      data: Training data.
+      first: Number of the first transition.
+      count: At least one, at most ``most_transitions(first, thinning)``; data, so that one program
+        serves however the chain is cut.
+      target: What is sampled.
+
+    Returns:
+      The state; positions, [_DRAWS_PER_CALL, chains, ...], of which as many are draws as ended
+      within the call; infos, [_DRAWS_PER_CALL * thinning, chains], of which ``count`` are filled.
+    """
+    kernel, thinning = target.kernel(data), target.config.thinning
+    position, blank = _blank(rng_key, state, data, target)
+
+    def space(size: int) -> Any:
+        return lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype)
+
+    def one_transition(done: jax.Array, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        before, positions, infos = carry
+        index = first + done
+        after, info = target.map_chains(
+            lambda chain, own: kernel.step(
+                jax.random.fold_in(jax.random.fold_in(rng_key, index), chain), own
+            ),
+            before,
+        )
+        # Each transition of a draw takes its place; the last one stays.
+        place = index // thinning - first // thinning
+        positions = jax.tree.map(
+            lambda all_, one: all_.at[place].set(one), positions, kernel.position(after)
+        )
+        return after, positions, jax.tree.map(lambda all_, x: all_.at[done].set(x), infos, info)
+
+    positions = jax.tree.map(space(_DRAWS_PER_CALL), position)
+    infos = jax.tree.map(space(_DRAWS_PER_CALL * thinning), blank)
+    state, positions, infos = jax.lax.fori_loop(0, count, one_transition, (state, positions, infos))
+    return state, (positions, infos)
+
+
+def most_transitions(first: int, thinning: int) -> int:
+    """Return how many transitions ``step`` has space for from number ``first``."""
+    return _DRAWS_PER_CALL * thinning - first % thinning
+
+
+def run(
+    build: Build,
+    rng_key: jax.Array,
+    network: nn.Module,
+    data: Data,
+    config: Any,
+    *,
+    held_out: Data | None = None,
+    progress: Progress = ignore_progress,
+    checkpoints: Checkpoints | None = None,
+    mesh: Mesh | None = None,
+    store: Store = keep_on_device,
+) -> InferenceResult:
+    """Warm up, sample, and return the kept draws of all chains, chain after chain.
+
+    Args:
+      build: The kernel.
+      rng_key: Typed key; everything follows from it.
+      network: The network.
+      data: Training data, x [N, ...] and y [N].
+      config: Settings of the kernel.
+      held_out: Data on whose predictive log-probabilities R-hat and ESS are computed.
+      progress: Called with (transitions done, transitions in all, metrics).
+      checkpoints: Where to save progress and to continue from it.
+      mesh: Devices: chains are split over ``draws``, the data over ``data``.
+      store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
+
+    Returns:
+      ``num_chains * num_samples`` draws; no fresh ones can be drawn.
+
+    Raises:
+      ValueError: The checkpoints are those of another run.
+    """
+    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    keys = [jax.random.fold_in(rng_key, number) for number in range(4)]
+    target = Target(build, network, config, mesh)
+    data = parallel.spread(data, mesh, "data")
+    state = parallel.spread(init(keys[0], data, target=target), mesh, "draws")
+    state, positions, record = run_chains(
+        state,
+        Calls(
+            lambda now: tune(keys[3], now, data, target=target),
+            lambda *now: warm_up(keys[1], now[0], data, *now[1:], target=target),
+            lambda *now: step(keys[2], now[0], data, *now[1:], target=target),
+            functools.partial(most_transitions, thinning=config.thinning),
+        ),
+        num_warmup=config.num_warmup,
+        num_samples=config.num_samples,
+        thinning=config.thinning,
+        progress=progress,
+        checkpoints=checkpoints,
+        identity=identify(name_of(build), rng_key, network, config, data, mesh),
+    )
+    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, positions)))
+    by_draw = (config.num_samples, config.thinning, config.num_chains)
+    record = jax.tree.map(lambda values: values.reshape(by_draw), record)
+    diagnostics = summarise_chains(posterior, record, config.num_chains, held_out)
+    diagnostics |= _describe_state(state) | summarise_held_out(posterior, held_out)
+    return InferenceResult(posterior, diagnostics, None)
+
+
+def name_of(build: Build) -> str:
+    """Return a kernel's name: its file's."""
+    return build.__module__.rpartition(".")[2]
+
+
+def _describe_state(state: Any) -> dict[str, list[float]]:
+    """Return what a kernel says of its last state, one number a chain each."""
+    describe = getattr(state, "describe", None)
+    found: dict[str, Any] = {} if describe is None else describe()
+    return {name: parallel.to_host(one).astype(float).tolist() for name, one in found.items()}
+
+
+def _blank(rng_key: jax.Array, state: Any, data: Data, target: Target) -> tuple[Any, Any]:
+    """Return positions and an info of zeros, of the shapes of a transition's."""
+    kernel = target.kernel(data)
+
+    def one_transition() -> tuple[Any, Any]:
+        after, info = target.map_chains(lambda _, own: kernel.step(rng_key, own), state)
+        return kernel.position(after), info
+
+    shapes = jax.eval_shape(one_transition)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
