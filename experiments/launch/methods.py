@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from absl import flags
 from flax import linen as nn
 
 from bnn_adv.compute import registry
-from bnn_adv.inference import METHODS, hmc, sgd, svi
+from bnn_adv.inference import METHODS, hmc, mcmc, sgd, svi
 from bnn_adv.networks import NETWORKS, find_network
 from bnn_adv.posteriors.decision import DECISION_RULES, check_rule
 from experiments.launch.config import Values, define_flags, list_names, make, to_json
@@ -103,10 +104,28 @@ def find_method(name: str) -> Method:
     """
     if name in ROWS:
         return ROWS[name]
-    known = {**ROWS, **METHODS}
-    module = registry.find("method", name, known, members=("Config", "run"))
+    module = registry.find("method", name, {**ROWS, **METHODS}, members=("Config",))
+    if not hasattr(module, "run"):
+        module = _drive(name, module)
     short = registry.short_name(name)
     return Method(short, module, module.Config(), zlib.crc32(short.encode()), DECISION_RULES[0])
+
+
+class _Kernel(NamedTuple):
+    """A Markov kernel as a method."""
+
+    Config: type
+    run: Any
+    UNIT: str = mcmc.UNIT
+
+
+def _drive(name: str, module: Any) -> _Kernel:
+    if not hasattr(module, "build"):
+        raise ValueError(
+            f"{name} is no method: it has no run, and no build of a Markov kernel. See "
+            "bnn_adv/inference/README.md."
+        )
+    return _Kernel(module.Config, functools.partial(mcmc.run, module.build))
 
 
 def network_prefix(row: str, network: str) -> str:

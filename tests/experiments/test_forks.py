@@ -3,9 +3,11 @@
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from bnn_adv.compute import files
+from bnn_adv.compute.checkpoint import Checkpoints
 from experiments import attack, compare, train
 from tests.experiments.command import run_here
 
@@ -49,6 +51,51 @@ FILES = {
             samples = jax.tree.map(noisy, trained.samples)
             posterior = Posterior(trained.apply_fn, samples)
             return InferenceResult(posterior, {"noise": config.noise, "warnings": []}, None)
+    ''',
+    # A Markov kernel: the driver does the rest.
+    "my_kernel.py": '''
+        """The Metropolis-adjusted Langevin algorithm (Roberts, Tweedie 1996)."""
+
+        import dataclasses
+        from typing import Any, NamedTuple
+
+        import jax
+
+        from bnn_adv.compute.settings import setting
+        from bnn_adv.inference import mcmc
+
+
+        @dataclasses.dataclass(frozen=True)
+        class Config(mcmc.Config):
+            """Settings of MALA.
+
+            Args:
+              step_size: Step.
+            """
+
+            step_size: float = setting(1e-4, above=0)
+
+
+        class Info(NamedTuple):
+            """What is kept of a transition."""
+
+            acceptance_rate: jax.Array
+            logdensity: jax.Array
+
+
+        def build(logdensity, config):
+            """Return the kernel of a log density."""
+            import blackjax
+
+            def init(rng_key, position):
+                return blackjax.mala.init(position, logdensity)
+
+            def step(rng_key, state):
+                transition = blackjax.mala.build_kernel()
+                after, info = transition(rng_key, state, logdensity, config.step_size)
+                return after, Info(info.acceptance_rate, after.logdensity)
+
+            return mcmc.Kernel(init, step, None, lambda state: state.position)
     ''',
     "my_network.py": '''
         """One linear layer."""
@@ -125,6 +172,43 @@ def test_a_method_a_network_and_a_data_set_of_ones_own(trained):
     assert files.read_arrays(folder / "posterior" / "my_sampler.npz")
 
 
+def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(fork, tmp_path, monkeypatch):
+    flags = {
+        "method": "my_fork.my_kernel",
+        "dataset": "my_fork.my_data",
+        "compilation_cache": "off",
+        "mlp.hidden": 4,
+        "my_kernel.num_samples": 30,
+        "my_kernel.num_warmup": 5,
+        "my_kernel.num_chains": 2,
+        "my_kernel.init": "network",
+        "checkpoint_every": 1e-6,
+    }
+    whole = run_here(tmp_path / "whole", module=train, **flags)
+    assert whole["diagnostics"]["num_chains"] == 2
+    assert whole["diagnostics"]["acceptance_rate"] > 0.5
+    ticks = []
+
+    def unplug(self, step, *rest, tick=Checkpoints.tick):
+        tick(self, step, *rest)
+        ticks.append(step)
+        if step > 10:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "tick", unplug)
+        with pytest.raises(KeyboardInterrupt):
+            run_here(tmp_path / "resumed", module=train, **flags)
+    assert 10 < ticks[-1] < 35
+    run_here(tmp_path / "resumed", module=train, **flags)
+    found, expected = (
+        files.read_arrays(tmp_path / name / "posterior" / "my_kernel.npz")
+        for name in ("resumed", "whole")
+    )
+    for name, leaf in expected.items():
+        np.testing.assert_array_equal(found[name], leaf)
+
+
 def test_its_posterior_is_attacked_like_any_other(trained, tmp_path):
     folder, _ = trained
     results = run_here(
@@ -148,7 +232,7 @@ def test_settings_of_ones_own_are_checked_like_any_other(fork, tmp_path, capsys)
     assert "--my_sampler.noise must be above 0, got -1.0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run_here(tmp_path / "run", module=train, method="my_fork.my_data")
-    assert "my_fork.my_data is no method: it has no Config and no run" in capsys.readouterr().err
+    assert "my_fork.my_data is no method: it has no Config" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpyro.diagnostics import effective_sample_size
 
 from bnn_adv import networks
-from bnn_adv.inference import hmc, svi
+from bnn_adv.inference import METHODS, hmc, svi
 from bnn_adv.inference.densities import Data, Prior
 
 NETWORK = networks.MLP((), num_classes=1)
@@ -42,32 +42,41 @@ def assert_within_five_standard_errors(draws, chains=1):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("algorithm", "options"),
+    ("method", "options"),
     [
         ("hmc", {"adapt": "window", "num_integration_steps": 3, "target_acceptance_rate": 0.9}),
         ("hmc", {"adapt": "step_size", "trajectory_length": 0.25, "target_acceptance_rate": 0.95}),
         ("hmc", {"adapt": "none", "num_integration_steps": 7, "step_size": 0.04}),
         ("nuts", {"adapt": "window"}),
+        ("mclmc", {"num_tune": 1000, "thinning": 4}),
+        ("adjusted_mclmc", {"num_integration_steps": 3.0}),
     ],
 )
-def test_chains_recover_mean_and_covariance(algorithm, options):
+def test_chains_recover_mean_and_covariance(method, options):
     """Trajectories are kept clear of the half period, where HMC's draws alternate."""
-    config = hmc.Config(
-        algorithm=algorithm,
+    module = METHODS[method]
+    if not method.endswith("mclmc"):
+        options = {"step_size": 0.05, **options}
+    config = module.Config(
         num_samples=1000,
         num_warmup=300,
         num_chains=2,
         prior=Prior(SCALE),
         likelihood="gaussian",
-        **{"step_size": 0.05, **options},
+        **options,
     )
-    result = hmc.run(jax.random.key(1), NETWORK, DATA, config)
+    result = module.run(jax.random.key(1), NETWORK, DATA, config)
     assert_within_five_standard_errors(flatten(result.posterior), chains=2)
-    assert result.diagnostics["num_divergent"] == 0
-    if config.adapt != "none":
+    found = result.diagnostics
+    assert found["num_divergent"] == 0
+    if getattr(config, "adapt", "none") != "none":
         # Dual averaging ends above its target in few dimensions; the step has grown from its start.
-        assert 0.6 < result.diagnostics["acceptance_rate"] < 0.99
-        assert min(result.diagnostics["step_size"]) > 1.2 * config.step_size
+        assert 0.6 < found["acceptance_rate"] < 0.99
+        assert min(found["step_size"]) > 1.2 * config.step_size
+    if method == "mclmc":
+        # Nothing is rejected, and of the energy little is lost.
+        assert "acceptance_rate" not in found
+        assert found["mean_abs_energy_error"] < 0.1
 
 
 @pytest.mark.slow

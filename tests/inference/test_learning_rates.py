@@ -29,7 +29,11 @@ def test_every_member_follows_its_own_rate():
 
 @pytest.mark.parametrize(
     ("rates", "message"),
-    [((0.1,), "got 1 for 2 members"), ((0.1, 0.0), "must be positive"), (-1.0, "positive")],
+    [
+        ((0.1,), "got 1 for 2 members"),
+        ((0.1, 0.0), "must be above 0, got 0.0"),
+        (-1.0, "must be above 0"),
+    ],
 )
 def test_rates_are_checked(rates, message):
     with pytest.raises(ValueError, match=message):

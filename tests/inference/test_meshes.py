@@ -7,11 +7,12 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.compute import parallel
-from bnn_adv.inference import METHODS, hmc, sgd, svi
+from bnn_adv.inference import METHODS, adjusted_mclmc, hmc, mclmc, mcmc, nuts, sgd, svi
 from bnn_adv.inference.densities import Data
 
 NETWORK = networks.MLP((4,), 3, "tanh")
 KEY = jax.random.key(5)
+CHAINS: dict[str, int] = {"num_samples": 3, "num_warmup": 2, "num_chains": 4}
 CASES = {
     "ensemble": (sgd, sgd.Config(num_members=4, num_epochs=2, minibatch_size=8, member_chunk=1)),
     "one network": (sgd, sgd.Config(num_epochs=2, minibatch_size=8)),
@@ -21,6 +22,12 @@ CASES = {
         hmc.Config(
             num_samples=3, num_warmup=2, num_chains=4, num_integration_steps=2, step_size=0.01
         ),
+    ),
+    "nuts": (nuts, nuts.Config(**CHAINS, max_num_doublings=2, step_size=0.01)),
+    "mclmc": (mclmc, mclmc.Config(**CHAINS, step_size=0.05, length=1.0, num_tune=20)),
+    "adjusted_mclmc": (
+        adjusted_mclmc,
+        adjusted_mclmc.Config(**CHAINS, step_size=0.05, num_integration_steps=2.0),
     ),
 }
 
@@ -40,6 +47,9 @@ def data():
         ("one network", "draws:4"),  # cannot be split: it runs whole on every device
         ("svi", "draws:2,data:2"),
         ("hmc", "draws:2,data:2"),
+        ("nuts", "draws:4"),
+        ("mclmc", "draws:2,data:2"),
+        ("adjusted_mclmc", "draws:4"),
     ],
 )
 def test_equals_one_device(name, mesh, data):
@@ -64,10 +74,9 @@ def test_full_batch_gradients_are_computed_where_the_data_are(data):
     config = CASES["hmc"][1]
     mesh = parallel.make_mesh("data:4")
     spread = parallel.spread(data, mesh, "data")
-    state = parallel.replicate(hmc.init(KEY, NETWORK, data, config), mesh)
-    text = (
-        hmc.step.lower(KEY, state, spread, 0, 1, network=NETWORK, config=config).compile().as_text()
-    )
+    target = mcmc.Target(hmc.build, NETWORK, config, None)
+    state = parallel.replicate(mcmc.init(KEY, data, target=target), mesh)
+    text = mcmc.step.lower(KEY, state, spread, 0, 1, target=target).compile().as_text()
     assert "all-reduce" in text
     assert "f32[40,2]" not in text  # every device holds ten of the forty examples
     assert "f32[10,2]" in text

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.compute.disk import store_in
-from bnn_adv.inference import METHODS, minibatches
+from bnn_adv.inference import METHODS, mcmc, minibatches
 from bnn_adv.inference.base import InferenceResult, keep_on_device
 from bnn_adv.inference.densities import Data
 from bnn_adv.posteriors.posterior import predict_log_probs
@@ -20,10 +21,14 @@ RNG = np.random.default_rng(0)
 DATA = Data(
     jnp.asarray(RNG.uniform(size=(50, 2)), jnp.float32), jnp.asarray(np.arange(50) % 3, jnp.int32)
 )
+CHAINS = {"num_samples": 6, "num_warmup": 4, "num_chains": 2}
 TINY = {
     "sgd": {"num_members": 2, "num_epochs": 2, "minibatch_size": 16},
     "svi": {"num_samples": 3, "num_epochs": 2, "minibatch_size": 16},
-    "hmc": {"num_samples": 6, "num_warmup": 4, "num_chains": 2, "step_size": 0.01},
+    "hmc": {**CHAINS, "step_size": 0.01},
+    "nuts": {**CHAINS, "step_size": 0.01, "max_num_doublings": 3},
+    "mclmc": {**CHAINS, "thinning": 2, "num_tune": 20},
+    "adjusted_mclmc": {**CHAINS, "num_integration_steps": 2.0, "num_tune": 20},
 }
 NAMES = pytest.mark.parametrize("name", METHODS)
 
@@ -39,8 +44,19 @@ def test_has_the_members_of_its_siblings(name):
     module = METHODS[name]
     assert dataclasses.is_dataclass(module.Config)
     assert hash(module.Config()) == hash(module.Config())
-    for member in (module, module.Config, module.State, module.init, module.step, module.run):
+    is_kernel = hasattr(module, "build")
+    members = ("Config", "State", *(("Info", "build") if is_kernel else ("init", "step")), "run")
+    for member in (module, *(getattr(module, member) for member in members)):
         assert member.__doc__
+    assert module.UNIT
+    assert module.Config().num_draws >= 1
+    if is_kernel:
+        assert issubclass(module.Config, mcmc.Config)
+        # Everything that one chain does not need is the driver's.
+        source = Path(module.__file__).read_text("utf-8")
+        assert len(source.splitlines()) <= 124
+        for word in ("Mesh", "Checkpoints", "vmap", "for done"):
+            assert word not in source
 
 
 @NAMES
@@ -110,11 +126,12 @@ def test_draws_differ_from_one_another(name):
         ("sgd", {"num_members": 0}, "num_members.*got 0"),
         ("sgd", {"learning_rate": 0.0}, "learning_rate.*got 0.0"),
         ("svi", {"num_samples": 0}, "num_samples.*got 0"),
-        ("svi", {"guide": "flow"}, "flow.*mean_field, low_rank"),
-        ("svi", {"init": "published", "guide": "low_rank"}, "mean_field' only"),
+        ("svi", {"guide": "flow"}, "mean_field, low_rank, got 'flow'"),
+        ("svi", {"init": "published", "guide": "low_rank"}, "guide mean_field only"),
         ("svi", {"likelihood": "poisson"}, "poisson"),
         ("hmc", {"thinning": 0}, "thinning.*got 0"),
-        ("hmc", {"algorithm": "mala"}, "mala.*hmc, nuts"),
+        ("hmc", {"adapt": "all"}, "window, step_size, none, got 'all'"),
+        ("mclmc", {"num_tune": 5}, "num_tune must be at least 20, got 5"),
         ("hmc", {"target_acceptance_rate": 1.0}, "target_acceptance_rate"),
         ("hmc", {"step_size": -1.0}, "step_size"),
     ],

@@ -10,7 +10,7 @@ from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS
 
 from bnn_adv import networks
-from bnn_adv.inference import hmc
+from bnn_adv.inference import nuts
 from bnn_adv.inference.densities import Data, Prior
 
 RNG = np.random.default_rng(0)
@@ -26,12 +26,11 @@ def model(x, y):
 
 @pytest.mark.slow
 def test_both_samplers_agree_on_logistic_regression():
-    ours = hmc.run(
+    ours = nuts.run(
         jax.random.key(0),
         networks.MLP((), num_classes=2),
         Data(jnp.asarray(X), jnp.asarray(Y)),
-        hmc.Config(
-            algorithm="nuts",
+        nuts.Config(
             num_samples=800,
             num_warmup=300,
             num_chains=2,

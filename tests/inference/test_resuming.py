@@ -17,7 +17,8 @@ RNG = np.random.default_rng(0)
 DATA = Data(
     jnp.asarray(RNG.uniform(size=(50, 2)), jnp.float32), jnp.asarray(np.arange(50) % 3, jnp.int32)
 )
-HMC = {"num_samples": 6, "num_warmup": 5, "num_chains": 2, "step_size": 0.01}
+CHAINS = {"num_samples": 6, "num_warmup": 5, "num_chains": 2}
+HMC = {**CHAINS, "step_size": 0.01}
 SGD = {"num_epochs": 3, "minibatch_size": 16}
 SVI = {"num_samples": 3, "num_epochs": 3, "minibatch_size": 16}
 CASES = {
@@ -26,7 +27,9 @@ CASES = {
     "mean field": ("svi", SVI),
     "low rank": ("svi", {**SVI, "guide": "low_rank", "rank": 2}),
     "hmc": ("hmc", {**HMC, "thinning": 3, "num_integration_steps": 3}),
-    "nuts": ("hmc", {**HMC, "algorithm": "nuts", "max_num_doublings": 3, "thinning": 2}),
+    "nuts": ("nuts", {**HMC, "max_num_doublings": 3, "thinning": 2}),
+    "mclmc": ("mclmc", {**CHAINS, "num_tune": 20, "thinning": 3}),
+    "adjusted_mclmc": ("adjusted_mclmc", {**CHAINS, "num_tune": 20, "thinning": 2}),
 }
 
 
