@@ -120,7 +120,8 @@ def predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarr
         sample_chunk=settings.sample_chunk,
         batch_size=settings.batch_size,
     )
-    return parallel.to_host(log_probs)[:count]
+    found: np.ndarray = parallel.to_host(log_probs)[:count]
+    return found
 
 
 def is_broken(

@@ -65,7 +65,8 @@ def predict(
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    found: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return found
 
 
 def find_margin(log_probs: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -73,4 +74,5 @@ def find_margin(log_probs: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> 
     others = np.array(log_probs)
     others[rows, labels] = -np.inf
     with np.errstate(invalid="ignore"):
-        return others.max(axis=1) - log_probs[rows, labels]
+        found: np.ndarray = others.max(axis=1) - log_probs[rows, labels]
+        return found

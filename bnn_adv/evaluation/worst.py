@@ -32,4 +32,5 @@ def worst_log_probs(candidates: Sequence[np.ndarray], y: np.ndarray) -> np.ndarr
     own = stacked[:, images, y]
     # Sorted by the last key first: fooling, then the label's probability.
     order = np.lexsort((own, ~fools), axis=0)
-    return stacked[order[0], images]
+    found: np.ndarray = stacked[order[0], images]
+    return found

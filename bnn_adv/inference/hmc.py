@@ -146,7 +146,8 @@ def init(rng_key: jax.Array, network: nn.Module, data: Data, config: Config) -> 
         state = jax.vmap(one_chain)(jnp.arange(config.num_chains))
     # BlackJAX starts from Python numbers, whose weak types every transition makes strong: without
     # this, all programs would compile twice.
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+    found: State = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=("network", "config", "mesh"))
@@ -357,12 +358,13 @@ def _transition(
     with jax.default_matmul_precision(config.precision):
         chains = jnp.arange(config.num_chains)
         # On a CPU one after the other: there batches of matrix products are slow.
-        return map_samples(
+        found: tuple[Any, Info] = map_samples(
             lambda chain: one_chain(*chain),
             (chains, state.chain, state.adaptation),
             chunk=1 if jax.default_backend() == "cpu" else config.num_chains,
             shards=parallel.shards(mesh, config.num_chains, "draws"),
         )
+        return found
 
 
 def _blank(
@@ -377,7 +379,10 @@ def _blank(
     chain, info = jax.eval_shape(
         lambda: _transition(rng_key, jnp.zeros((), jnp.int32), state, data, network, config, mesh)
     )
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (chain.position, info))
+    found: tuple[Any, Info] = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (chain.position, info)
+    )
+    return found
 
 
 def _freeze(state: State, *, config: Config) -> State:

@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv.compute.types import Logits
+
 DecisionRule = Literal["mean_probabilities", "mean_logits"]
 DECISION_RULES: tuple[DecisionRule, ...] = ("mean_probabilities", "mean_logits")
 
@@ -87,12 +89,12 @@ def folding(rule: DecisionRule) -> str:
     return "sum" if rule == "mean_logits" else "log_sum_exp"
 
 
-def contribution(rule: DecisionRule, logits: jax.Array) -> jax.Array:
+def contribution(rule: DecisionRule, logits: Logits) -> Logits:
     """Return what one draw adds to the prediction, [B, C]: its logits or its log-probabilities."""
     return logits if rule == "mean_logits" else jax.nn.log_softmax(logits)
 
 
-def log_predictive(rule: DecisionRule, total: jax.Array, num_samples: int) -> jax.Array:
+def log_predictive(rule: DecisionRule, total: Logits, num_samples: int) -> Logits:
     """Return ``log pbar`` of all draws' folded contributions, both [B, C]."""
     if rule == "mean_logits":
         return jax.nn.log_softmax(total / num_samples)

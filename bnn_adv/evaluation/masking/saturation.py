@@ -57,12 +57,13 @@ def measure_logits(posterior: Posterior, x: Any, *, batch_size: int = 128) -> Lo
 @functools.partial(programs.jit, static_argnames="chunk")
 def _logits(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
     with jax.default_matmul_precision(posterior.precision):
-        return map_samples(
+        found: jax.Array = map_samples(
             lambda params: posterior.logits(params, x),
             posterior.samples,
             chunk=chunk,
             shards=posterior.shards,
         )
+        return found
 
 
 def is_one_hot(logits: Any) -> jax.Array:

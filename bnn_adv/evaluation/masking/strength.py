@@ -116,7 +116,8 @@ def search(
             sample_chunk=case.sample_chunk,
         )
     # All images are predicted, so that no further shape compiles.
-    return predict(case, images)[rows]
+    found: np.ndarray = predict(case, images)[rows]
+    return found
 
 
 def run_weak_and_iterated(

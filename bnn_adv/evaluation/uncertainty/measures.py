@@ -88,7 +88,8 @@ def measure(
         return Uncertainty(log_probs, jnp.exp(whole), jnp.maximum(information, 0.0))
 
     with jax.default_matmul_precision(posterior.precision):
-        return blocks.map_blocks(one_block, x, size)
+        found: Uncertainty = blocks.map_blocks(one_block, x, size)
+        return found
 
 
 def log_entropy(log_probs: jax.Array) -> jax.Array:
