@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from bnn_adv.compute.types import Images, Numbers, RngKey, RngKeys
+from bnn_adv.compute.types import AnyImages, Images, Numbers, RngKey, RngKeys
 
 
 class Threat(Protocol):
@@ -49,7 +49,7 @@ class Threat(Protocol):
     def random_start(self, rng_key: RngKey, x_clean: Images) -> Images:
         """Return a random point of ball and box."""
 
-    def distance(self, x: Images, x_clean: Images) -> Numbers:
+    def distance(self, x: AnyImages, x_clean: AnyImages) -> Numbers:
         """Return the norm of the difference, [B]."""
 
 
@@ -107,7 +107,7 @@ class LInf:
         noise = jax.random.uniform(rng_key, x_clean.shape, x_clean.dtype, -1.0, 1.0)
         return self.project(x_clean + radius_of(self, x_clean) * noise, x_clean)
 
-    def distance(self, x: Images, x_clean: Images) -> Numbers:
+    def distance(self, x: AnyImages, x_clean: AnyImages) -> Numbers:
         """Return the largest absolute difference, [B]."""
         return jnp.abs(x - x_clean).reshape(x.shape[0], -1).max(axis=1)
 
@@ -154,9 +154,9 @@ class L2:
         step = radius_of(self, x_clean) * _expand(radius, x_clean) * direction
         return self.project(x_clean + step, x_clean)
 
-    def distance(self, x: Images, x_clean: Images) -> Numbers:
+    def distance(self, x: AnyImages, x_clean: AnyImages) -> Numbers:
         """Return the Euclidean norm of the difference, [B]."""
-        return _norm(x - x_clean)
+        return _norm(jnp.asarray(x - x_clean))
 
     def _scaled_and_clipped(
         self, direction: jax.Array, x_clean: jax.Array, largest: jax.Array
@@ -245,7 +245,7 @@ class L1:
         step = radius_of(self, x_clean) * _expand(radius / total, x_clean) * direction
         return self.project(x_clean + step, x_clean)
 
-    def distance(self, x: Images, x_clean: Images) -> Numbers:
+    def distance(self, x: AnyImages, x_clean: AnyImages) -> Numbers:
         """Return the sum of absolute differences, [B]."""
         return jnp.abs(x - x_clean).reshape(x.shape[0], -1).sum(axis=1)
 

@@ -50,6 +50,12 @@ Scales = Float[jax.Array, "S B"]
 AnyImages = Float[jax.Array | np.ndarray, "B *D"]
 """Inputs in JAX or in NumPy."""
 
+AnyClasses = Int[jax.Array | np.ndarray, "B"]
+"""A class for every input, in JAX or in NumPy."""
+
+AnyLogits = Float[jax.Array | np.ndarray, "B C"]
+"""A number for every input and class, in JAX or in NumPy."""
+
 HostImages = Float[np.ndarray, "N *D"]
 """Inputs in NumPy."""
 
@@ -61,6 +67,9 @@ HostFlags = Bool[np.ndarray, "N"]
 
 HostClasses = Int[np.ndarray, "N"]
 """A class for every input, in NumPy."""
+
+HostIndices = Int[np.ndarray, "N"]
+"""Places of N inputs, in NumPy."""
 
 HostLogits = Float[np.ndarray, "N C"]
 """A number for every input and class, in NumPy."""

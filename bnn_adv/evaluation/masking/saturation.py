@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 
 from bnn_adv.compute import parallel, programs
 from bnn_adv.compute.streaming import map_samples
+from bnn_adv.compute.types import AnyArray
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 
 
@@ -66,7 +68,7 @@ def _logits(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
         return found
 
 
-def is_one_hot(logits: Any) -> jax.Array:
+def is_one_hot(logits: Float[AnyArray, "*S C"]) -> Bool[jax.Array, "*S"]:
     """Return whether the softmax of logits [..., C] is exactly 0 or 1 in every class, [...]."""
     probs = jax.nn.softmax(jnp.asarray(logits))
     return ((probs == 0) | (probs == 1)).all(axis=-1)
