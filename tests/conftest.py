@@ -34,14 +34,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax._src import lru_cache
-from jaxtyping import install_import_hook
 
-import tests.shapes  # noqa: F401 (jaxtyping finds the checker there)
+from tests import shapes
 
-# Before anything of the package is imported: shapes in signatures are checked at every call.
-SHAPED = ("networks", "posteriors", "attacks", "evaluation")
-if not os.environ.get("NO_SHAPES"):
-    install_import_hook([f"bnn_adv.{name}" for name in SHAPED], "tests.shapes.check_arrays")
+# Before anything of the package is imported.
+shapes.install()
 
 from bnn_adv import networks  # noqa: E402
 from bnn_adv.posteriors.posterior import Posterior  # noqa: E402
