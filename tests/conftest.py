@@ -35,8 +35,13 @@ import numpy as np
 import pytest
 from jax._src import lru_cache
 
-from bnn_adv import networks
-from bnn_adv.posteriors.posterior import Posterior
+from tests import shapes
+
+# Before anything of the package is imported.
+shapes.install()
+
+from bnn_adv import networks  # noqa: E402
+from bnn_adv.posteriors.posterior import Posterior  # noqa: E402
 
 
 def _put(self, key, value):

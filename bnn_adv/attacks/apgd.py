@@ -34,6 +34,7 @@ import numpy as np
 
 from bnn_adv.attacks.base import Attack, Best, Loss, LossFn, check_steps, keep_better, select
 from bnn_adv.attacks.threat import Threat, per_input, random_starts
+from bnn_adv.compute.types import Images, RngKeys
 
 _MOMENTUM = 0.75
 # Percent of the steps, in whole numbers: rounding up must not depend on float error.
@@ -98,19 +99,17 @@ class State(NamedTuple):
     support: jax.Array
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Choose random starts and evaluate the objective there."""
     start = random_starts(threat, rng_keys, x)
     return begin(start, loss_fn(start), threat)
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:
@@ -119,7 +118,7 @@ def step(
     return take_in(state, moved, loss_fn(moved), x, threat, config)
 
 
-def begin(start: jax.Array, loss: Loss, threat: Threat) -> State:
+def begin(start: Images, loss: Loss, threat: Threat) -> State:
     """Return the state of a walk that begins at ``start``, [B, ...], given the loss there."""
     loss = loss._replace(log_probs=None)
     first_step = 1.0 if threat.norm == "l1" else 2.0
@@ -143,13 +142,13 @@ def begin(start: jax.Array, loss: Loss, threat: Threat) -> State:
     )
 
 
-def propose(state: State, x: jax.Array, threat: Threat) -> jax.Array:
+def propose(state: State, x: Images, threat: Threat) -> Images:
     """Return where the next step leads, [B, ...]."""
     return _sparse_step(state, x, threat) if threat.norm == "l1" else _step(state, x, threat)
 
 
 def take_in(
-    state: State, moved: jax.Array, loss: Loss, x: jax.Array, threat: Threat, config: Config
+    state: State, moved: Images, loss: Loss, x: Images, threat: Threat, config: Config
 ) -> State:
     """Return the state after a step to ``moved``, [B, ...], given the loss there."""
     loss = loss._replace(log_probs=None)
@@ -234,7 +233,10 @@ def _sparse_step(state: State, x: jax.Array, threat: Any) -> jax.Array:
     least = jnp.take_along_axis(steepest, state.num_moved[:, None] - 1, axis=1)
     sign = jnp.sign(gradient) * ((size >= least) & (size > 0))
     direction = sign / jnp.maximum(jnp.abs(sign).sum(axis=1, keepdims=True), 1)
-    return threat.project((at + state.step_size[:, None] * direction).reshape(x.shape), x)
+    found: jax.Array = threat.project(
+        (at + state.step_size[:, None] * direction).reshape(x.shape), x
+    )
+    return found
 
 
 def _look_back(state: State, length: jax.Array, rho: float) -> State:
@@ -271,4 +273,5 @@ def _look_back_sparsely(
 
 
 def _select_loss(mask: jax.Array, loss: Loss, otherwise: Loss) -> Loss:
-    return jax.tree.map(lambda a, b: select(mask, a, b), loss, otherwise)
+    found: Loss = jax.tree.map(lambda a, b: select(mask, a, b), loss, otherwise)
+    return found

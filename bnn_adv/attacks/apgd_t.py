@@ -26,6 +26,7 @@ from bnn_adv.attacks import apgd
 from bnn_adv.attacks.base import Attack, Best, Loss, LossFn, check_steps, keep_better, select
 from bnn_adv.attacks.targets import rank_targets
 from bnn_adv.attacks.threat import Threat, random_starts
+from bnn_adv.compute.types import Images, RngKeys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +67,7 @@ class State(NamedTuple):
     step: jax.Array
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Look at the clean inputs, and rank the classes there.
 
     Raises:
@@ -84,10 +83,10 @@ def init(
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:
@@ -112,7 +111,8 @@ def step(
         return State(*best, now.label, now.targets, walk, now.step + 1)
 
     # Where there are fewer classes than targets, the steps that are left have nothing to do.
-    return jax.lax.cond(state.step < num_targets * length, advance, lambda now: now, state)
+    result: State = jax.lax.cond(state.step < num_targets * length, advance, lambda now: now, state)
+    return result
 
 
 def build(

@@ -17,6 +17,7 @@ from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.transfer import Transfer
 from bnn_adv.compute import programs
 from bnn_adv.compute.singular import finite_gradient
+from bnn_adv.compute.types import Classes, RngKey, RngKeys, Scales
 from bnn_adv.posteriors.decision import is_fooled
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 from bnn_adv.posteriors.sampler import FreshDraws
@@ -49,7 +50,11 @@ class Batch(NamedTuple):
 
 
 def bind(
-    objective: Objective, posterior: Posterior, y: jax.Array, scales: jax.Array, chunk: int
+    objective: Objective,
+    posterior: Posterior,
+    y: Classes,
+    scales: Scales,
+    chunk: int,
 ) -> LossFn:
     """Return the loss function that an attack climbs: objective, posterior and labels in one."""
 
@@ -74,7 +79,7 @@ def bind_fresh(
     objective: Objective,
     fresh: FreshDraws,
     batch: Batch,
-    scales: jax.Array,
+    scales: Scales,
     chunk: int,
     number: jax.Array | int,
 ) -> LossFn:
@@ -95,7 +100,11 @@ def bind_fresh(
 
 
 def bind_transfer(
-    objective: Objective, transfer: Transfer, batch: Batch, scales: jax.Array, chunk: int
+    objective: Objective,
+    transfer: Transfer,
+    batch: Batch,
+    scales: Scales,
+    chunk: int,
 ) -> LossFn:
     """Return a loss function whose gradients are one model's, and all else another's.
 
@@ -159,7 +168,7 @@ def _fit(chunk: int, posterior: Posterior) -> int:
 def _loss_fn(
     attacked: Attacked,
     batch: Batch,
-    scales: jax.Array,
+    scales: Scales,
     number: jax.Array | int,
     objective: Objective,
     chunk: int,
@@ -172,7 +181,7 @@ def _loss_fn(
 
 
 @jax.jit
-def derive_keys(rng_key: jax.Array, indices: jax.Array) -> jax.Array:
+def derive_keys(rng_key: RngKey, indices: jax.Array) -> RngKeys:
     """Return a key for every image, from its index alone."""
     return jax.vmap(jax.random.fold_in, (None, 0))(rng_key, indices)
 
@@ -181,7 +190,8 @@ def start(
     attacked: Attacked, batch: Batch, attack: Attack, objective: Objective, chunk: int
 ) -> tuple[Any, jax.Array]:
     """Return the attack's first state, and the fixed scales of every draw that judges, [S, B]."""
-    return _start(attacked, batch, *_split(attack, objective), chunk)
+    found: tuple[Any, jax.Array] = _start(attacked, batch, *_split(attack, objective), chunk)
+    return found
 
 
 @functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
@@ -221,7 +231,7 @@ def _advance(
     attacked: Attacked,
     batch: Batch,
     state: Any,
-    scales: jax.Array,
+    scales: Scales,
     first: jax.Array | int,
     count: jax.Array | int,
     numbers: Numbers,
@@ -244,7 +254,7 @@ def advance(
     attacked: Attacked,
     batch: Batch,
     state: Any,
-    scales: jax.Array,
+    scales: Scales,
     first: jax.Array | int,
     count: jax.Array | int,
     attack: Attack,
@@ -280,7 +290,7 @@ def _configure(attack: Attack, numbers: dict[str, Any]) -> Any:
 
 @jax.jit
 def take_images(
-    batch: Batch, state: Any, scales: jax.Array, places: jax.Array
+    batch: Batch, state: Any, scales: Scales, places: jax.Array
 ) -> tuple[Batch, Any, jax.Array]:
     """Return batch, state and scales of the images at ``places``, in that order."""
 

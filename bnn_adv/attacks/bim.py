@@ -19,6 +19,7 @@ import jax
 
 from bnn_adv.attacks.base import Attack, LossFn, check_steps
 from bnn_adv.attacks.threat import Threat, radius_of
+from bnn_adv.compute.types import Images, RngKeys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +48,17 @@ class State(NamedTuple):
     gradient: jax.Array
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Evaluate the gradient at the clean inputs."""
     loss = loss_fn(x)
     return State(x, loss.success, loss.gradient)
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
 from bnn_adv.attacks.threat import Threat, per_input
+from bnn_adv.compute.types import Images, RngKeys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +47,17 @@ class State(NamedTuple):
     step: jax.Array
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Evaluate the objective at the clean inputs, which are the best so far."""
     loss = loss_fn(x)
     return State(x, loss.success, loss.value, jnp.zeros((), jnp.int32))
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:

@@ -36,6 +36,7 @@ from bnn_adv.attacks.base import Attack, Loss, LossFn, check_steps, select
 from bnn_adv.attacks.hyperplane import step_to_plane
 from bnn_adv.attacks.targets import rank_targets
 from bnn_adv.attacks.threat import Threat, per_input, random_starts, with_radius
+from bnn_adv.compute.types import Images, RngKeys
 
 # By how much farther each step in a row that did not fool lets the next one reach; and by which
 # share of the clean lead: at the boundary, to rounding, no factor leads across it.
@@ -110,9 +111,7 @@ LineariseFn = Callable[[jax.Array], Plane]
 """Linearise at the current iterates the margins of the targets at an index below K."""
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Look at the clean inputs: they are the nearest ones where they fool.
 
     Raises:
@@ -122,10 +121,10 @@ def init(
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:
@@ -148,7 +147,8 @@ def step(
 
         none = jnp.full_like(state.distance, jnp.inf)
         first = none, Plane(jnp.zeros_like(none), jnp.zeros_like(x))
-        return jax.lax.fori_loop(0, state.targets.shape[1], closer, first)[1]
+        result: Plane = jax.lax.fori_loop(0, state.targets.shape[1], closer, first)[1]
+        return result
 
     num_walks = config.num_starts
     return advance(rng_keys, state, loss_fn, x, threat, config, nearest_plane, num_walks)
@@ -198,7 +198,7 @@ def check(config: Config) -> None:
         raise ValueError(f"beta must lie in (0, 1), got {config.beta}.")
 
 
-def prepare(loss_fn: LossFn, x: jax.Array, threat: Threat, num_targets: int | None) -> State:
+def prepare(loss_fn: LossFn, x: Images, threat: Threat, num_targets: int | None) -> State:
     """Return the first state, with the most likely classes as targets; None: all of them."""
     loss = loss_fn(x)
     targets = rank_targets(loss, num_targets)
@@ -230,10 +230,10 @@ def prepare(loss_fn: LossFn, x: jax.Array, threat: Threat, num_targets: int | No
 
 
 def advance(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
     choose_plane: Callable[[LineariseFn], Plane],
@@ -306,7 +306,8 @@ def _own_gradient(loss_fn: LossFn, state: State) -> jax.Array:
     def look() -> jax.Array:
         return select(state.is_margin, nothing, loss_fn(state.x, state.label).gradient)
 
-    return jax.lax.cond(state.is_margin.all(), lambda: nothing, look)
+    found: jax.Array = jax.lax.cond(state.is_margin.all(), lambda: nothing, look)
+    return found
 
 
 def _approach(

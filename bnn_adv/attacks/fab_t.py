@@ -16,6 +16,7 @@ from bnn_adv.attacks import fab
 from bnn_adv.attacks.base import Attack, LossFn
 from bnn_adv.attacks.fab import LineariseFn, Plane, State
 from bnn_adv.attacks.threat import Threat
+from bnn_adv.compute.types import Images, RngKeys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,7 @@ class Config(fab.Config):
     num_targets: int = 9
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Rank the classes at the clean inputs, which are the nearest ones where they fool.
 
     Raises:
@@ -47,10 +46,10 @@ def init(
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:
@@ -68,7 +67,8 @@ def step(
         return advance(state)
     # Fewer classes than targets: the steps that are left have nothing to do.
     last = num_walks * config.num_steps + config.num_bisections
-    return jax.lax.cond(state.step < last, advance, lambda now: now, state)
+    found: State = jax.lax.cond(state.step < last, advance, lambda now: now, state)
+    return found
 
 
 def build(

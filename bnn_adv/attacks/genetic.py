@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
 from bnn_adv.attacks.threat import Threat, per_input, random_starts
+from bnn_adv.compute.types import Images, RngKeys
 
 _FIRST_RATE, _LEAST_RATE = 0.5, 0.1
 _FIRST_RANGE, _LEAST_RANGE = 0.4, 0.15
@@ -75,9 +76,7 @@ class State(NamedTuple):
     plateaus: jax.Array
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Draw the first population at random from ball and box, and evaluate it."""
     keys = jax.vmap(lambda key: jax.random.split(key, config.population))(rng_keys)
     members = jax.vmap(random_starts, (None, 1, None), 1)(threat, keys, x)
@@ -89,10 +88,10 @@ def init(
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:

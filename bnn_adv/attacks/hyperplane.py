@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bnn_adv.compute.types import Images, Numbers
 
-def step_to_plane(x: jax.Array, normal: jax.Array, gap: jax.Array, threat: Any) -> jax.Array:
+
+def step_to_plane(x: Images, normal: Images, gap: Numbers, threat: Any) -> Images:
     """Return the smallest move that reaches a hyperplane without leaving the box.
 
     Solve ``min |v|_p`` with ``<normal, v> = gap`` and ``x + v`` in the box (Croce, Hein 2020, arXiv

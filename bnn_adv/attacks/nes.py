@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
 from bnn_adv.attacks.threat import Threat, radius_of
+from bnn_adv.compute.types import Images, RngKeys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +67,7 @@ class State(NamedTuple):
     momentum: jax.Array
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Evaluate the objective at the clean inputs."""
     loss = loss_fn(x)
     zero = jnp.zeros((), jnp.int32)
@@ -76,10 +75,10 @@ def init(
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:
@@ -126,13 +125,13 @@ def build(
 
 
 def estimate_gradient(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     *,
     sigma: float,
     num_directions: int,
-) -> jax.Array:
+) -> Images:
     """Estimate the gradient of the blurred objective, one pair of directions after another.
 
     Args:

@@ -240,12 +240,13 @@ def compute_scales(
         return jnp.ones((posterior.num_samples, x.shape[0]), x.dtype)
     scale = objective.scale
     chunk = check_sample_chunk(posterior, sample_chunk, x)
-    return map_samples(
+    found: jax.Array = map_samples(
         lambda params: scale(posterior.logits(params, x)),
         posterior.samples,
         chunk=chunk,
         shards=posterior.shards,
     )
+    return found
 
 
 def value_and_gradient(
@@ -291,7 +292,10 @@ def value_and_gradient(
             return passes(objective, posterior, *rows[:2], rows[2].T, chunk, finite_steps)
 
         rows = (x, Aim(y, target), scales.T)
-        return blocks.map_blocks(one_block, rows, blocks.choose_block(each, x.shape[0]))
+        found: ObjectiveValue = blocks.map_blocks(
+            one_block, rows, blocks.choose_block(each, x.shape[0])
+        )
+        return found
 
 
 def _scaled_statistic(
@@ -380,7 +384,8 @@ def _two_passes(
         values, vjp, _ = jax.vjp(statistic, x, has_aux=True)
         # d reduced / d statistic_s: 1/S for the mean, the draw's responsibility for log-mean-exp.
         weight = 1.0 if is_mean else jnp.exp(values - reduced)
-        return vjp(cotangent * weight / size)[0]
+        found: jax.Array = vjp(cotangent * weight / size)[0]
+        return found
 
     gradient = fold(backward, draws, "sum")
     return ObjectiveValue(value, gradient, log_predictive(rule, contributions, size))

@@ -18,6 +18,7 @@ import jax
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
 from bnn_adv.attacks.threat import Threat, radius_of, random_starts
+from bnn_adv.compute.types import Images, RngKeys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +55,7 @@ class State(NamedTuple):
     gradient: jax.Array
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Choose the starts and evaluate the objective there.
 
     Each input has a key of its own, so that its start does not depend on its batch.
@@ -69,10 +68,10 @@ def init(
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:

@@ -20,6 +20,7 @@ import numpy as np
 
 from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
 from bnn_adv.attacks.threat import Threat, per_input, radius_of
+from bnn_adv.compute.types import Images, RngKeys
 
 # Of 10,000 queries, those at which the share of pixels is halved (section 5, "schedule of p").
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -53,9 +54,7 @@ class State(NamedTuple):
     step: jax.Array
 
 
-def init(
-    rng_keys: jax.Array, loss_fn: LossFn, x: jax.Array, threat: Threat, config: Config
-) -> State:
+def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Start from stripes (l_inf) or a grid of bumps (l_2), and evaluate the objective there."""
     images = x.reshape(x.shape[0], *_image_shape(x.shape[1:]))
     start = _stripes if threat.norm == "linf" else _grid
@@ -66,10 +65,10 @@ def init(
 
 
 def step(
-    rng_keys: jax.Array,
+    rng_keys: RngKeys,
     state: State,
     loss_fn: LossFn,
-    x: jax.Array,
+    x: Images,
     threat: Threat,
     config: Config,
 ) -> State:
@@ -114,7 +113,8 @@ def _shares(config: Config) -> np.ndarray:
     """Return the share of the pixels that each step's window covers, [num_steps]."""
     scaled = np.arange(config.num_steps) * 10_000 // config.num_steps
     halvings = (scaled[:, None] > np.array(_HALVINGS)).sum(axis=1)
-    return (config.first_share * 0.5**halvings).astype(np.float32)
+    found: np.ndarray = (config.first_share * 0.5**halvings).astype(np.float32)
+    return found
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -122,7 +122,7 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
 
 
-def _sides(share: jax.Array, shape: tuple, least: int) -> tuple[jax.Array, jax.Array]:
+def _sides(share: jax.Array, shape: tuple[int, ...], least: int) -> tuple[jax.Array, jax.Array]:
     """Return a window's height and width, which are equal but for a single column."""
     height, width = shape[:2]
     if min(height, width) == 1:
@@ -136,13 +136,17 @@ def _sides(share: jax.Array, shape: tuple, least: int) -> tuple[jax.Array, jax.A
     return side, side
 
 
-def _corner(rng_key: jax.Array, sides: tuple[jax.Array, jax.Array], shape: tuple) -> jax.Array:
+def _corner(
+    rng_key: jax.Array, sides: tuple[jax.Array, jax.Array], shape: tuple[int, ...]
+) -> jax.Array:
     """Return the first row and column of a window that lies within the image."""
     free = jnp.asarray(shape[:2]) - jnp.stack(sides)
     return jax.random.randint(rng_key, (2,), 0, free + 1, jnp.int32)
 
 
-def _window(corner: jax.Array, sides: tuple[jax.Array, jax.Array], shape: tuple) -> jax.Array:
+def _window(
+    corner: jax.Array, sides: tuple[jax.Array, jax.Array], shape: tuple[int, ...]
+) -> jax.Array:
     """Return which pixels lie in a window, [H, W, 1]."""
     rows, columns = jnp.arange(shape[0])[:, None, None], jnp.arange(shape[1])[None, :, None]
     in_rows = (rows >= corner[0]) & (rows < corner[0] + sides[0])
@@ -191,7 +195,10 @@ def _bump(rows: jax.Array, columns: jax.Array, height: jax.Array, width: jax.Arr
 
 
 def _two_bumps(
-    rng_key: jax.Array, corner: jax.Array, sides: tuple[jax.Array, jax.Array], shape: tuple
+    rng_key: jax.Array,
+    corner: jax.Array,
+    sides: tuple[jax.Array, jax.Array],
+    shape: tuple[int, ...],
 ) -> jax.Array:
     """Return two opposite bumps in a window, side by side or one above the other, [H, W]."""
     rows = jnp.arange(shape[0])[:, None] - corner[0]

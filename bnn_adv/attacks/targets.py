@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int
 
 from bnn_adv.attacks.base import Loss
 
 
-def rank_targets(loss: Loss, most: int | None = None) -> jax.Array:
+def rank_targets(loss: Loss, most: int | None = None) -> Int[jax.Array, "B K"]:
     """Return the classes to aim at, the most likely one first, int32 [B, K].
 
     The label is left out: it is the likeliest class of an input that does not fool. Which class it

@@ -12,6 +12,9 @@ from typing import Any, ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
+
+from bnn_adv.compute.types import AnyImages, Images, Numbers, RngKey, RngKeys
 
 
 class Threat(Protocol):
@@ -34,19 +37,19 @@ class Threat(Protocol):
     def upper(self) -> float:
         """Largest valid input value."""
 
-    def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def project(self, x: Images, x_clean: Images) -> Images:
         """Return the point of ball and box that is nearest to ``x`` in Euclidean distance."""
 
-    def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
+    def ascend(self, gradient: Images, x: Images) -> Images:
         """Return the direction of unit norm in which an attack at ``x`` moves."""
 
-    def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def maximise_linear(self, gradient: Images, x_clean: Images) -> Images:
         """Return the point of ball and box where a loss with this gradient is largest."""
 
-    def random_start(self, rng_key: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def random_start(self, rng_key: RngKey, x_clean: Images) -> Images:
         """Return a random point of ball and box."""
 
-    def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def distance(self, x: AnyImages, x_clean: AnyImages) -> Numbers:
         """Return the norm of the difference, [B]."""
 
 
@@ -85,26 +88,26 @@ class LInf:
     upper: float = 1.0
     norm: ClassVar[str] = "linf"
 
-    def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def project(self, x: Images, x_clean: Images) -> Images:
         """Return the nearest point of ball and box: both are boxes, so clip twice."""
         radius = radius_of(self, x)
         x = jnp.clip(x, x_clean - radius, x_clean + radius)
         return jnp.clip(x, self.lower, self.upper)
 
-    def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
+    def ascend(self, gradient: Images, x: Images) -> Images:
         """Return the sign of the gradient; zero where the gradient is exactly zero."""
         return jnp.sign(gradient)
 
-    def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def maximise_linear(self, gradient: Images, x_clean: Images) -> Images:
         """Return ``clip(x + epsilon sign(gradient))``, the exact maximum over ball and box."""
         return self.project(x_clean + radius_of(self, x_clean) * jnp.sign(gradient), x_clean)
 
-    def random_start(self, rng_key: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def random_start(self, rng_key: RngKey, x_clean: Images) -> Images:
         """Return a uniform point of the ball, clipped to the box."""
         noise = jax.random.uniform(rng_key, x_clean.shape, x_clean.dtype, -1.0, 1.0)
         return self.project(x_clean + radius_of(self, x_clean) * noise, x_clean)
 
-    def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def distance(self, x: AnyImages, x_clean: AnyImages) -> Numbers:
         """Return the largest absolute difference, [B]."""
         return jnp.abs(x - x_clean).reshape(x.shape[0], -1).max(axis=1)
 
@@ -125,7 +128,7 @@ class L2:
     upper: float = 1.0
     norm: ClassVar[str] = "l2"
 
-    def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def project(self, x: Images, x_clean: Images) -> Images:
         """Return the nearest point of ball and box.
 
         By the optimality conditions it is ``x_clean + clip(t (x - x_clean))`` with the largest
@@ -133,16 +136,16 @@ class L2:
         """
         return self._scaled_and_clipped(x - x_clean, x_clean, jnp.ones((x.shape[0],), x.dtype))
 
-    def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
+    def ascend(self, gradient: Images, x: Images) -> Images:
         """Return the gradient divided by its norm; zero where it is exactly zero."""
         return unit(gradient)
 
-    def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def maximise_linear(self, gradient: Images, x_clean: Images) -> Images:
         """Return the exact maximum: ``x_clean + clip(t gradient)`` with the largest t allowed."""
         unlimited = jnp.full((gradient.shape[0],), jnp.inf, gradient.dtype)
         return self._scaled_and_clipped(unit(gradient), x_clean, unlimited)
 
-    def random_start(self, rng_key: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def random_start(self, rng_key: RngKey, x_clean: Images) -> Images:
         """Return a uniform point of the ball, projected to the box."""
         direction_key, radius_key = jax.random.split(rng_key)
         direction = unit(jax.random.normal(direction_key, x_clean.shape, x_clean.dtype))
@@ -151,9 +154,9 @@ class L2:
         step = radius_of(self, x_clean) * _expand(radius, x_clean) * direction
         return self.project(x_clean + step, x_clean)
 
-    def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def distance(self, x: AnyImages, x_clean: AnyImages) -> Numbers:
         """Return the Euclidean norm of the difference, [B]."""
-        return _norm(x - x_clean)
+        return _norm(jnp.asarray(x - x_clean))
 
     def _scaled_and_clipped(
         self, direction: jax.Array, x_clean: jax.Array, largest: jax.Array
@@ -191,7 +194,7 @@ class L1:
     upper: float = 1.0
     norm: ClassVar[str] = "l1"
 
-    def project(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def project(self, x: Images, x_clean: Images) -> Images:
         """Return the nearest point of ball and box (Croce, Hein 2021, arXiv 2103.01208, section 3).
 
         ``x_clean + sign(d) clip(|d| - t, 0, room)`` with ``d = x - x_clean``, ``room`` the way to
@@ -202,7 +205,7 @@ class L1:
         moved = jax.vmap(_shrink_to_sum)(jnp.abs(flat), room, epsilon)
         return self._apply(jnp.sign(flat) * moved, x_clean)
 
-    def ascend(self, gradient: jax.Array, x: jax.Array) -> jax.Array:
+    def ascend(self, gradient: Images, x: Images) -> Images:
         """Return signs of the steepest twentieth of the coordinates, divided by their number.
 
         The steepest direction proper has a single coordinate, which makes for as many steps as
@@ -220,7 +223,7 @@ class L1:
             gradient.shape
         )
 
-    def maximise_linear(self, gradient: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def maximise_linear(self, gradient: Images, x_clean: Images) -> Images:
         """Return the exact maximum: the steepest coordinates go to their walls, one by one."""
         flat, room = self._flatten(gradient, x_clean)
         room = jnp.where(flat == 0, 0.0, room)
@@ -231,7 +234,7 @@ class L1:
         moved = jnp.take_along_axis(moved, jnp.argsort(order, axis=1), axis=1)
         return self._apply(jnp.sign(flat) * moved, x_clean)
 
-    def random_start(self, rng_key: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def random_start(self, rng_key: RngKey, x_clean: Images) -> Images:
         """Return a uniform point of the ball, projected to the box."""
         direction_key, radius_key = jax.random.split(rng_key)
         # Laplace noise of any scale, divided by its sum: uniform on the sphere of the norm.
@@ -242,7 +245,7 @@ class L1:
         step = radius_of(self, x_clean) * _expand(radius / total, x_clean) * direction
         return self.project(x_clean + step, x_clean)
 
-    def distance(self, x: jax.Array, x_clean: jax.Array) -> jax.Array:
+    def distance(self, x: AnyImages, x_clean: AnyImages) -> Numbers:
         """Return the sum of absolute differences, [B]."""
         return jnp.abs(x - x_clean).reshape(x.shape[0], -1).sum(axis=1)
 
@@ -265,7 +268,7 @@ class L1:
 THREATS: dict[str, Any] = {"linf": LInf, "l2": L2, "l1": L1}
 
 
-def radius_of(threat: Any, like: jax.Array) -> jax.Array:
+def radius_of(threat: Any, like: Images) -> Float[jax.Array, ...]:
     """Return a threat model's radius in a shape that multiplies inputs ``like``, [B, ...]."""
     epsilon = jnp.asarray(threat.epsilon, like.dtype)
     return _expand(epsilon, like) if epsilon.ndim else epsilon
@@ -300,7 +303,7 @@ def box_radius(threat: Any, shape: tuple[int, ...]) -> float:
     return float(side * {"linf": 1.0, "l2": math.sqrt(size), "l1": size}[threat.norm])
 
 
-def random_starts(threat: Any, rng_keys: jax.Array, x_clean: jax.Array) -> jax.Array:
+def random_starts(threat: Any, rng_keys: RngKeys, x_clean: Images) -> Images:
     """Return a random point of every input's ball and box, from keys of their own.
 
     Args:
@@ -314,7 +317,10 @@ def random_starts(threat: Any, rng_keys: jax.Array, x_clean: jax.Array) -> jax.A
         return own.random_start(rng_key, row[None])[0]
 
     # One after the other: random bits for a whole batch take twice the time to compile.
-    return jax.lax.map(one, (rng_keys, x_clean, per_input(threat, x_clean.shape[0], x_clean.dtype)))
+    found: Images = jax.lax.map(
+        one, (rng_keys, x_clean, per_input(threat, x_clean.shape[0], x_clean.dtype))
+    )
+    return found
 
 
 def _shrink_to_sum(size: jax.Array, room: jax.Array, epsilon: jax.Array | float) -> jax.Array:
@@ -369,7 +375,7 @@ def _norm(x: jax.Array) -> jax.Array:
     return safe * jnp.sqrt(jnp.sum((flat / safe[:, None]) ** 2, axis=1)) * (largest > 0)
 
 
-def unit(x: jax.Array) -> jax.Array:
+def unit(x: Images) -> Images:
     """Divide every input's values by their Euclidean norm; zero stays zero.
 
     Args:

@@ -20,6 +20,7 @@ from bnn_adv.attacks.driver import check_norm, keep_finite
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.compute import arguments, parallel, programs
+from bnn_adv.compute.types import RngKey
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 
 
@@ -40,7 +41,7 @@ class Trace(NamedTuple):
 
 
 def trace_attack(
-    rng_key: jax.Array,
+    rng_key: RngKey,
     attack: Attack,
     objective: Objective,
     posterior: Posterior,

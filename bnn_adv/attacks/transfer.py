@@ -17,6 +17,7 @@ import numpy as np
 
 from bnn_adv.compute.disk import as_arrays
 from bnn_adv.compute.leaves import from_plain, is_key
+from bnn_adv.compute.types import RngKey
 from bnn_adv.posteriors.posterior import Posterior, one_draw
 
 Surrogate = Literal["posterior", "one_draw", "mean_weights"]
@@ -35,7 +36,7 @@ class Transfer(NamedTuple):
     judge: Posterior
 
 
-def make_surrogate(rng_key: jax.Array, posterior: Posterior, kind: Surrogate) -> Posterior:
+def make_surrogate(rng_key: RngKey, posterior: Posterior, kind: Surrogate) -> Posterior:
     """Return the model whose gradients stand in for a posterior's.
 
     Args:

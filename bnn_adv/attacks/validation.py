@@ -334,4 +334,5 @@ def _reaches_others(posterior: Posterior, params: Any, batch: jax.Array) -> jax.
 
 @programs.jit
 def _logits(posterior: Posterior, x: jax.Array) -> jax.Array:
-    return jax.lax.map(lambda params: posterior.logits(params, x), posterior.samples)
+    found: jax.Array = jax.lax.map(lambda params: posterior.logits(params, x), posterior.samples)
+    return found

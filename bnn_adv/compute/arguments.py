@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -27,7 +28,8 @@ def as_labels(y: Any, count: int, num_classes: int | None = None) -> np.ndarray:
             f"{y.shape}. {_advise_labels(y, count)}"
         )
     check_label_range(y, num_classes)
-    return y.astype(np.int32)
+    found: np.ndarray = y.astype(np.int32)
+    return found
 
 
 def check_label_range(y: np.ndarray, num_classes: int | None) -> None:
@@ -88,7 +90,7 @@ def check_key(rng_key: Any) -> None:
       TypeError: It is an array of integers (an old-style key), a seed, or several keys.
     """
     dtype = getattr(rng_key, "dtype", None)
-    if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         what = f"an array of {dtype}" if dtype is not None else type(rng_key).__name__
         raise TypeError(
             f"rng_key must be a typed key, jax.random.key(seed), got {what}. An old-style key "

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.compute.leaves import is_key
-from bnn_adv.compute.types import ApplyFn, Params
+from bnn_adv.compute.types import AnyImages, ApplyFn, Params
 
 _SMALLEST = 16
 """Inputs below which matrix products become too narrow to be fast."""
@@ -28,7 +28,7 @@ def budget() -> int:
     return 2**26 if jax.default_backend() == "cpu" else 2**31
 
 
-def bytes_per_input(apply_fn: ApplyFn, params: Params, x: jax.Array) -> int:
+def bytes_per_input(apply_fn: ApplyFn, params: Params, x: AnyImages) -> int:
     """Return the size of all intermediate values of one input, forward.
 
     From the traced program, before fusion: an upper estimate.
@@ -47,7 +47,7 @@ def bytes_per_input(apply_fn: ApplyFn, params: Params, x: jax.Array) -> int:
     return max(total(2) - total(1), 1)
 
 
-def choose_chunk(apply_fn: ApplyFn, params: Params, x: jax.Array, most: int) -> int:
+def choose_chunk(apply_fn: ApplyFn, params: Params, x: AnyImages, most: int) -> int:
     """Return how many networks to evaluate at once under ``vmap``.
 
     One on a CPU, where XLA's products of batches of matrices are up to twice as slow as plain
@@ -165,6 +165,6 @@ def _bytes(jaxpr: Any) -> int:
             continue
         for variable in equation.outvars:
             shape, dtype = variable.aval.shape, variable.aval.dtype
-            if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+            if not jnp.issubdtype(dtype, jax.dtypes.extended):
                 total += math.prod(shape) * np.dtype(dtype).itemsize
     return total

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -168,7 +169,7 @@ class _Walk:
             if (stored := _arrays.get(id(value))) is not None and stored[0]() is value:
                 return stored[1]
             key, number = value, id(value)
-            if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+            if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
                 data = self._array(jax.random.key_data(value), where)
                 found = _mix("key", [str(jax.random.key_impl(value)).encode(), data])
             else:

@@ -42,7 +42,8 @@ class Saved(NamedTuple):
     @property
     def meta(self) -> dict[str, Any]:
         """The caller's part of the record."""
-        return self.record["meta"]
+        found: dict[str, Any] = self.record["meta"]
+        return found
 
     def fit(self, template: Any) -> Any:
         """Return the state with the structure, dtypes and shardings of ``template``.
@@ -248,7 +249,7 @@ def _as_bytes(value: np.ndarray) -> np.ndarray:
 
 
 def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _place(path: str, value: np.ndarray, leaf: Any) -> Any:

@@ -273,7 +273,10 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _map(path: Path, dtype: str | None) -> np.ndarray:
     try:
-        return restored(np.load(path, mmap_mode="r", allow_pickle=False), dtype, wrap=False)
+        found: np.ndarray = restored(
+            np.load(path, mmap_mode="r", allow_pickle=False), dtype, wrap=False
+        )
+        return found
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged or truncated ({error}): write the draws again."

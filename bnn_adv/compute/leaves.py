@@ -22,7 +22,7 @@ _KEY = "key:"
 def is_key(leaf: Any) -> bool:
     """Return whether a leaf (array, tracer or ``ShapeDtypeStruct``) holds typed random keys."""
     dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def has_key(params: Any) -> bool:
@@ -58,7 +58,8 @@ def computed_dtype(dtype: Any) -> np.dtype[Any]:
     """Return the dtype in which JAX computes with numbers of a dtype, in native byte order."""
     dtype = np.dtype(dtype)
     if not jnp.issubdtype(dtype, jnp.number):
-        return dtype
+        found: np.dtype[Any] = dtype
+        return found
     if dtype.kind == "f" and dtype.itemsize > 8:
         dtype = np.dtype(np.float64)
     return np.dtype(jax.dtypes.canonicalize_dtype(dtype.newbyteorder("=")))

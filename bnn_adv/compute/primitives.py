@@ -24,6 +24,6 @@ def computed_dtypes(jaxpr: core.Jaxpr) -> set[jnp.dtype]:
         for equation in equations(jaxpr)
         for out in equation.outvars
         if isinstance(out.aval, jax.core.ShapedArray)
-        and not jax.dtypes.issubdtype(out.aval.dtype, jax.dtypes.extended)
+        and not jnp.issubdtype(out.aval.dtype, jax.dtypes.extended)
     }
     return {dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)}

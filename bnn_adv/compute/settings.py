@@ -22,6 +22,7 @@ import functools
 import inspect
 import math
 import numbers
+import operator
 import re
 import types
 import typing
@@ -260,12 +261,12 @@ def _check_value(field: Field, value: Any) -> None:
 def _check_bounds(field: Field, value: Any) -> None:
     bounds = field.metadata
     for name, words, holds in (
-        ("least", "at least", lambda bound: value >= bound),
-        ("above", "above", lambda bound: value > bound),
-        ("most", "at most", lambda bound: value <= bound),
-        ("below", "below", lambda bound: value < bound),
+        ("least", "at least", operator.ge),
+        ("above", "above", operator.gt),
+        ("most", "at most", operator.le),
+        ("below", "below", operator.lt),
     ):
-        if name in bounds and not holds(bounds[name]):
+        if name in bounds and not holds(value, bounds[name]):
             raise SettingError(field.name, f"must be {words} {bounds[name]}, got {value!r}.")
 
 

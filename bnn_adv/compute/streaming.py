@@ -20,7 +20,8 @@ _IDENTITY = {"sum": 0.0, "log_sum_exp": -jnp.inf}
 def count_draws(xs: Any) -> int:
     """Return the length of the leading axis that all leaves of ``xs`` share."""
     first = jax.tree.leaves(xs, is_leaf=_is_on_disk)[0]
-    return first.num_samples if _is_on_disk(first) else first.shape[0]
+    found: int = first.num_samples if _is_on_disk(first) else first.shape[0]
+    return found
 
 
 def fold_samples(

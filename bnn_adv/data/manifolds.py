@@ -44,7 +44,8 @@ class Manifold(NamedTuple):
     @property
     def codimension(self) -> int:
         """Number of normal directions, d - k."""
-        return self.normal.shape[-1]
+        found: int = self.normal.shape[-1]
+        return found
 
 
 class _Base(NamedTuple):
@@ -234,7 +235,8 @@ def _class_phases(description: Description) -> tuple[np.ndarray, np.ndarray]:
     cuts = np.asarray((0.0, 1.0) if count == 1 else _CURVES[description.name].cuts)
 
     def is_cut(ends: np.ndarray) -> np.ndarray:
-        return np.isclose(ends[:, None], cuts).any(axis=1)
+        found: np.ndarray = np.isclose(ends[:, None], cuts).any(axis=1)
+        return found
 
     # At the free end of a curve no other class begins.
     lows = lows + np.where(is_cut(lows), 0.0, description.gap)

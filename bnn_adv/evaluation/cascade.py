@@ -17,6 +17,7 @@ from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
 from bnn_adv.compute import parallel, programs
 from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.types import HostClasses, HostFlags, HostImages, HostLogits
 from bnn_adv.evaluation.confirmation import close_margin, least_margin
 from bnn_adv.evaluation.suites import Entry
 from bnn_adv.evaluation.verification_predictions import compile_network, find_margin
@@ -103,7 +104,7 @@ class Cascade(NamedTuple):
     seconds: np.ndarray
 
 
-def predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarray:
+def predict(posterior: Posterior, x: HostImages, settings: Settings) -> HostLogits:
     """Return the log of the posterior predictive at images on the host, [N, C].
 
     The last batch is padded as those of attacks are: the images that stand differ in number after
@@ -120,12 +121,13 @@ def predict(posterior: Posterior, x: np.ndarray, settings: Settings) -> np.ndarr
         sample_chunk=settings.sample_chunk,
         batch_size=settings.batch_size,
     )
-    return parallel.to_host(log_probs)[:count]
+    found: np.ndarray = parallel.to_host(log_probs)[:count]
+    return found
 
 
 def is_broken(
-    posterior: Posterior, x: np.ndarray, log_probs: np.ndarray, y: np.ndarray, settings: Settings
-) -> np.ndarray:
+    posterior: Posterior, x: HostImages, log_probs: HostLogits, y: HostClasses, settings: Settings
+) -> HostFlags:
     """Return which images are of another class beyond rounding, [N].
 
     What is close in float32 is decided by the referee's prediction: an image that it would not

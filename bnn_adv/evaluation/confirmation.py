@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnn_adv.attacks.threat import Threat
+from bnn_adv.compute.types import HostClasses, HostFlags, HostImages, HostNumbers
 from bnn_adv.evaluation.verification import Verification, verify_arrays
 from bnn_adv.evaluation.verification_arrays import SCHEMA_VERSION
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, logit_rounding
@@ -18,13 +19,13 @@ _UNDECIDED = 1e-3
 
 def state_claims(
     posterior: Posterior,
-    x: np.ndarray,
-    y: np.ndarray,
+    x: HostImages,
+    y: HostClasses,
     threat: Threat,
-    x_adv: np.ndarray,
+    x_adv: HostImages,
     *,
-    clean_correct: np.ndarray,
-    broken: np.ndarray,
+    clean_correct: HostFlags,
+    broken: HostFlags,
     draws_hash: str,
 ) -> dict[str, np.ndarray]:
     """Return what the referee reads, by name, see ``verification.verify_arrays``.
@@ -56,12 +57,12 @@ def state_claims(
     }
 
 
-def close_margin(posterior: Posterior, x: np.ndarray) -> float:
+def close_margin(posterior: Posterior, x: HostImages) -> float:
     """Return the margin of log-probabilities, in nats, within which rounding may decide."""
     return max(_UNDECIDED, 64 * logit_rounding(posterior, x))
 
 
-def least_margin(posterior: Posterior, x: np.ndarray, largest: np.ndarray) -> np.ndarray:
+def least_margin(posterior: Posterior, x: HostImages, largest: HostNumbers) -> HostNumbers:
     """Return the margin in nats above which a claim holds in every program, [N].
 
     Zero for networks in float32 throughout. What computes in half precision gives other logits for
@@ -106,13 +107,13 @@ def settle(arrays: Mapping[str, np.ndarray], posterior: Posterior, threat: Threa
 
 def confirm(
     posterior: Posterior,
-    x: np.ndarray,
-    y: np.ndarray,
-    x_adv: np.ndarray,
+    x: HostImages,
+    y: HostClasses,
+    x_adv: HostImages,
     *,
     threat: Threat,
-    clean_correct: np.ndarray,
-    misclassified: np.ndarray,
+    clean_correct: HostFlags,
+    misclassified: HostFlags,
 ) -> Verification:
     """Return the referee's findings on images, of which it found none that is not allowed.
 

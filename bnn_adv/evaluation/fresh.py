@@ -121,9 +121,10 @@ def success_rates(
     arguments.check_key(rng_key)
     x_adv, y = np.asarray(x_adv), arguments.as_labels(y, len(x_adv))
     check_classes(sampler.sample(rng_key, 1), x_adv, y)
-    return predict_wrong(rng_key, sampler, x_adv, y, num_samples, num_predictions, settings).mean(
-        axis=0
-    )
+    found: np.ndarray = predict_wrong(
+        rng_key, sampler, x_adv, y, num_samples, num_predictions, settings
+    ).mean(axis=0)
+    return found
 
 
 def predict_wrong(
@@ -165,7 +166,8 @@ def _predict_once(
 
     keys = jax.random.split(rng_key, num_samples)
     total = fold_samples(one_draw, keys, folding(rule), chunk=chunk)
-    return predicted_class(total) != y
+    found: jax.Array = predicted_class(total) != y
+    return found
 
 
 def accuracy_interval(wrong: np.ndarray) -> tuple[float, float]:

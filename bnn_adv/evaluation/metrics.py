@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import ndtri, softmax
 
+from bnn_adv.compute.types import AnyArray, AnyClasses, AnyLogits
 from bnn_adv.posteriors.decision import NO_CLASS, DecisionRule, predicted_class
 
 
-def accuracy(log_probs: Any, y: Any) -> float:
+def accuracy(log_probs: AnyLogits, y: AnyClasses) -> float:
     """Return the share of rows whose ``decision.predicted_class`` is the label, in [0, 1].
 
     Args:
@@ -47,7 +49,9 @@ def wilson_interval(share: float, count: int, *, confidence: float = 0.95) -> tu
     return lower, upper
 
 
-def softmax_robustness(log_probs: Any, log_probs_adv: Any) -> float:
+def softmax_robustness(
+    log_probs: Float[AnyArray, "*S N C"], log_probs_adv: Float[AnyArray, "*S N C"]
+) -> float:
     """Return one minus the mean softmax difference (Carbone et al. 2020, section 5).
 
     ``1 - mean_i || pbar(x_i) - pbar(x_i^adv) ||_inf``
@@ -62,7 +66,9 @@ def softmax_robustness(log_probs: Any, log_probs_adv: Any) -> float:
     return 1.0 - float(softmax_differences(log_probs, log_probs_adv).mean())
 
 
-def softmax_differences(log_probs: Any, log_probs_adv: Any) -> np.ndarray:
+def softmax_differences(
+    log_probs: Float[AnyArray, "*S N C"], log_probs_adv: Float[AnyArray, "*S N C"]
+) -> Float[np.ndarray, "*S N"]:
     """Return the softmax difference of every input, ``|| pbar(x_i) - pbar(x_i^adv) ||_inf``.
 
     Args:
@@ -76,7 +82,10 @@ def softmax_differences(log_probs: Any, log_probs_adv: Any) -> np.ndarray:
 
 
 def published_softmax_robustness(
-    log_probs: Any, log_probs_adv: Any, *, decision_rule: DecisionRule = "mean_probabilities"
+    log_probs: Float[AnyArray, "*S N C"],
+    log_probs_adv: Float[AnyArray, "*S N C"],
+    *,
+    decision_rule: DecisionRule = "mean_probabilities",
 ) -> float:
     """Return softmax robustness as the published code computes it: on softmax of the output.
 
@@ -90,7 +99,9 @@ def published_softmax_robustness(
     return 1.0 - float(published_softmax_differences(log_probs, log_probs_adv).mean())
 
 
-def published_softmax_differences(log_probs: Any, log_probs_adv: Any) -> np.ndarray:
+def published_softmax_differences(
+    log_probs: Float[AnyArray, "*S N C"], log_probs_adv: Float[AnyArray, "*S N C"]
+) -> Float[np.ndarray, "*S N"]:
     """Return ``softmax_differences`` of softmax of probabilities, as published, [..., N]."""
     clean = softmax(_probs(np.asarray(log_probs, np.float64)), axis=-1)
     adversarial = softmax(_probs(np.asarray(log_probs_adv, np.float64)), axis=-1)

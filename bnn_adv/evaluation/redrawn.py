@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from bnn_adv.attacks import batches
 from bnn_adv.compute import parallel
+from bnn_adv.compute.types import HostImages, RngKey
 from bnn_adv.evaluation.cascade import Settings
 from bnn_adv.posteriors.posterior import log_probs
 from bnn_adv.posteriors.sampler import Sampler, check_num_samples
@@ -17,13 +18,13 @@ _AT_ONCE = 10
 
 
 def draw_log_probs(
-    rng_key: jax.Array,
+    rng_key: RngKey,
     sampler: Sampler,
-    x: np.ndarray,
+    x: HostImages,
     *,
     num_samples: int,
     settings: Settings = Settings(),
-) -> np.ndarray:
+) -> Float[np.ndarray, "M N C"]:
     """Return the log-probabilities of new draws, each by itself, [M, N, C].
 
     Means over groups of them are predictions that each see draws of their own, whatever the size

@@ -90,22 +90,26 @@ class Verification:
     @property
     def is_allowed(self) -> np.ndarray:
         """Adversarial images inside ball and box, [N]."""
-        return self.in_ball & self.in_box
+        found: np.ndarray = self.in_ball & self.in_box
+        return found
 
     @property
     def confirmed(self) -> np.ndarray:
         """Images that are claimed, allowed and fooled, [N]."""
-        return self.claimed & self.is_allowed & self.fooled
+        found: np.ndarray = self.claimed & self.is_allowed & self.fooled
+        return found
 
     @property
     def unconfirmed(self) -> np.ndarray:
         """The data set's numbers of images that are claimed and not confirmed, [K]."""
-        return self.indices[self.claimed & ~self.confirmed]
+        found: np.ndarray = self.indices[self.claimed & ~self.confirmed]
+        return found
 
     @property
     def unclaimed(self) -> np.ndarray:
         """The data set's numbers of images that are allowed, fooled and not claimed, [K]."""
-        return self.indices[self.is_allowed & self.fooled & ~self.claimed]
+        found: np.ndarray = self.indices[self.is_allowed & self.fooled & ~self.claimed]
+        return found
 
     @property
     def accuracy(self) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from bnn_adv.compute.disk import as_arrays
 from bnn_adv.compute.leaves import from_plain
+from bnn_adv.compute.types import HostClasses, HostImages, HostIndices, HostLogits, HostNumbers
 from bnn_adv.posteriors.posterior import Posterior, one_draw
 
 
@@ -28,8 +29,8 @@ def compile_network(posterior: Posterior) -> Callable[[Any, np.ndarray], Any]:
 
 
 def predict(
-    call: Callable[[Any, np.ndarray], Any], posterior: Posterior, x: np.ndarray, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+    call: Callable[[Any, np.ndarray], Any], posterior: Posterior, x: HostImages, batch_size: int
+) -> tuple[HostLogits, HostNumbers]:
     """Return ``lbar``, [N, C], and every image's largest absolute logit, [N], in float64."""
     size = min(batch_size, len(x))
     # The last batch overlaps the one before it, so that only one shape compiles.
@@ -65,12 +66,14 @@ def predict(
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    found: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return found
 
 
-def find_margin(log_probs: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def find_margin(log_probs: HostLogits, labels: HostClasses, rows: HostIndices) -> HostNumbers:
     """Return by how much the best other class beats the label, [N]."""
     others = np.array(log_probs)
     others[rows, labels] = -np.inf
     with np.errstate(invalid="ignore"):
-        return others.max(axis=1) - log_probs[rows, labels]
+        found: np.ndarray = others.max(axis=1) - log_probs[rows, labels]
+        return found

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bnn_adv.compute.types import HostClasses, HostLogits
 from bnn_adv.posteriors.decision import predicted_class
 
 
-def worst_log_probs(candidates: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:
+def worst_log_probs(candidates: Sequence[HostLogits], y: HostClasses) -> HostLogits:
     """Return for every image the prediction at the worst of several perturbed inputs.
 
     The worst one fools; of those that do, or where none does, it is the one at which the label is
@@ -32,4 +33,5 @@ def worst_log_probs(candidates: Sequence[np.ndarray], y: np.ndarray) -> np.ndarr
     own = stacked[:, images, y]
     # Sorted by the last key first: fooling, then the label's probability.
     order = np.lexsort((own, ~fools), axis=0)
-    return stacked[order[0], images]
+    found: np.ndarray = stacked[order[0], images]
+    return found

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints, Saved
+from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.checkpoint_store import Saved
 from bnn_adv.compute.identity import Named, OtherWorkError
 from bnn_adv.compute.pacing import Pacer
 from bnn_adv.inference.base import Progress

@@ -166,7 +166,8 @@ _Fn = Callable[[Params, Data], jax.Array]
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sum_blocks(fn: _Fn, block: int, params: Params, data: Data) -> jax.Array:
-    return blocks.sum_blocks(lambda rows: fn(params, rows), data, block)
+    found: jax.Array = blocks.sum_blocks(lambda rows: fn(params, rows), data, block)
+    return found
 
 
 def _sum_blocks_forward(fn: _Fn, block: int, params: Any, data: Any) -> tuple[jax.Array, Any]:
@@ -185,7 +186,8 @@ def _sum_blocks_forward(fn: _Fn, block: int, params: Any, data: Any) -> tuple[ja
 def _sum_blocks_backward(fn: _Fn, block: int, saved: Any, cotangent: Any) -> tuple[Any, Any]:
     gradient, vjp = saved
     if vjp is not None:
-        return vjp(cotangent)
+        found: tuple[Any, Any] = vjp(cotangent)
+        return found
     return jax.tree.map(lambda g: g * cotangent, gradient), None
 
 

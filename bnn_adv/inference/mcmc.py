@@ -201,10 +201,12 @@ def warm_up(
             key = jax.random.fold_in(jax.random.fold_in(rng_key, index), chain)
             return kernel.step(key, own) if kernel.adapt is None else kernel.adapt(key, own, index)
 
-        return target.map_chains(one_chain, carry[0])
+        after, info = target.map_chains(one_chain, carry[0])
+        return after, info
 
     blank = _blank(rng_key, state, data, target)[1]
-    return jax.lax.fori_loop(first, first + count, one_transition, (state, blank))
+    state, info = jax.lax.fori_loop(first, first + count, one_transition, (state, blank))
+    return state, info
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
@@ -347,4 +349,5 @@ def _blank(rng_key: jax.Array, state: Any, data: Data, target: Target) -> tuple[
         return kernel.position(after), info
 
     shapes = jax.eval_shape(one_transition)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    position, info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return position, info

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from arviz_stats.base import array_stats
+from arviz_stats.base.array import array_stats
 
 RHAT_LIMIT = 1.05
 """Largest R-hat of chains that have mixed.
@@ -47,7 +47,8 @@ class Mixing(NamedTuple):
     @property
     def is_undefined(self) -> np.ndarray:
         """Whether R-hat is infinite or not defined: draws that differ without mixing, [K]."""
-        return ~np.isfinite(self.rhat)
+        found: np.ndarray = ~np.isfinite(self.rhat)
+        return found
 
 
 def measure_mixing(draws: np.ndarray) -> Mixing | None:

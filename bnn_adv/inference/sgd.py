@@ -173,14 +173,16 @@ def step(
     rates = jnp.broadcast_to(jnp.asarray(config.learning_rate), config.num_members)
 
     def one_batch(index: jax.Array, members: State) -> State:
-        return map_samples(
+        found: State = map_samples(
             one_member,
             (members, batches[index], rates),
             chunk=chunk,
             shards=parallel.shards(mesh, config.num_members, "draws"),
         )
+        return found
 
-    return jax.lax.fori_loop(first, first + count, one_batch, state)
+    found: State = jax.lax.fori_loop(first, first + count, one_batch, state)
+    return found
 
 
 def run(

@@ -225,7 +225,8 @@ def _step(
         after, loss = svi.update(before.svi, batch, num_data)
         return State(after, before.loss + loss)
 
-    return jax.lax.fori_loop(first, first + count, one_batch, state)
+    found: State = jax.lax.fori_loop(first, first + count, one_batch, state)
+    return found
 
 
 def step(
@@ -249,7 +250,8 @@ def step(
       problem: From ``init``.
       mesh: Devices, see ``run``.
     """
-    return _step(state, data, batches, first, count, problem.svi, mesh)
+    found: State = _step(state, data, batches, first, count, problem.svi, mesh)
+    return found
 
 
 def run(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from bnn_adv.compute.types import ApplyFn, Params
+from bnn_adv.compute.types import ApplyFn, Images, Logits, Params, RngKey
 
 
 @functools.cache
@@ -20,14 +20,15 @@ def get_apply_fn(network: nn.Module) -> ApplyFn:
     Equal networks give the very same function, so that it can be a static argument of ``jit``.
     """
 
-    def apply_fn(params: Params, x: jax.Array) -> jax.Array:
+    def apply_fn(params: Params, x: Images) -> Logits:
         logits: Any = network.apply({"params": params}, x)
-        return logits
+        found: Logits = logits
+        return found
 
     return apply_fn
 
 
-def init_params(rng_key: jax.Array, network: nn.Module, input_shape: tuple[int, ...]) -> Params:
+def init_params(rng_key: RngKey, network: nn.Module, input_shape: tuple[int, ...]) -> Params:
     """Draw parameters from the network's own initialiser, in the network's own order.
 
     Args:

@@ -9,8 +9,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Float
 
 from bnn_adv.compute.settings import Settings, setting
+from bnn_adv.compute.types import Logits, Pictures
 from bnn_adv.networks.activations import ACTIVATIONS
 
 Convolution = Literal["auto", "patches", "native"]
@@ -59,7 +61,7 @@ class Convolve(nn.Module):
     convolution: Convolution = "auto"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Pictures) -> Float[jax.Array, "B rows columns features"]:
         """Return [B, H - kh + 1, W - kw + 1, features] for inputs of shape [B, H, W, C]."""
         height, width = self.kernel_size
         shape = (height, width, x.shape[-1], self.features)
@@ -91,7 +93,7 @@ class ConvNet(nn.Module):
     convolution: Convolution = "auto"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Pictures) -> Logits:
         """Return logits of shape [B, num_classes] for images of shape [B, H, W, C]."""
         activate = ACTIVATIONS[self.activation]
         # Every activation rises monotonically, so that it may follow the maximum: fewer values.
@@ -103,7 +105,9 @@ class ConvNet(nn.Module):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def take_patches(x: jax.Array, kernel_size: tuple[int, int]) -> jax.Array:
+def take_patches(
+    x: Pictures, kernel_size: tuple[int, int]
+) -> Float[jax.Array, "B rows columns features"]:
     """Cut every window of an image out of it; stride 1, no padding.
 
     The gradient adds the windows up in place. The one that JAX would derive pads every window to
@@ -150,7 +154,7 @@ def _windows(shape: tuple[int, ...], kernel_size: tuple[int, int]) -> list[tuple
     ]
 
 
-def max_pool(x: jax.Array, *, stride: int) -> jax.Array:
+def max_pool(x: Pictures, *, stride: int) -> Float[jax.Array, "B rows columns channels"]:
     """Return the maximum over 2x2 windows without padding.
 
     The maximum of four shifted views: ``reduce_window`` has a slow gradient on CPU, and picks one

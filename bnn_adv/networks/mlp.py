@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 from flax import linen as nn
 
 from bnn_adv.compute.settings import Settings, setting
+from bnn_adv.compute.types import Images, Logits
 from bnn_adv.networks.activations import ACTIVATIONS
 
 
@@ -51,7 +51,7 @@ class MLP(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Images) -> Logits:
         """Return logits of shape [B, num_classes] for inputs of shape [B, ...]."""
         activate = ACTIVATIONS[self.activation]
         x = x.reshape(x.shape[0], -1)

@@ -22,6 +22,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bnn_adv.compute.types import AnyArray, Logits
 
 DecisionRule = Literal["mean_probabilities", "mean_logits"]
 DECISION_RULES: tuple[DecisionRule, ...] = ("mean_probabilities", "mean_logits")
@@ -43,7 +46,7 @@ def check_rule(rule: str) -> None:
         raise ValueError(f"Unknown decision_rule {rule!r}. Known: {', '.join(DECISION_RULES)}.")
 
 
-def predicted_class(log_probs: Any) -> Any:
+def predicted_class(log_probs: Float[AnyArray, "*B C"]) -> Int[AnyArray, "*B"]:
     """Return the most probable class of every row, ``NO_CLASS`` where a prediction is not finite.
 
     argmax alone would name the class of the first NaN, and results would depend on how classes are
@@ -56,13 +59,14 @@ def predicted_class(log_probs: Any) -> Any:
     Returns:
       Integers, [...], of the same library.
     """
-    array = np if isinstance(log_probs, np.ndarray) else jnp
+    array: Any = np if isinstance(log_probs, np.ndarray) else jnp
     # The maximum of numbers with a NaN is NaN.
     is_class = array.isfinite(log_probs.max(axis=-1))
-    return array.where(is_class, array.argmax(log_probs, axis=-1), NO_CLASS)
+    found: AnyArray = array.where(is_class, array.argmax(log_probs, axis=-1), NO_CLASS)
+    return found
 
 
-def is_fooled(log_probs: Any, y: Any) -> Any:
+def is_fooled(log_probs: Float[AnyArray, "B C"], y: Int[AnyArray, " B"]) -> Bool[AnyArray, " B"]:
     """Return whether another class beats the label by more than rounding; a tie fools nobody.
 
     Args:
@@ -72,14 +76,15 @@ def is_fooled(log_probs: Any, y: Any) -> Any:
     Returns:
       Booleans, [B], of the same library; True where a prediction is not finite, which is no class.
     """
-    array = np if isinstance(log_probs, np.ndarray) else jnp
+    array: Any = np if isinstance(log_probs, np.ndarray) else jnp
     own = array.take_along_axis(log_probs, y[:, None], axis=-1)[:, 0]
     largest = log_probs.max(axis=-1)
     # Of votes of 2 : 2 the mean over draws differs in the last digit. An own probability of zero
     # is beaten by whatever is not zero.
     scale = array.where(array.isfinite(own), array.abs(own), 0.0)
     beats = largest - own > _ROUNDING * (1 + scale)
-    return beats | (predicted_class(log_probs) == NO_CLASS)
+    fooled: AnyArray = beats | (predicted_class(log_probs) == NO_CLASS)
+    return fooled
 
 
 def folding(rule: DecisionRule) -> str:
@@ -87,12 +92,12 @@ def folding(rule: DecisionRule) -> str:
     return "sum" if rule == "mean_logits" else "log_sum_exp"
 
 
-def contribution(rule: DecisionRule, logits: jax.Array) -> jax.Array:
+def contribution(rule: DecisionRule, logits: Logits) -> Logits:
     """Return what one draw adds to the prediction, [B, C]: its logits or its log-probabilities."""
     return logits if rule == "mean_logits" else jax.nn.log_softmax(logits)
 
 
-def log_predictive(rule: DecisionRule, total: jax.Array, num_samples: int) -> jax.Array:
+def log_predictive(rule: DecisionRule, total: Logits, num_samples: int) -> Logits:
     """Return ``log pbar`` of all draws' folded contributions, both [B, C]."""
     if rule == "mean_logits":
         return jax.nn.log_softmax(total / num_samples)

@@ -16,11 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from bnn_adv.compute import arguments, blocks, files, leaves, parallel, programs
 from bnn_adv.compute.disk import DiskDraws, as_arrays, check_draws, flatten_names
 from bnn_adv.compute.primitives import computed_dtypes
 from bnn_adv.compute.streaming import count_draws, fold_samples, map_samples
+from bnn_adv.compute.types import AnyImages, Images, Logits
 from bnn_adv.networks import ApplyFn, Params
 from bnn_adv.posteriors.decision import (
     DecisionRule,
@@ -90,7 +92,7 @@ class Posterior:
         """Number of draws, S."""
         return count_draws(self.samples)
 
-    def logits(self, params: Params, x: jax.Array) -> jax.Array:
+    def logits(self, params: Params, x: Images) -> Logits:
         """Return what one draw says of inputs, [B, C]; every prediction is made of this.
 
         In float32 or better whatever the network computes in: a mean over many draws, and a
@@ -134,7 +136,7 @@ def logit_rounding(posterior: Posterior, x: Any) -> float:
     return max(float(jnp.finfo(dtype).eps) for dtype in found) / 2
 
 
-def default_sample_chunk(posterior: Posterior, x: jax.Array) -> int:
+def default_sample_chunk(posterior: Posterior, x: AnyImages) -> int:
     """Return how many draws to vmap over at once on a device, see ``blocks.choose_chunk``.
 
     Args:
@@ -152,7 +154,7 @@ def one_draw(posterior: Posterior) -> Params:
     return jax.eval_shape(_first, posterior.samples)
 
 
-def check_sample_chunk(posterior: Posterior, sample_chunk: int | None, x: jax.Array) -> int:
+def check_sample_chunk(posterior: Posterior, sample_chunk: int | None, x: AnyImages) -> int:
     """Return a valid chunk: the given one, or ``default_sample_chunk`` where it is None.
 
     Raises:
@@ -193,11 +195,11 @@ def shard_posterior(posterior: Posterior, mesh: Mesh | None) -> Posterior:
 @functools.partial(programs.jit, static_argnames=("sample_chunk", "batch_size"))
 def log_probs(
     posterior: Posterior,
-    x: jax.Array,
+    x: Images,
     *,
     sample_chunk: int | None = None,
     batch_size: int = 256,
-) -> jax.Array:
+) -> Float[jax.Array, "S B C"]:
     """Return every draw's log-probabilities, ``log softmax(f(x, w_s))``.
 
     Args:
@@ -216,7 +218,8 @@ def log_probs(
             return jax.nn.log_softmax(posterior.logits(params, rows))
 
         each = map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards)
-        return each.swapaxes(0, 1)
+        found: jax.Array = each.swapaxes(0, 1)
+        return found
 
     return _in_batches(one_batch, x, size, posterior.precision).swapaxes(0, 1)
 
@@ -224,11 +227,11 @@ def log_probs(
 @functools.partial(programs.jit, static_argnames=("sample_chunk", "batch_size"))
 def predict_log_probs(
     posterior: Posterior,
-    x: jax.Array,
+    x: Images,
     *,
     sample_chunk: int | None = None,
     batch_size: int = 256,
-) -> jax.Array:
+) -> Logits:
     """Return the log of the prediction of all draws by the posterior's decision rule.
 
     ``log (1/S) sum_s softmax(f(x, w_s))``, the posterior predictive, or with ``mean_logits``
@@ -250,11 +253,11 @@ def predict_log_probs(
 
 def fold_contributions(
     posterior: Posterior,
-    x: jax.Array,
+    x: Images,
     *,
     sample_chunk: int | None = None,
     batch_size: int = 256,
-) -> jax.Array:
+) -> Logits:
     """Return what ``decision.log_predictive`` makes a prediction of, [N, classes].
 
     Arguments as for ``predict_log_probs``, whose sum over the draws this is: predictions of more
@@ -313,7 +316,8 @@ def _in_batches(
         result = parts.reshape(whole, *parts.shape[2:])
         if whole < x.shape[0]:
             result = jnp.concatenate([result, fn(x[whole:])])
-    return result
+    found: jax.Array = result
+    return found
 
 
 def hash_draws(posterior: Posterior) -> str:

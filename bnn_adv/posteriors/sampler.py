@@ -14,6 +14,7 @@ import jax
 from jax.tree_util import Partial
 
 from bnn_adv.compute import arguments
+from bnn_adv.compute.types import RngKey, RngKeys
 from bnn_adv.networks import ApplyFn, Params
 from bnn_adv.posteriors.decision import DecisionRule, check_rule
 from bnn_adv.posteriors.posterior import Posterior
@@ -63,7 +64,7 @@ class Sampler:
         if callable(self.draw) and not isinstance(self.draw, Partial):
             object.__setattr__(self, "draw", Partial(self.draw))
 
-    def sample(self, rng_key: jax.Array, num_samples: int) -> Posterior:
+    def sample(self, rng_key: RngKey, num_samples: int) -> Posterior:
         """Return a posterior of new draws; pure, so that it works inside ``jit``.
 
         Args:
@@ -76,7 +77,7 @@ class Sampler:
         check_num_samples("num_samples", num_samples)
         return self.sample_each(jax.random.split(rng_key, num_samples))
 
-    def sample_each(self, rng_keys: jax.Array) -> Posterior:
+    def sample_each(self, rng_keys: RngKeys) -> Posterior:
         """Return a posterior of one draw a key, [S]."""
         draws = jax.vmap(self.draw)(rng_keys)
         return Posterior(
@@ -87,7 +88,10 @@ class Sampler:
 
     def shapes(self, num_samples: int) -> Posterior:
         """Return a posterior of ``num_samples`` draws with shapes and dtypes in place of arrays."""
-        return jax.eval_shape(lambda key: self.sample(key, num_samples), jax.random.key(0))
+        found: Posterior = jax.eval_shape(
+            lambda key: self.sample(key, num_samples), jax.random.key(0)
+        )
+        return found
 
 
 @functools.partial(

@@ -59,7 +59,8 @@ def _largest_change(examples: Sequence[Example]) -> float:
 
 def _as_image(array: Any) -> np.ndarray:
     array = np.asarray(array, dtype=float)
-    return array[..., None] if array.ndim == 2 else array
+    found: np.ndarray = array[..., None] if array.ndim == 2 else array
+    return found
 
 
 def _draw_images(examples: Sequence[Example], limit: float, max_inputs: int) -> Figure:

@@ -91,7 +91,7 @@ def train(
     """
     # Apart from the training, so that initialising compiles once a network and not once a loss.
     params = _init(rng_keys, network, data.x.shape[1:])
-    return _train(
+    found: tuple[Params, Trace] = _train(
         rng_keys,
         params,
         data,
@@ -104,6 +104,7 @@ def train(
         loss=loss,
         minibatch_size=minibatch_size,
     )
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=("network", "input_shape"))
@@ -212,13 +213,16 @@ def largest_fall(
             return moved, fall, broken | (jnp.argmax(outputs, axis=-1) != prediction)
 
         start = jnp.zeros_like(x), jnp.zeros_like(score), jnp.zeros(prediction.shape, bool)
-        return jax.lax.fori_loop(0, num_steps, step, start)[1:]
+        found: tuple[jax.Array, jax.Array] = jax.lax.fori_loop(0, num_steps, step, start)[1:]
+        return found
 
-    return jax.lax.map(one_network, params)
+    found: tuple[jax.Array, jax.Array] = jax.lax.map(one_network, params)
+    return found
 
 
 def _norm(vectors: jax.Array) -> jax.Array:
-    return jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+    found: jax.Array = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+    return found
 
 
 def _unit(vectors: jax.Array) -> jax.Array:

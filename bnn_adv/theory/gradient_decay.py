@@ -72,7 +72,8 @@ def zero_share(gradients: LossGradients) -> np.ndarray:
     NaN where a draw's gradient is not finite.
     """
     is_zero = np.where(np.isfinite(gradients.draw_linf), gradients.draw_linf == 0, np.nan)
-    return is_zero.mean(axis=0)
+    found: np.ndarray = is_zero.mean(axis=0)
+    return found
 
 
 def estimate_mean(
@@ -107,7 +108,8 @@ def typical_norm(norms: np.ndarray, statistic: str = "median") -> np.ndarray:
       [K]; zero where it is zero in any order.
     """
     with np.errstate(divide="ignore"):
-        return np.exp(np.log(_centre(norms, statistic)).mean(axis=0))
+        found: np.ndarray = np.exp(np.log(_centre(norms, statistic)).mean(axis=0))
+        return found
 
 
 def fit_exponent(
@@ -204,7 +206,8 @@ def summarise(
 def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the least-squares slope of y [..., K] over x [K]."""
     centred = x - x.mean()
-    return y @ centred / (centred @ centred)
+    found: np.ndarray = y @ centred / (centred @ centred)
+    return found
 
 
 def _centre(norms: np.ndarray, statistic: str) -> np.ndarray:
@@ -215,14 +218,16 @@ def _centre(norms: np.ndarray, statistic: str) -> np.ndarray:
     if np.isfinite(values).all():
         if statistic == "median":
             return np.median(values, axis=-1)
-        return np.sqrt(np.mean(values**2, axis=-1))
+        found: np.ndarray = np.sqrt(np.mean(values**2, axis=-1))
+        return found
     values = np.where(np.isfinite(values), values, np.nan)
     with warnings.catch_warnings():
         # Nothing but NaN gives NaN, which is the answer.
         warnings.simplefilter("ignore", RuntimeWarning)
         if statistic == "median":
             return np.nanmedian(values, axis=-1)
-        return np.sqrt(np.nanmean(values**2, axis=-1))
+        centre: np.ndarray = np.sqrt(np.nanmean(values**2, axis=-1))
+        return centre
 
 
 def _estimate(value: float, resamples: np.ndarray, confidence: float) -> Estimate:

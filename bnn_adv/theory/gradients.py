@@ -167,7 +167,8 @@ def prior_control(
 
 def shuffle_labels(rng_key: jax.Array, y: Any) -> np.ndarray:
     """Return the labels in random order: each input gets another input's, [N]."""
-    return np.asarray(y)[np.asarray(jax.random.permutation(rng_key, len(y)))]
+    found: np.ndarray = np.asarray(y)[np.asarray(jax.random.permutation(rng_key, len(y)))]
+    return found
 
 
 def shuffle_draws(rng_key: jax.Array, posterior: Posterior) -> Posterior:
@@ -214,7 +215,8 @@ def select_inputs(
 
 def falls_throughout(mean_linf: np.ndarray) -> np.ndarray:
     """Return for every input whether the published figures may show it, see ``select_inputs``."""
-    return (mean_linf[0] > 0) & np.all(np.diff(mean_linf, axis=0) <= 0, axis=0)
+    found: np.ndarray = (mean_linf[0] > 0) & np.all(np.diff(mean_linf, axis=0) <= 0, axis=0)
+    return found
 
 
 @functools.partial(programs.jit, static_argnames=("counts", "num_groups", "loss", "chunk"))
@@ -338,4 +340,5 @@ def _check(
             f"groups must hold one group for each of {size} draws, got {len(groups.of_draw)}: take "
             "them from group_draws."
         )
-    return counts
+    found: tuple[int, ...] = counts
+    return found

@@ -208,7 +208,8 @@ def _solve(
         return jnp.where(better, new, weights), damping, stage + is_met
 
     start = (flat, jnp.asarray(config.damping, flat.dtype), jnp.ones((), jnp.int32))
-    return jax.lax.fori_loop(0, config.num_steps, step, start)[0]
+    found: jax.Array = jax.lax.fori_loop(0, config.num_steps, step, start)[0]
+    return found
 
 
 def _judge(

@@ -108,7 +108,8 @@ def input_gradient(
     scalar: Scalar, apply_fn: ApplyFn, params: Params, x: jax.Array, y: jax.Array
 ) -> jax.Array:
     """Return the gradient of a loss or score with respect to every input, like ``x``."""
-    return jax.grad(lambda inputs: scalar(apply_fn(params, inputs), y).sum())(x)
+    found: jax.Array = jax.grad(lambda inputs: scalar(apply_fn(params, inputs), y).sum())(x)
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=("scalar", "sample_chunk"))
@@ -134,9 +135,10 @@ def draw_gradients(
     """
     chunk = check_sample_chunk(posterior, sample_chunk, x)
     with jax.default_matmul_precision(posterior.precision):
-        return map_samples(
+        found: jax.Array = map_samples(
             lambda params: input_gradient(scalar, posterior.apply_fn, params, x, y),
             posterior.samples,
             chunk=chunk,
             shards=posterior.shards,
         )
+        return found

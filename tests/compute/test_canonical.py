@@ -156,16 +156,29 @@ def test_a_function_that_calls_itself_has_a_hash():
 
 @pytest.mark.slow
 def test_another_process_finds_the_same_hash():
+    # Not this process: here functions check the shapes of their arguments, which counts as code.
     program = (
+        "import sys; "
+        "from bnn_adv.attacks import pgd; "
         "from bnn_adv.compute.canonical import digest; "
         "from bnn_adv.evaluation.suites import SUITES; "
+        "print('beartype' in sys.modules, hasattr(pgd.init, '__wrapped__')); "
         "print(digest([SUITES['fast'], {'a', 'b', 'c'}]))"
     )
-    environment = {"JAX_PLATFORMS": "cpu", "PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)}
-    found = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
-    assert found.stdout.strip() == digest([SUITES["fast"], {"a", "b", "c"}])
+    environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(sys.path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**environment, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("7", "8")
+    ]
+    checks, found = zip(*(p.communicate()[0].splitlines() for p in processes), strict=True)
+    assert checks == ("False False",) * 2
+    assert len(found[0]) == 32
+    assert found[0] == found[1]
 
 
 def test_what_has_no_hash_is_refused_by_name_and_place():

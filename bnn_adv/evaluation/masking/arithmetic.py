@@ -161,7 +161,10 @@ def _share_saturated(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Arra
         return is_one_hot(posterior.logits(params, x))
 
     with jax.default_matmul_precision(posterior.precision):
-        return map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards).mean()
+        found: jax.Array = map_samples(
+            one, posterior.samples, chunk=chunk, shards=posterior.shards
+        ).mean()
+        return found
 
 
 @functools.partial(programs.jit, static_argnames=("chosen", "chunk"))
@@ -201,7 +204,8 @@ def _is_misled(gradient: np.ndarray, exact: np.ndarray) -> np.ndarray:
     )
     cosine = (gradient * exact).sum(axis=1)
     # Written so that NaN counts as misled.
-    return (exact != 0).any(axis=1) & ~(cosine >= _LEAST_COSINE)
+    found: np.ndarray = (exact != 0).any(axis=1) & ~(cosine >= _LEAST_COSINE)
+    return found
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

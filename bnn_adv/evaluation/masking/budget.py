@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
 from bnn_adv.attacks import pgd
 from bnn_adv.attacks.threat import box_radius
 from bnn_adv.attacks.trace import Trace
+from bnn_adv.compute.types import RngKey
 from bnn_adv.evaluation.masking.base import Budget, Case, Check, Evidence, Probe, allowance
 from bnn_adv.evaluation.masking.strength import choose_black_box, predict, search, walk
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
@@ -16,7 +16,7 @@ _MULTIPLES = (0.5, 1.0, 2.0)
 
 
 def measure_budget(
-    rng_key: jax.Array,
+    rng_key: RngKey,
     case: Case,
     probe: Probe,
     iterated: dict[str, Trace],

@@ -14,6 +14,7 @@ from bnn_adv.attacks.objectives import OBJECTIVES, Objective
 from bnn_adv.attacks.threat import random_starts
 from bnn_adv.compute import parallel, programs
 from bnn_adv.compute.singular import finite_gradient, is_singular
+from bnn_adv.compute.types import RngKey
 from bnn_adv.evaluation.masking.base import Case, Check, Evidence, Gradients, percent
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk, one_draw
 
@@ -102,7 +103,7 @@ def _look(
     return Look(zero, ~jnp.isfinite(raw).all(axis=-1))  # type: ignore[arg-type]
 
 
-def measure_gradients(rng_key: jax.Array, case: Case, used: tuple[str, ...]) -> Gradients:
+def measure_gradients(rng_key: RngKey, case: Case, used: tuple[str, ...]) -> Gradients:
     """Return the share of zero gradients of every objective, at clean inputs and random starts.
 
     Args:

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 
 from bnn_adv.compute import parallel, programs
 from bnn_adv.compute.streaming import map_samples
+from bnn_adv.compute.types import AnyArray
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
 
 
@@ -57,15 +59,16 @@ def measure_logits(posterior: Posterior, x: Any, *, batch_size: int = 128) -> Lo
 @functools.partial(programs.jit, static_argnames="chunk")
 def _logits(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Array:
     with jax.default_matmul_precision(posterior.precision):
-        return map_samples(
+        found: jax.Array = map_samples(
             lambda params: posterior.logits(params, x),
             posterior.samples,
             chunk=chunk,
             shards=posterior.shards,
         )
+        return found
 
 
-def is_one_hot(logits: Any) -> jax.Array:
+def is_one_hot(logits: Float[AnyArray, "*S C"]) -> Bool[jax.Array, "*S"]:
     """Return whether the softmax of logits [..., C] is exactly 0 or 1 in every class, [...]."""
     probs = jax.nn.softmax(jnp.asarray(logits))
     return ((probs == 0) | (probs == 1)).all(axis=-1)

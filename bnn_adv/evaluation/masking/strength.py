@@ -11,6 +11,7 @@ import zlib
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from bnn_adv.attacks import ATTACKS, Attack, fgsm, pgd, run_attack
 from bnn_adv.attacks.objectives import get_objective
@@ -18,6 +19,7 @@ from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.trace import Trace, trace_attack
 from bnn_adv.attacks.transfer import Surrogate, make_surrogate
 from bnn_adv.compute import parallel
+from bnn_adv.compute.types import HostImages, HostLogits, HostNumbers, RngKey
 from bnn_adv.evaluation.masking.base import Case, Check, Evidence, Probe, Strength, allowance
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -25,7 +27,7 @@ from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 _NUM_DRAWS_ATTACKED = 2
 
 
-def predict(case: Case, x: np.ndarray) -> np.ndarray:
+def predict(case: Case, x: HostImages) -> HostLogits:
     """Return the log of the posterior predictive at images on the host, [N, C]."""
     log_probs: np.ndarray = parallel.to_host(
         predict_log_probs(
@@ -36,13 +38,13 @@ def predict(case: Case, x: np.ndarray) -> np.ndarray:
 
 
 def walk(
-    rng_key: jax.Array,
+    rng_key: RngKey,
     attack: Attack,
     objective: str,
     case: Case,
     *,
     posterior: Posterior | None = None,
-    radius: np.ndarray | None = None,
+    radius: HostNumbers | None = None,
 ) -> Trace:
     """Trace an attack on all probe images.
 
@@ -82,14 +84,14 @@ def choose_black_box(threat: Threat, num_queries: int) -> Attack | None:
 
 
 def search(
-    rng_key: jax.Array,
+    rng_key: RngKey,
     attack: Attack | None,
     objective: str,
     case: Case,
-    rows: np.ndarray,
+    rows: Int[np.ndarray, " K"],
     *,
-    radius: np.ndarray | None = None,
-) -> np.ndarray:
+    radius: HostNumbers | None = None,
+) -> Float[np.ndarray, "K C"]:
     """Run a black box on the images ``rows``, and return their log-probabilities, [K, C].
 
     Args:
@@ -116,11 +118,12 @@ def search(
             sample_chunk=case.sample_chunk,
         )
     # All images are predicted, so that no further shape compiles.
-    return predict(case, images)[rows]
+    found: np.ndarray = predict(case, images)[rows]
+    return found
 
 
 def run_weak_and_iterated(
-    rng_key: jax.Array, case: Case, used: tuple[str, ...], num_steps: int
+    rng_key: RngKey, case: Case, used: tuple[str, ...], num_steps: int
 ) -> tuple[dict[str, Trace], dict[str, Trace]]:
     """Return the walks of FGSM and of PGD by objective."""
     single, iterated = fgsm.build(), pgd.build(num_steps=num_steps)
@@ -131,7 +134,7 @@ def run_weak_and_iterated(
 
 
 def measure_strength(
-    rng_key: jax.Array,
+    rng_key: RngKey,
     case: Case,
     probe: Probe,
     walks: tuple[dict[str, Trace], dict[str, Trace]],

@@ -11,11 +11,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from bnn_adv.attacks import Attack
 from bnn_adv.attacks.trace import Trace
+from bnn_adv.compute.types import RngKey
 from bnn_adv.evaluation.masking import strength
 from bnn_adv.evaluation.masking.base import Case, Check, Evidence, Walk, allowance, percent
 
@@ -32,7 +32,7 @@ def is_walk(attack: Attack) -> bool:
 
 
 def measure_walks(
-    rng_key: jax.Array,
+    rng_key: RngKey,
     case: Case,
     attacks: tuple[tuple[Attack, str], ...],
     iterated: dict[str, Trace],

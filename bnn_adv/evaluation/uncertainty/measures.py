@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from bnn_adv.compute import blocks, programs
 from bnn_adv.compute.streaming import fold_samples
+from bnn_adv.compute.types import Images, Logits, Numbers
 from bnn_adv.networks import Params
 from bnn_adv.posteriors.decision import log_predictive
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk, one_draw
@@ -45,7 +46,7 @@ class Uncertainty(NamedTuple):
 @functools.partial(programs.jit, static_argnames=("sample_chunk", "batch_size"))
 def measure(
     posterior: Posterior,
-    x: jax.Array,
+    x: Images,
     *,
     sample_chunk: int | None = None,
     batch_size: int = 256,
@@ -88,10 +89,11 @@ def measure(
         return Uncertainty(log_probs, jnp.exp(whole), jnp.maximum(information, 0.0))
 
     with jax.default_matmul_precision(posterior.precision):
-        return blocks.map_blocks(one_block, x, size)
+        found: Uncertainty = blocks.map_blocks(one_block, x, size)
+        return found
 
 
-def log_entropy(log_probs: jax.Array) -> jax.Array:
+def log_entropy(log_probs: Logits) -> Numbers:
     """Return ``log H(p)``, [B], finite where all but one probability underflow.
 
     Args:

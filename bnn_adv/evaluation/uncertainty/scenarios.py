@@ -133,7 +133,8 @@ def evaluate_uncertainty(
 
 
 def _fooled(found: Uncertainty, y: np.ndarray) -> np.ndarray:
-    return predicted_class(found.log_probs) != y
+    result: np.ndarray = predicted_class(found.log_probs) != y
+    return result
 
 
 def _take_better(a: Uncertainty, b: Uncertainty, name: str, y: np.ndarray) -> Uncertainty:

@@ -9,10 +9,11 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from bnn_adv.compute.types import AnyClasses, AnyLogits
 from bnn_adv.posteriors.decision import predicted_class
 
 
-def expected_calibration_error(log_probs: Any, y: Any, num_bins: int = 15) -> float:
+def expected_calibration_error(log_probs: AnyLogits, y: AnyClasses, num_bins: int = 15) -> float:
     r"""Return the expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3).
 
     ``sum_b |B_b| / N  | accuracy(B_b) - confidence(B_b) |`` with the confidences, the largest
