@@ -13,10 +13,11 @@ from bnn_adv.attacks import run_attack
 from bnn_adv.attacks.validation import check_problem
 from bnn_adv.report import markdown_table
 from bnn_adv.report.evaluation import format_evaluation
+from bnn_adv.report.table import to_markdown
 from experiments import reproduce
 from experiments.autoattack.report import build_overview, summarise
 from experiments.benchmark.table import format_markdown
-from experiments.launch.tables import list_tables, markdown, verdicts_table
+from experiments.launch.tables import list_tables, verdicts_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -79,7 +80,7 @@ def test_speeds_are_those_of_the_committed_benchmark(path):
 @pytest.mark.parametrize("path", of_experiment("autoattack"), ids=lambda path: path.parent.name)
 def test_the_comparison_with_autoattack_is_the_committed_one(path):
     results = json.loads(path.read_text("utf-8"))
-    assert markdown(build_overview(results["rows"])) in README
+    assert to_markdown(build_overview(results["rows"])) in README
     assert results["summary"] == summarise(results["rows"])
     assert results["summary"] in " ".join(README.split())
     assert results["command"] in README
@@ -94,7 +95,7 @@ def test_studies_are_the_committed_ones(path):
     assert results["summary"] in README
     assert results["command"] in README
     verdicts = verdicts_table(results["verdicts"])
-    assert verdicts is None or markdown(verdicts) in README
+    assert verdicts is None or to_markdown(verdicts) in README
     for figure in results["figures"]:
         assert (path.parent / figure["file"]).exists()
 
@@ -107,7 +108,7 @@ def test_what_stands_beside_the_paper_is_quoted_whole(path):
     tables = list_tables(json.loads(path.read_text("utf-8")))
     assert "Beside the paper" in [table.title for table in tables]
     for table in tables:
-        assert markdown(table) in README, table.title
+        assert to_markdown(table) in README, table.title
 
 
 def test_every_picture_and_file_that_it_links_exists():

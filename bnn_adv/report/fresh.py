@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bnn_adv.report import elements, wording
-from bnn_adv.report.elements import Cell
+from bnn_adv.report import wording
 from bnn_adv.report.fields import Results
+from bnn_adv.report.table import Table, named_lines
 from bnn_adv.report.wording import Measured, to_dict, to_dicts, to_interval, to_number
 
 FROZEN = "frozen: the attacker knows the very draws that predict"
@@ -77,39 +77,31 @@ def pair_rows(record: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return header, lines
 
 
-def render(record: Results) -> tuple[str, ...]:
-    """Return the parts of the section of an HTML page; none without a fresh predictor."""
-    found = to_dict(record.get("fresh"))
-    if not found:
-        return ()
-    header, pairs = pair_rows(record)
-    table = to_dict(found.get("table"))
-    note = (
-        f"Expected accuracy in per cent with 95 % intervals, on {table['num_images']:,} inputs "
-        "drawn by seed, by the draws that make the attacker's gradient (lines) and the defender's "
-        "prediction (columns); the suite's first gradient attack."
-        if pairs
-        else ""
-    )
-    attacks = _table(("attack", "accuracy %", "chosen %"), attack_rows(record))
-    return (
-        elements.paragraph(f"{FRESH}."),
-        elements.pairs(list_numbers(record)),
-        elements.paragraph(describe(record)),
-        attacks,
-        elements.paragraph(
-            "Expected accuracy under each attack alone, and the share of inputs for which it was "
-            "chosen as the worst, of equals the first.",
-            style="quiet",
-        ),
-        _table(header, pairs),
-        elements.paragraph(note, style="quiet"),
+def attack_table(record: Results) -> Table:
+    """Return the attacks on a fresh predictor as a table; without lines where there is none."""
+    return Table(
+        "Attacks on a fresh predictor",
+        ("attack, fresh", "accuracy %", "chosen %"),
+        named_lines(attack_rows(record)),
+        "Expected accuracy under each attack alone, and the share of inputs for which it was "
+        "chosen as the worst, of equals the first.",
     )
 
 
-def _table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    cells = [[Cell(name, "name", is_heading=True), *map(Cell, rest)] for name, *rest in lines]
-    return elements.table(header, cells)
+def pair_table(record: Results) -> Table | None:
+    """Return the table of attackers and defenders, None where it was left out."""
+    header, lines = pair_rows(record)
+    if not lines:
+        return None
+    num_images = to_dict(to_dict(record.get("fresh")).get("table"))["num_images"]
+    return Table(
+        "Attackers and defenders",
+        header,
+        named_lines(lines),
+        f"Expected accuracy in per cent with 95 % intervals, on {num_images:,} inputs drawn by "
+        "seed, by the draws that make the attacker's gradient (lines) and the defender's "
+        "prediction (columns); the suite's first gradient attack.",
+    )
 
 
 def _measured(numbers: Mapping[str, Any], value: str, ends: str) -> Measured:

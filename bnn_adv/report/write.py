@@ -13,7 +13,7 @@ from bnn_adv.report.examples import Example
 from bnn_adv.report.fields import Results
 from bnn_adv.report.figures import accuracy_figure
 from bnn_adv.report.gallery import examples_figure
-from bnn_adv.report.html import render_html
+from bnn_adv.report.run_page import render_html
 from bnn_adv.report.training import training_figure
 
 

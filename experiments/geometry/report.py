@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bnn_adv.inference.diagnostics import has_mixed
+from bnn_adv.report.table import Table
 from bnn_adv.theory.averages import share_interval
 from experiments.geometry import figures
 from experiments.geometry.verdicts import (
@@ -19,7 +20,7 @@ from experiments.geometry.verdicts import (
     judge_mirror,
     part_norms,
 )
-from experiments.launch.tables import Plot, Study, Table
+from experiments.launch.tables import Plot, Study
 
 
 def build_study(data: dict[str, Any]) -> Study:

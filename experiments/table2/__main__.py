@@ -15,8 +15,9 @@ from bnn_adv.compute.settings import Settings, seed, setting
 from bnn_adv.report.captions import figure_captions, legend
 from bnn_adv.report.figures import accuracy_figure
 from bnn_adv.report.paper import paper_rows
+from bnn_adv.report.run_table import table_groups
 from bnn_adv.report.summary import summarise
-from bnn_adv.report.tables import table_groups
+from bnn_adv.report.table import Table
 from bnn_adv.report.wording import format_attack
 from experiments.compare import compare
 from experiments.launch import stages
@@ -25,7 +26,7 @@ from experiments.launch.config import choose_preset
 from experiments.launch.presets import PRESETS
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
-from experiments.launch.tables import Claim, Plot, Study, Table
+from experiments.launch.tables import Claim, Plot, Study
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from bnn_adv.report import fresh
+from bnn_adv.report.evaluation_page import render_evaluation
 
 
 @pytest.fixture
 def record() -> dict[str, Any]:
     return {
+        "num_samples": 20,
         "fresh": {
             "clean": 0.9,
             "clean_interval": [0.85, 0.93],
@@ -41,7 +43,7 @@ def record() -> dict[str, Any]:
                 "num_images": 40,
                 "num_predictions": 100,
             },
-        }
+        },
     }
 
 
@@ -64,7 +66,8 @@ def test_numbers_are_those_of_the_record(record: dict[str, Any]) -> None:
 
 
 def test_the_page_holds_all_of_it_and_escapes_it(record: dict[str, Any]) -> None:
-    page = "".join(fresh.render(record))
+    page = render_evaluation(record)
+    assert "Random predictors" in page
     assert "<b>frozen" not in page
     assert "&lt;b&gt;frozen" in page
     for text in ("12.5 [10.0, 20.0] %", "40.0 [30.0, 50.0]", "on 40 inputs", fresh.FRESH):
@@ -84,12 +87,13 @@ def test_threat_models_are_those_that_were_evaluated(
     assert fresh.list_threat_models(part) == models
     assert fresh.list_numbers(part) == fresh.attack_rows(part) == []
     assert fresh.pair_rows(part) == ((), [])
-    assert fresh.render(part) == ()
+    assert fresh.pair_table(part) is None
+    assert "Random predictors" not in render_evaluation(part | {"num_samples": 20})
     assert fresh.describe(part) == ""
 
 
 def test_a_table_that_was_left_out_leaves_no_gap(record: dict[str, Any]) -> None:
     record["fresh"]["table"] = None
-    page = "".join(fresh.render(record))
+    page = render_evaluation(record)
     assert "defender S" not in page
     assert "chosen %" in page
