@@ -24,6 +24,9 @@ def accuracy(log_probs: Any, y: Any) -> float:
 def wilson_interval(share: float, count: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a binomial share (Wilson 1927; Brown, Cai, DasGupta 2001).
 
+    ``scipy.stats.binomtest`` has it for whole numbers of successes only; the effective number of
+    trials of a random prediction (``evaluation.fresh``) has none.
+
     Args:
       share: Observed share of successes, in [0, 1].
       count: Number of trials, at least 1.

@@ -23,6 +23,14 @@ def test_wilson_interval_against_a_table():
     np.testing.assert_allclose([low, high], [0.1124, 0.3304], atol=1e-4)
 
 
+@given(st.integers(1, 5000), st.sampled_from([0.5, 0.95, 0.999]), st.data())
+def test_wilson_interval_is_scipys_for_whole_numbers_of_successes(count, confidence, data):
+    successes = data.draw(st.integers(0, count))
+    found = metrics.wilson_interval(successes / count, count, confidence=confidence)
+    theirs = stats.binomtest(successes, count).proportion_ci(confidence, method="wilson")
+    np.testing.assert_allclose(found, theirs, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize("p", [0.02, 0.5, 0.9])
 def test_wilson_interval_covers(p):
     """Exact coverage of the binomial, computed not sampled, is near 95 %."""
