@@ -40,10 +40,11 @@ def format_evaluation(record: Results) -> str:
     ]
     attacks = attack_table(record)
     lines += ["", to_text(attacks), "", *_wrap(attacks.caption)]
-    if fresh.attack_rows(record):
-        lines += ["", *_wrap(fresh.describe(record))]
-        lines += ["", to_text(fresh.attack_table(record))]
-    if pairs := fresh.pair_table(record):
+    found = to_dict(record.get("fresh"))
+    if found:
+        lines += ["", *_wrap(fresh.describe(record)), "", to_text(fresh.attack_table(record))]
+    pairs = fresh.pair_table(to_dict(found.get("table")))
+    if pairs.rows:
         lines += ["", to_text(pairs)]
     if checks := to_dicts(record.get("checks")):
         names = ", ".join(wording.one_line(check["name"]) for check in checks)

@@ -49,9 +49,9 @@ def describe(record: Results) -> str:
     )
 
 
-def attack_rows(record: Results) -> list[tuple[str, ...]]:
-    """Return the attacks on a fresh predictor: name, expected accuracy, share of inputs chosen."""
-    return [
+def attack_table(record: Results) -> Table:
+    """Return the attacks on a fresh predictor as a table; without lines where there is none."""
+    lines = [
         (
             wording.format_attack(row["name"]),
             str(_measured(row, "accuracy", "interval")),
@@ -59,47 +59,39 @@ def attack_rows(record: Results) -> list[tuple[str, ...]]:
         )
         for row in to_dicts(to_dict(record.get("fresh")).get("per_entry"))
     ]
-
-
-def pair_rows(record: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return header and lines of the table of attackers and defenders; no lines where none."""
-    table = to_dict(to_dict(record.get("fresh")).get("table"))
-    if not table:
-        return (), []
-    header = ("attacker", *(f"defender S = {size}" for size in table["defender_samples"]))
-    names = ["clean", *(f"S = {size}" for size in table["attacker_samples"])]
-    shares = [table["clean"], *table["accuracies"]]
-    ends = [table["clean_intervals"], *table["intervals"]]
-    lines = [
-        (name, *(str(Measured(to_number(s), to_interval(e))) for s, e in zip(*part, strict=True)))
-        for name, *part in zip(names, shares, ends, strict=True)
-    ]
-    return header, lines
-
-
-def attack_table(record: Results) -> Table:
-    """Return the attacks on a fresh predictor as a table; without lines where there is none."""
     return Table(
         "Attacks on a fresh predictor",
         ("attack, fresh", "accuracy %", "chosen %"),
-        named_lines(attack_rows(record)),
+        named_lines(lines),
         "Expected accuracy under each attack alone, and the share of inputs for which it was "
         "chosen as the worst, of equals the first.",
     )
 
 
-def pair_table(record: Results) -> Table | None:
-    """Return the table of attackers and defenders, None where it was left out."""
-    header, lines = pair_rows(record)
-    if not lines:
-        return None
-    num_images = to_dict(to_dict(record.get("fresh")).get("table"))["num_images"]
+def pair_table(found: Mapping[str, Any]) -> Table:
+    """Return the table of attackers and defenders.
+
+    Args:
+      found: ``AttackerDefenderTable.to_dict``, or the part ``table`` of a fresh evaluation.
+
+    Returns:
+      The table; without lines where it was left out.
+    """
+    if not found:
+        return Table("", (), ())
+    names = ["clean", *(f"S = {size}" for size in found["attacker_samples"])]
+    shares = [found["clean"], *found["accuracies"]]
+    ends = [found["clean_intervals"], *found["intervals"]]
+    lines = [
+        (name, *(str(Measured(to_number(s), to_interval(e))) for s, e in zip(*part, strict=True)))
+        for name, *part in zip(names, shares, ends, strict=True)
+    ]
     return Table(
         "Attackers and defenders",
-        header,
+        ("attacker", *(f"defender S = {size}" for size in found["defender_samples"])),
         named_lines(lines),
-        f"Expected accuracy in per cent with 95 % intervals, on {num_images:,} inputs drawn by "
-        "seed, by the draws that make the attacker's gradient (lines) and the defender's "
+        f"Expected accuracy in per cent with 95 % intervals, on {found['num_images']:,} inputs "
+        "drawn by seed, by the draws that make the attacker's gradient (lines) and the defender's "
         "prediction (columns); the suite's first gradient attack.",
     )
 
