@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from bnn_adv.report import fields, page, paper, run_table, summary, wording
+from bnn_adv.report import fields, page, run_table, summary, wording
 from bnn_adv.report.diagnostics import describe_settings, list_diagnostics
 from bnn_adv.report.fields import Results
-from bnn_adv.report.table import Cell, Table, named_lines, to_html
+from bnn_adv.report.table import Table, named_lines, to_html
 
 
 def render_html(
     results: Results,
     figures: Mapping[str, bytes],
     captions: Mapping[str, str] | None = None,
+    *,
+    extra: Sequence[Table] = (),
 ) -> str:
     """Render a run as one HTML file that needs nothing else.
 
@@ -22,6 +24,7 @@ def render_html(
       figures: PNG by name. ``accuracy`` stands with the results, ``training`` with the
         diagnostics, all others between them, in order.
       captions: Plain text by name; a figure without one is captioned by its name.
+      extra: Tables that follow that of the accuracies.
 
     Returns:
       The page. Every text in it is escaped.
@@ -42,7 +45,7 @@ def render_html(
             (wording.one_line(name), wording.one_line(text))
             for name, text in wording.to_dict(results.get("protocols")).items()
         ],
-        paper=to_html(_paper_table(results)),
+        tables=[(table.title, to_html(table)) for table in extra],
         stages=[to_html(table) for table in _stages_tables(results)],
         pictures={
             name: page.picture(png, captions.get(name, name)) for name, png in figures.items()
@@ -63,30 +66,6 @@ def _subtitle(results: Results) -> str:
         "" if seconds is None else f"{seconds:,.0f} s in all",
     )
     return " · ".join(part for part in parts if part)
-
-
-def _paper_table(results: Results) -> Table | None:
-    """Return the paper's numbers beside the run's, None where it repeats none of its tables."""
-    source, rows = paper.paper_table(results), paper.paper_rows(results)
-    if source is None or not rows:
-        return None
-    names = list(rows[0].pairs)
-    heads = ["clean" if name == "accuracy" else wording.format_attack(name) for name in names]
-    lines = []
-    for row in rows:
-        cells = [Cell(row.model, "name", note=row.paper_model, is_heading=True)]
-        for name in names:
-            published, ours = row.pairs[name]
-            cells += [Cell(paper.as_printed(published)), Cell(str(ours), "accuracy")]
-        lines.append((*cells, Cell(str(row.strong), "accuracy")))
-    return Table(
-        "Beside the paper",
-        ("model", *(f"{h}, {who}" for h in heads for who in ("paper", "ours")), "worst, ours"),
-        tuple(lines),
-        f"Paper: {source.source}, {source.num_test:,} test points. Ours: the {source.protocol} "
-        "protocol, and in the last column the worst case over the strong suite, which the paper "
-        "does not report. In per cent.",
-    )
 
 
 def _stages_tables(results: Results) -> Iterator[Table]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -109,11 +108,6 @@ def _dimension_table(rows: Rows) -> Table:
         "curve inside. Fall: how far the score can be lowered in a ball of the tube's radius; "
         "broken: points whose class changes there.",
     )
-
-
-def _at_end(row: Mapping[str, Any], kind: str, part: str) -> float:
-    norms = part_norms(row, kind, part)
-    return geometric(norms[:, -1]) if np.any(norms) else 0.0
 
 
 def _mirror_table(rows: Rows) -> Table:

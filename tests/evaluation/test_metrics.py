@@ -1,5 +1,7 @@
 """Metrics: bounds, constants of the published metric, coverage of the interval."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,3 +74,27 @@ def test_equal_predictions_are_perfectly_robust():
 def test_bad_shares_are_refused():
     with pytest.raises(ValueError, match=r"1\.2 of 10"):
         metrics.wilson_interval(1.2, 10)
+
+
+def test_paired_difference_by_hand():
+    """N = 10: two images only the second has, one only the first has."""
+    first = [True] * 4 + [False] * 6
+    second = [True] * 3 + [False] + [True] * 2 + [False] * 4
+    value, low, high = metrics.paired_difference(first, second)
+    centre, half = 1 / 12, 1.959964 * math.sqrt((4 / 12 - (1 / 12) ** 2) / 12)
+    assert value == pytest.approx(0.1)
+    assert (low, high) == pytest.approx((centre - half, centre + half), abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_paired_difference_is_antisymmetric(pairs):
+    first, second = np.asarray(pairs).T
+    value, low, high = metrics.paired_difference(first, second)
+    assert metrics.paired_difference(second, first) == pytest.approx((-value, -high, -low))
+    assert -1 <= low < high <= 1
+    assert value == pytest.approx(second.mean() - first.mean())
+
+
+def test_paired_difference_refuses_other_images():
+    with pytest.raises(ValueError, match=r"same images.*\(2,\) and \(3,\)"):
+        metrics.paired_difference([True, False], [True, False, True])
