@@ -34,6 +34,7 @@ from experiments.launch.compare_config import (
 )
 from experiments.launch.config import choose_preset, define_flags, make, read_flags
 from experiments.launch.entry import start
+from experiments.launch.paper import list_paper_tables
 from experiments.launch.presets import PRESETS
 from experiments.launch.run_directory import RunDirectory, describe_command
 from experiments.launch.runtime import RuntimeConfig
@@ -164,7 +165,8 @@ def _work(
     diagnostics = {row["model"]: row["diagnostics"] for row in rows}
     run.write(files.write_json, "diagnostics.json", diagnostics)
     run.write(files.write_arrays, "adversarial.npz", arrays)
-    run.write(lambda path, _: write_report(path, results, examples), ".", None)
+    beside = list_paper_tables(results)
+    run.write(lambda path, _: write_report(path, results, examples, extra=beside), ".", None)
     run.finish(results)
     run.log(stage="finished", seconds=round(time.monotonic() - started, 1))
     return results

@@ -21,6 +21,7 @@ from absl import flags
 
 from bnn_adv.compute import files
 from bnn_adv.compute.settings import Settings, seed, setting
+from bnn_adv.report.table import Table
 from experiments.launch import runtime
 from experiments.launch.config import define_flags, make, read_flags
 from experiments.launch.entry import start
@@ -28,7 +29,7 @@ from experiments.launch.pages import render_studies
 from experiments.launch.run_directory import describe_command, describe_environment
 from experiments.launch.runtime import CacheConfig
 from experiments.launch.study import SCALES, read_figures
-from experiments.launch.tables import Table, claims_table, verdicts_table
+from experiments.launch.tables import claims_table, verdicts_table
 
 FLAGS = flags.FLAGS
 

@@ -7,10 +7,11 @@ import pytest
 
 from bnn_adv.report import markdown_table
 from bnn_adv.report.evaluation import format_evaluation
+from bnn_adv.report.table import to_markdown
 from experiments import attack, compare, reproduce
 from experiments.autoattack.report import build_overview, summarise
 from experiments.benchmark.table import format_markdown
-from experiments.launch.tables import list_tables, markdown, verdicts_table
+from experiments.launch.tables import list_tables, verdicts_table
 from experiments.readme.__main__ import PART, ROOT, generate, list_parts, list_readmes
 from experiments.readme.tables import list_results, one_number
 
@@ -92,7 +93,7 @@ def test_speeds_are_those_of_the_committed_benchmark(path):
 @pytest.mark.parametrize("path", of_experiment("autoattack"), ids=name_of)
 def test_the_comparison_with_autoattack_is_the_committed_one(path):
     results = json.loads(path.read_text("utf-8"))
-    assert markdown(build_overview(results["rows"])).strip() in readme_of(path)
+    assert to_markdown(build_overview(results["rows"])).strip() in readme_of(path)
     assert results["summary"] == summarise(results["rows"])
     assert results["summary"] in readme_of(path)
     assert results["command"] in readme_of(path)
@@ -107,13 +108,13 @@ def test_studies_are_the_committed_ones(path):
     assert results["summary"] in readme
     assert results["command"] in readme
     verdicts = verdicts_table(results["verdicts"])
-    assert verdicts is None or markdown(verdicts).strip() in readme
+    assert verdicts is None or to_markdown(verdicts).strip() in readme
     for figure in results["figures"]:
         assert (path.parent / figure["file"]).exists()
         assert f"results/{path.parent.name}/{figure['file']}" in readme
         assert figure["caption"] in readme
     for table in list_tables(results):
-        assert markdown(table).strip() in readme, table.title
+        assert to_markdown(table).strip() in readme, table.title
 
 
 WHOLE = of_experiment("protocol_ablation") + of_experiment("table2")

@@ -61,25 +61,13 @@ class AttackerDefenderTable(NamedTuple):
 
     def __str__(self) -> str:
         """Return a table in plain text: a row an attacker, a column a defender, in percent."""
-        head = ["attacker \\ defender", *(f"S = {size}" for size in self.defender_samples)]
-        names = ["clean", *(f"S = {size}" for size in self.attacker_samples)]
-        shares = np.vstack([self.clean, self.accuracies])
-        ends = np.concatenate([self.clean_intervals[None], self.intervals])
-        cells = [
-            [
-                f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-                for share, (low, high) in zip(row, around, strict=True)
-            ]
-            for row, around in zip(shares, ends, strict=True)
-        ]
-        table = [head, *([name, *row] for name, row in zip(names, cells, strict=True))]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-            for row in table
-        ]
+        # On demand, as the report brings matplotlib.
+        from bnn_adv.report.fresh import pair_table
+        from bnn_adv.report.table import to_text
+
         count = f"{self.num_images} images, {self.num_predictions} predictions an image"
-        return "\n".join([f"Expected accuracy in %, with 95 % intervals ({count})", *lines])
+        title = f"Expected accuracy in %, with 95 % intervals ({count})"
+        return f"{title}\n{to_text(pair_table(self.to_dict()))}"
 
 
 def attacker_defender_table(

@@ -26,6 +26,9 @@ def accuracy(log_probs: AnyLogits, y: AnyClasses) -> float:
 def wilson_interval(share: float, count: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a binomial share (Wilson 1927; Brown, Cai, DasGupta 2001).
 
+    ``scipy.stats.binomtest`` has it for whole numbers of successes only; the effective number of
+    trials of a random prediction (``evaluation.fresh``) has none.
+
     Args:
       share: Observed share of successes, in [0, 1].
       count: Number of trials, at least 1.
@@ -47,6 +50,60 @@ def wilson_interval(share: float, count: int, *, confidence: float = 0.95) -> tu
     lower = 0.0 if share == 0 else max(0.0, centre - half)
     upper = 1.0 if share == 1 else min(1.0, centre + half)
     return lower, upper
+
+
+def paired_difference(
+    first: Any, second: Any, *, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Return how much larger the second of two shares is, on the same N images, with its interval.
+
+    The images are the same, so that only those count on which the two disagree, see
+    ``mean_change``.
+
+    Args:
+      first: Whether an image counts, booleans [N]; or how often it does, in [0, 1].
+      second: The same of the other row.
+      confidence: Coverage, in (0, 1).
+
+    Returns:
+      The difference, and the ends of its interval, in [-1, 1].
+
+    Raises:
+      ValueError: Lengths differ, or there is no image.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.shape != second.shape or first.ndim != 1 or not first.size:
+        raise ValueError(
+            "Need two rows over the same images, one image at least, got shapes "
+            f"{first.shape} and {second.shape}."
+        )
+    return mean_change(second - first, confidence=confidence)
+
+
+def mean_change(changes: Any, *, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean of N changes in [-1, 1], one an image, with its interval.
+
+    Agresti's and Min's interval of paired shares (2005, Statistics in Medicine 24, section 3):
+    half an image is added to each of the four cells of the table of agreement, which keeps it open
+    where nothing changes. With changes of -1, 0 and 1 it is theirs, ``sum d_i^2`` being the number
+    of images that change:
+
+        d = sum d_i / N,   d' = sum d_i / (N + 2)
+        var = ((sum d_i^2 + 1) / (N + 2) - d'^2) / (N + 2)
+
+    Args:
+      changes: d_i, [N], N at least 1.
+      confidence: Coverage, in (0, 1).
+
+    Returns:
+      The mean, and the ends of its interval, in [-1, 1].
+    """
+    changes = np.asarray(changes, np.float64)
+    total, squares, count = math.fsum(changes), math.fsum(changes**2), changes.size + 2
+    centre = total / count
+    variance = ((squares + 1) / count - centre**2) / count
+    half = float(ndtri(0.5 + confidence / 2)) * math.sqrt(variance)
+    return total / changes.size, max(-1.0, centre - half), min(1.0, centre + half)
 
 
 def softmax_robustness(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bnn_adv.report import fields, fresh, wording
 from bnn_adv.report.fields import Results
+from bnn_adv.report.table import Table, named_lines, to_text
 from bnn_adv.report.wording import Measured, to_dict, to_dicts, to_interval, to_number
 
-ATTACK_HEADER = ("attack", "tried", "broke", "left %", "alone", "only", "seconds")
+_ATTACK_HEADER = ("attack", "tried", "broke", "left %", "alone", "only", "seconds")
 _WIDTH = 100
 _SURROGATES = {"one_draw": "one draw", "mean_weights": "mean weights"}
 
@@ -37,14 +38,14 @@ def format_evaluation(record: Results) -> str:
         for s in raised(record)
         for i, line in enumerate(_wrap(s, _WIDTH - 4))
     ]
-    lines += ["", *_align(ATTACK_HEADER, attack_rows(record))]
-    lines += ["", *_wrap(describe_columns(record))]
-    if rows := fresh.attack_rows(record):
-        lines += ["", *_wrap(fresh.describe(record))]
-        lines += ["", *_align(("attack, fresh", "accuracy %", "chosen %"), rows)]
-    header, pairs = fresh.pair_rows(record)
-    if pairs:
-        lines += ["", *_align(header, pairs)]
+    attacks = attack_table(record)
+    lines += ["", to_text(attacks), "", *_wrap(attacks.caption)]
+    found = to_dict(record.get("fresh"))
+    if found:
+        lines += ["", *_wrap(fresh.describe(record)), "", to_text(fresh.attack_table(record))]
+    pairs = fresh.pair_table(to_dict(found.get("table")))
+    if pairs.rows:
+        lines += ["", to_text(pairs)]
     if checks := to_dicts(record.get("checks")):
         names = ", ".join(wording.one_line(check["name"]) for check in checks)
         count = len(raised(record))
@@ -114,13 +115,13 @@ def judge(record: Results) -> str:
     )
 
 
-def attack_rows(record: Results) -> list[tuple[str, ...]]:
-    """Return the table of attacks as text; ``-`` where something was not run."""
-    return [_attack_row(row) for row in to_dicts(record.get("per_attack"))]
+def attack_table(record: Results) -> Table:
+    """Return what each attack did as a table; ``-`` where something was not run."""
+    lines = named_lines(map(_attack_row, to_dicts(record.get("per_attack"))))
+    return Table("What each attack did", _ATTACK_HEADER, lines, _describe_columns(record))
 
 
-def describe_columns(record: Results) -> str:
-    """Return what the columns of the table of attacks mean."""
+def _describe_columns(record: Results) -> str:
     rows = to_dicts(record.get("per_attack"))
     probed = next((row["num_probed"] for row in rows), 0)
     text = (
@@ -154,7 +155,7 @@ def _attack_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     if row.get("surrogate") in _SURROGATES:
         name = f"{name} ({_SURROGATES[row['surrogate']]})"
     if not row.get("is_defined", True):
-        return (f"{name} (not defined for the norm)", *["-"] * (len(ATTACK_HEADER) - 1))
+        return (f"{name} (not defined for the norm)", *["-"] * (len(_ATTACK_HEADER) - 1))
     counts = (row.get("alone"), row.get("only"))
     return (
         name,
@@ -164,19 +165,6 @@ def _attack_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         *("-" if count is None else f"{count:,}" for count in counts),
         f"{row['seconds']:.1f}",
     )
-
-
-def _align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in (header, *rows)
-    ]
-    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
-    return lines
 
 
 def _wrap(text: str, width: int = _WIDTH) -> list[str]:

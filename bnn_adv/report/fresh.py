@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bnn_adv.report import elements, wording
-from bnn_adv.report.elements import Cell
+from bnn_adv.report import wording
 from bnn_adv.report.fields import Results
+from bnn_adv.report.table import Table, named_lines
 from bnn_adv.report.wording import Measured, to_dict, to_dicts, to_interval, to_number
 
 FROZEN = "frozen: the attacker knows the very draws that predict"
@@ -49,9 +49,9 @@ def describe(record: Results) -> str:
     )
 
 
-def attack_rows(record: Results) -> list[tuple[str, ...]]:
-    """Return the attacks on a fresh predictor: name, expected accuracy, share of inputs chosen."""
-    return [
+def attack_table(record: Results) -> Table:
+    """Return the attacks on a fresh predictor as a table; without lines where there is none."""
+    lines = [
         (
             wording.format_attack(row["name"]),
             str(_measured(row, "accuracy", "interval")),
@@ -59,57 +59,41 @@ def attack_rows(record: Results) -> list[tuple[str, ...]]:
         )
         for row in to_dicts(to_dict(record.get("fresh")).get("per_entry"))
     ]
+    return Table(
+        "Attacks on a fresh predictor",
+        ("attack, fresh", "accuracy %", "chosen %"),
+        named_lines(lines),
+        "Expected accuracy under each attack alone, and the share of inputs for which it was "
+        "chosen as the worst, of equals the first.",
+    )
 
 
-def pair_rows(record: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return header and lines of the table of attackers and defenders; no lines where none."""
-    table = to_dict(to_dict(record.get("fresh")).get("table"))
-    if not table:
-        return (), []
-    header = ("attacker", *(f"defender S = {size}" for size in table["defender_samples"]))
-    names = ["clean", *(f"S = {size}" for size in table["attacker_samples"])]
-    shares = [table["clean"], *table["accuracies"]]
-    ends = [table["clean_intervals"], *table["intervals"]]
+def pair_table(found: Mapping[str, Any]) -> Table:
+    """Return the table of attackers and defenders.
+
+    Args:
+      found: ``AttackerDefenderTable.to_dict``, or the part ``table`` of a fresh evaluation.
+
+    Returns:
+      The table; without lines where it was left out.
+    """
+    if not found:
+        return Table("", (), ())
+    names = ["clean", *(f"S = {size}" for size in found["attacker_samples"])]
+    shares = [found["clean"], *found["accuracies"]]
+    ends = [found["clean_intervals"], *found["intervals"]]
     lines = [
         (name, *(str(Measured(to_number(s), to_interval(e))) for s, e in zip(*part, strict=True)))
         for name, *part in zip(names, shares, ends, strict=True)
     ]
-    return header, lines
-
-
-def render(record: Results) -> tuple[str, ...]:
-    """Return the parts of the section of an HTML page; none without a fresh predictor."""
-    found = to_dict(record.get("fresh"))
-    if not found:
-        return ()
-    header, pairs = pair_rows(record)
-    table = to_dict(found.get("table"))
-    note = (
-        f"Expected accuracy in per cent with 95 % intervals, on {table['num_images']:,} inputs "
+    return Table(
+        "Attackers and defenders",
+        ("attacker", *(f"defender S = {size}" for size in found["defender_samples"])),
+        named_lines(lines),
+        f"Expected accuracy in per cent with 95 % intervals, on {found['num_images']:,} inputs "
         "drawn by seed, by the draws that make the attacker's gradient (lines) and the defender's "
-        "prediction (columns); the suite's first gradient attack."
-        if pairs
-        else ""
+        "prediction (columns); the suite's first gradient attack.",
     )
-    attacks = _table(("attack", "accuracy %", "chosen %"), attack_rows(record))
-    return (
-        elements.paragraph(f"{FRESH}."),
-        elements.pairs(list_numbers(record)),
-        elements.paragraph(describe(record)),
-        attacks,
-        elements.paragraph(
-            "Expected accuracy under each attack alone, and the share of inputs for which it was "
-            "chosen as the worst, of equals the first.",
-            style="quiet",
-        ),
-        _table(header, pairs),
-        elements.paragraph(note, style="quiet"),
-    )
-
-
-def _table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    cells = [[Cell(name, "name", is_heading=True), *map(Cell, rest)] for name, *rest in lines]
-    return elements.table(header, cells)
 
 
 def _measured(numbers: Mapping[str, Any], value: str, ends: str) -> Measured:

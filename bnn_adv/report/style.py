@@ -48,7 +48,7 @@ _FONT: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def paper_style() -> Iterator[None]:
-    """Draw with this house's settings, whatever the reader's matplotlibrc says."""
+    """Draw with the settings of this module, whatever the reader's matplotlibrc says."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_FONT)

@@ -48,6 +48,12 @@ def format_fraction(value: Any) -> str:
     return NOT_AVAILABLE if number is None else _round(number, 3)
 
 
+def format_short(value: Any) -> str:
+    """Return a number with three significant digits."""
+    number = to_number(value)
+    return NOT_AVAILABLE if number is None else f"{number:.3g}"
+
+
 def format_attack(name: str) -> str:
     """Return the name of an attack for readers.
 

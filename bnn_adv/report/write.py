@@ -13,12 +13,17 @@ from bnn_adv.report.examples import Example
 from bnn_adv.report.fields import Results
 from bnn_adv.report.figures import accuracy_figure
 from bnn_adv.report.gallery import examples_figure
-from bnn_adv.report.html import render_html
+from bnn_adv.report.run_page import render_html
+from bnn_adv.report.table import Table
 from bnn_adv.report.training import training_figure
 
 
 def write_report(
-    run_dir: str | os.PathLike[str], results: Results, examples: Sequence[Example] = ()
+    run_dir: str | os.PathLike[str],
+    results: Results,
+    examples: Sequence[Example] = (),
+    *,
+    extra: Sequence[Table] = (),
 ) -> Path:
     """Write ``figures/*.png`` and ``report.html`` into a run directory, each atomically.
 
@@ -26,6 +31,7 @@ def write_report(
       run_dir: Directory of the run; created where it is absent.
       results: The content of ``results.json``.
       examples: Attacked inputs to show; none leaves out their figure.
+      extra: Tables that follow that of the accuracies.
 
     Returns:
       Path of ``report.html``.
@@ -44,7 +50,8 @@ def write_report(
     }
     figures = {name: style.to_png(figure) for name, figure in drawn.items() if figure is not None}
     has_points = any(example.clean.ndim == 1 for example in examples)
-    page = render_html(results, figures, figure_captions(results, has_points=has_points))
+    captions = figure_captions(results, has_points=has_points)
+    page = render_html(results, figures, captions, extra=extra)
     for name, png in figures.items():
         with atomic_writer(run_dir / "figures" / f"{name}.png") as file:
             file.write(png)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.launch.tables import Table, markdown
+from bnn_adv.report.table import Table, to_markdown
 
 Row = dict[str, Any]
 
@@ -153,8 +153,8 @@ def format_results(results: Mapping[str, Any]) -> str:
     table = build_table(results["rows"], results["config"]["autoattack_version"])
     overview = build_overview(results["rows"])
     parts = [
-        *(f"## {table.title}", markdown(table).rstrip(), table.caption),
-        *(f"## {overview.title}", markdown(overview).rstrip(), overview.caption),
+        *(f"## {table.title}", to_markdown(table).rstrip(), table.caption),
+        *(f"## {overview.title}", to_markdown(overview).rstrip(), overview.caption),
         results["summary"],
     ]
     return "\n\n".join(parts + [f"Error: {error}" for error in results["errors"]])

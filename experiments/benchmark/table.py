@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_adv.report.table import Cell, Table, to_markdown, to_text
 from experiments.benchmark.rows import Target
 
 _HEADINGS = ("case", "work", "figure", "value", "unit", "min-max (n)", "target", "met")
-_IS_NUMBER = (False, False, False, True, False, True, True, False)
 
 
 def format_rows(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -17,18 +17,21 @@ def format_rows(rows: Sequence[Mapping[str, Any]]) -> str:
     Args:
       rows: From ``Row.to_dict`` or a ``results.json``.
     """
-    cells: list[tuple[str, ...]] = [_HEADINGS]
+    lines = []
     case, work = "", ""
     for row in rows:
         # What repeats the line above is left out, so that the eye finds where a case begins.
         same_case = row["case"] == case
         same_work = same_case and row["work"] == work
         case, work = row["case"], row["work"]
-        cells.append(("" if same_case else case, "" if same_work else work, *_describe(row)))
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
-    lines = [_align(line, widths) for line in cells]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+        figure, value, unit, *rest, verdict = _describe(row)
+        lines.append(
+            (
+                *(_name("" if same_case else case), _name("" if same_work else work)),
+                *(_name(figure), Cell(value), _name(unit), *map(Cell, rest), _name(verdict)),
+            )
+        )
+    return to_text(Table("Benchmark", _HEADINGS, tuple(lines)))
 
 
 def format_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -37,16 +40,18 @@ def format_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     Args:
       rows: From ``Row.to_dict`` or a ``results.json``.
     """
-    lines = ["| work | figure | value | target | met |", "| --- | --- | ---: | ---: | --- |"]
+    lines = []
     for row in rows:
         if row["target"] is None and row["case"] not in ("ceiling", "pieces"):
             continue
         figure, value, unit, _, target, verdict = _describe(row)
         # "1 is linear" explains the figure and is no unit.
         value = value if unit.startswith("1 ") else f"{value} {unit}"
-        cells = (row["work"], figure, value, target, verdict)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(
+            (*map(_name, (row["work"], figure)), Cell(value), Cell(target), _name(verdict))
+        )
+    header = ("work", "figure", "value", "target", "met")
+    return to_markdown(Table("Benchmark", header, tuple(lines)))
 
 
 def format_number(value: float) -> str:
@@ -79,9 +84,5 @@ def _describe(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (row["figure"], format_number(row["value"]), row["unit"], spread, target, verdict)
 
 
-def _align(line: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [
-        cell.rjust(width) if is_number else cell.ljust(width)
-        for cell, width, is_number in zip(line, widths, _IS_NUMBER, strict=True)
-    ]
-    return "  ".join(cells).rstrip()
+def _name(text: str) -> Cell:
+    return Cell(text, "name")

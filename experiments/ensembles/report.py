@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnn_adv.evaluation.attribution import paired_difference
-from bnn_adv.evaluation.metrics import wilson_interval
+from bnn_adv.evaluation.metrics import paired_difference, wilson_interval
 from bnn_adv.report import style
-from bnn_adv.report.paper import PAPER_TABLES
-from experiments.launch.tables import Claim, Plot, Study, Table, Verdict
+from bnn_adv.report.table import Table
+from experiments.launch.paper import PAPER_TABLES
+from experiments.launch.tables import Claim, Plot, Study, Verdict
 
 ATTACKS = (
     ("published", "fgsm"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from bnn_adv.inference.diagnostics import has_mixed
+from bnn_adv.report.table import Table
 from bnn_adv.theory.averages import share_interval
 from experiments.geometry import figures
 from experiments.geometry.verdicts import (
@@ -19,7 +19,7 @@ from experiments.geometry.verdicts import (
     judge_mirror,
     part_norms,
 )
-from experiments.launch.tables import Plot, Study, Table
+from experiments.launch.tables import Plot, Study
 
 
 def build_study(data: dict[str, Any]) -> Study:
@@ -108,11 +108,6 @@ def _dimension_table(rows: Rows) -> Table:
         "curve inside. Fall: how far the score can be lowered in a ball of the tube's radius; "
         "broken: points whose class changes there.",
     )
-
-
-def _at_end(row: Mapping[str, Any], kind: str, part: str) -> float:
-    norms = part_norms(row, kind, part)
-    return geometric(norms[:, -1]) if np.any(norms) else 0.0
 
 
 def _mirror_table(rows: Rows) -> Table:

@@ -10,6 +10,7 @@ import numpy as np
 from bnn_adv.evaluation.metrics import wilson_interval
 from bnn_adv.inference.diagnostics import has_mixed
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT
+from bnn_adv.report.table import Table
 from bnn_adv.theory.trend import follow
 from experiments.half_moons.figures import (
     NORMS,
@@ -27,7 +28,7 @@ from experiments.half_moons.tables import (
     networks_table,
     truth_table,
 )
-from experiments.launch.tables import Claim, Plot, Study, Table, Verdict
+from experiments.launch.tables import Claim, Plot, Study, Verdict
 
 _ITEM = "Fig. 1 (half moons)"
 _PROTOCOLS = ("published", "corrected", "strong")

@@ -8,8 +8,8 @@ import numpy as np
 
 from bnn_adv.inference.diagnostics import has_mixed
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT
+from bnn_adv.report.table import Table
 from experiments.half_moons.figures import Attacked, Network
-from experiments.launch.tables import Table
 
 
 def _percent(value: float | None) -> float | None:

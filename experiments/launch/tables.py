@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from bnn_adv.report.wording import NOT_AVAILABLE
+from bnn_adv.report.table import Table, to_text
 
 _CLAIM_HEADER = ("item", "quantity", "paper", "published", "corrected", "strong", "note")
 _CLAIM_NUMBERS = ("paper", "published", "corrected", "strong")
 _VERDICT_HEADER = ("what is claimed", "what was measured", "holds")
-_WIDEST = 44
-"""Characters of a column on a terminal."""
 _HOLDS = {True: "yes", False: "no", None: "undecided"}
 
 
@@ -34,23 +30,6 @@ class Plot:
     name: str
     figure: Figure
     caption: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Args:
-      title: Heading.
-      header: Names of the columns.
-      rows: Cells: text, whole numbers, floats, or None for what was not measured.
-      caption: How to read it.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    caption: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,48 +163,12 @@ def list_tables(record: dict[str, Any]) -> list[Table]:
     return [table for table in first if table is not None] + own
 
 
-def format_value(value: Any) -> str:
-    """Return a cell as text: floats with four significant digits, "n/a" for None."""
-    if value is None:
-        return NOT_AVAILABLE
-    if isinstance(value, float) and math.isfinite(value):
-        return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
-    return " ".join(str(value).split())
-
-
-def markdown(table: Table) -> str:
-    """Return a table as Markdown, for a README."""
-    is_text = [any(isinstance(row[i], str) for row in table.rows) for i in range(len(table.header))]
-    lines = [
-        table.header,
-        ["---" if text else "---:" for text in is_text],
-        *(tuple(map(format_value, row)) for row in table.rows),
-    ]
-    escaped = str.maketrans({"|": r"\|"})
-    return "".join(f"| {' | '.join(c.translate(escaped) for c in line)} |\n" for line in lines)
-
-
 def format_study(record: dict[str, Any]) -> str:
     """Return title, summary and tables as text for a terminal."""
     parts = [record["title"], "", record["summary"], ""]
     for table in list_tables(record):
-        cells = [table.header, *(tuple(map(format_value, row)) for row in table.rows)]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
-        # A column of sentences would push the others out of sight.
-        widths = [min(width, _WIDEST) for width in widths]
-        header, *body = ["\n".join(_wrap_row(row, widths)) for row in cells]
-        rule = "-" * max(map(len, header.split("\n")))
-        parts += [table.title, "", header, rule, *body, ""]
+        parts += [table.title, "", to_text(table), ""]
     return "\n".join(parts)
-
-
-def _wrap_row(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Return the lines of a row whose longer cells continue on the next ones."""
-    wrapped = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in itertools.zip_longest(*wrapped, fillvalue="")
-    ]
 
 
 def _plain(value: Any) -> Any:

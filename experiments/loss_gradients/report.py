@@ -8,9 +8,10 @@ from typing import Any
 
 from bnn_adv.evaluation.metrics import wilson_interval
 from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
+from bnn_adv.report.table import Table
 from bnn_adv.theory.expected_norm import bound_square
 from bnn_adv.theory.gradient_decay import MONTE_CARLO
-from experiments.launch.tables import Claim, Table, Verdict
+from experiments.launch.tables import Claim, Verdict
 
 POSTERIOR, PRIOR, SHUFFLED = "posterior", "prior", "shuffled labels"
 PUBLISHED_LOSS = "posterior, published loss"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bnn_adv.data import Dataset, load_dataset
-from bnn_adv.evaluation.attribution import mean_change, paired_difference, shapley_values
+from bnn_adv.evaluation.metrics import mean_change, paired_difference
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.decision import predicted_class
@@ -32,6 +32,7 @@ from experiments.protocol_ablation import switches as ablation
 from experiments.protocol_ablation.config import SCALES, Config
 from experiments.protocol_ablation.measure import Subject, Work
 from experiments.protocol_ablation.report import build_study
+from experiments.protocol_ablation.shapley import shapley_values
 from experiments.protocol_ablation.switches import Departures
 from experiments.protocol_ablation.versions import measure_versions
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from bnn_adv.inference.diagnostics import describe_mixing
+from bnn_adv.report.table import Table
 from bnn_adv.report.wording import Measured, format_percent
-from experiments.launch.tables import Claim, Plot, Study, Table
+from experiments.launch.tables import Claim, Plot, Study
 from experiments.protocol_ablation import versions_report as versions
 from experiments.protocol_ablation import words
 from experiments.protocol_ablation.figures import departures_figure, shares_figure

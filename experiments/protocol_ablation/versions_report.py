@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_adv.report.table import Table
 from bnn_adv.report.wording import Measured, format_percent
-from experiments.launch.tables import Table, Verdict
+from experiments.launch.tables import Verdict
 from experiments.protocol_ablation.published_versions import CONSTANTS, PAPER
 
 Data = Mapping[str, Any]

@@ -9,9 +9,10 @@ from typing import Any
 from bnn_adv.compute import files
 from bnn_adv.report import captions, fields, markdown_table
 from bnn_adv.report.evaluation import format_evaluation
+from bnn_adv.report.table import Table, to_markdown
 from experiments.autoattack.report import build_overview, build_table
 from experiments.benchmark.table import format_markdown, summarise_targets
-from experiments.launch.tables import Table, claims_table, list_tables, markdown, verdicts_table
+from experiments.launch.tables import claims_table, list_tables, verdicts_table
 
 Record = Mapping[str, Any]
 
@@ -91,7 +92,7 @@ def _describe_autoattack(results: Record, folder: Path, path: str) -> list[str]:
     overview = build_overview(rows)
     errors = "\n".join(f"- {error}" for error in results["errors"])
     return [
-        markdown(overview),
+        to_markdown(overview),
         overview.caption,
         results["summary"],
         _fold(build_table(rows, results["config"]["autoattack_version"])),
@@ -113,7 +114,7 @@ def _describe_study(results: Record, folder: Path, path: str) -> list[str]:
     verdicts = verdicts_table(results["verdicts"])
     first = [results["summary"]]
     if verdicts is not None:
-        first += ["### Claims, tested", markdown(verdicts)]
+        first += ["### Claims, tested", to_markdown(verdicts)]
     pictures = [
         f"{_picture(Path(figure['file']).stem, path, figure['file'])}\n\n{figure['caption']}"
         for figure in results["figures"]
@@ -131,11 +132,11 @@ def _unfold_short(tables: Sequence[Table]) -> list[str]:
 
 
 def _show(table: Table) -> str:
-    return f"**{table.title}**\n\n{markdown(table)}\n{table.caption}"
+    return f"**{table.title}**\n\n{to_markdown(table)}\n{table.caption}"
 
 
 def _fold(table: Table) -> str:
-    body = f"{markdown(table)}\n{table.caption}".strip()
+    body = f"{to_markdown(table)}\n{table.caption}".strip()
     return f"<details><summary>{table.title}</summary>\n\n{body}\n\n</details>"
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bnn_adv.compute import files
-from bnn_adv.report.paper import as_printed, paper_rows
+from bnn_adv.report.table import Table, to_markdown
 from bnn_adv.report.wording import format_percent
-from experiments.launch.tables import Table, markdown
+from experiments.launch.paper import as_printed, paper_rows
 from experiments.readme.results import describe_machine, describe_time
 
 Record = Mapping[str, Any]
@@ -32,7 +32,7 @@ def table_of_experiments(root: Path, folder: Path) -> str:
         machine = describe_machine(results).partition(" (")[0]
         time = f"{describe_time(results)}, {machine}"
         rows.append((link, f"`{command}`", time, one_number(results)))
-    return markdown(Table("", ("experiment", "command", "time", "one number"), tuple(rows)))
+    return to_markdown(Table("", ("experiment", "command", "time", "one number"), tuple(rows)))
 
 
 def table_of_results(root: Path, folder: Path) -> str:
@@ -55,7 +55,7 @@ def table_of_results(root: Path, folder: Path) -> str:
             )
         )
     header = ("result", "one number", "claims: hold / do not / undecided", "time", "on", "seed")
-    return markdown(Table("", header, tuple(rows)))
+    return to_markdown(Table("", header, tuple(rows)))
 
 
 def table_of_paper(root: Path, folder: Path) -> str:
@@ -78,7 +78,7 @@ def table_of_paper(root: Path, folder: Path) -> str:
                 )
             )
     header = ("network", "paper: accuracy", "FGSM", "PGD", "ours: accuracy", "FGSM, published")
-    return markdown(Table("", (*header, "PGD, published", "worst case"), tuple(rows)))
+    return to_markdown(Table("", (*header, "PGD, published", "worst case"), tuple(rows)))
 
 
 def one_number(results: Record) -> str:

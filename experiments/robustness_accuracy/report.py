@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bnn_adv.evaluation.metrics import wilson_interval
 from bnn_adv.inference.diagnostics import describe_mixing
-from experiments.launch.tables import Claim, Plot, Study, Table
+from bnn_adv.report.table import Table
+from experiments.launch.tables import Claim, Plot, Study
 from experiments.robustness_accuracy.correlation import Correlation
 from experiments.robustness_accuracy.figures import (
     PUBLISHED_FLOOR,

@@ -14,18 +14,19 @@ from typing import Any
 from bnn_adv.compute.settings import Settings, seed, setting
 from bnn_adv.report.captions import figure_captions, legend
 from bnn_adv.report.figures import accuracy_figure
-from bnn_adv.report.paper import paper_rows
+from bnn_adv.report.run_table import table_groups
 from bnn_adv.report.summary import summarise
-from bnn_adv.report.tables import table_groups
+from bnn_adv.report.table import Table
 from bnn_adv.report.wording import format_attack
 from experiments.compare import compare, load_data
 from experiments.launch import stages
 from experiments.launch.compare_config import Comparison, check_preset, make_comparison
 from experiments.launch.config import choose_preset
+from experiments.launch.paper import paper_rows
 from experiments.launch.presets import PRESETS
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
-from experiments.launch.tables import Claim, Plot, Study, Table
+from experiments.launch.tables import Claim, Plot, Study
 from experiments.launch.training import check_networks
 
 

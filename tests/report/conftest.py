@@ -18,7 +18,7 @@ NUM_TEST = 500
 
 
 def _interval(share: float, count: int = NUM_TEST) -> list[float]:
-    """Wilson's interval, written out so that the report's tests need no other room."""
+    """Wilson's interval, written out so that the report's tests need nothing else."""
     z = 1.959963985
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from bnn_adv.report import fresh
+from bnn_adv.report.evaluation_page import render_evaluation
+from bnn_adv.report.table import Table
 
 
 @pytest.fixture
 def record() -> dict[str, Any]:
     return {
+        "num_samples": 20,
         "fresh": {
             "clean": 0.9,
             "clean_interval": [0.85, 0.93],
@@ -41,8 +44,12 @@ def record() -> dict[str, Any]:
                 "num_images": 40,
                 "num_predictions": 100,
             },
-        }
+        },
     }
+
+
+def texts(table: Table) -> list[tuple[str, ...]]:
+    return [tuple(cell.text for cell in row) for row in table.rows]
 
 
 def test_numbers_are_those_of_the_record(record: dict[str, Any]) -> None:
@@ -50,12 +57,13 @@ def test_numbers_are_those_of_the_record(record: dict[str, Any]) -> None:
         ("accuracy, fresh", "90.0 [85.0, 93.0] %"),
         ("adversarial accuracy, fresh", "12.5 [10.0, 20.0] %"),
     ]
-    assert fresh.attack_rows(record) == [
+    assert texts(fresh.attack_table(record)) == [
         ("PGD, loss of mean", "13.0 [10.0, 20.0]", "75.0"),
         ("<b>frozen</b>", "n/a", "25.0"),
     ]
-    header, lines = fresh.pair_rows(record)
-    assert header == ("attacker", "defender S = 1", "defender S = 20")
+    table = fresh.pair_table(record["fresh"]["table"])
+    lines = texts(table)
+    assert table.header == ("attacker", "defender S = 1", "defender S = 20")
     assert [line[0] for line in lines] == ["clean", "S = 1", "S = 20"]
     assert lines[2] == ("S = 20", "30.0 [20.0, 40.0]", "40.0 [30.0, 50.0]")
     said = fresh.describe(record)
@@ -64,7 +72,8 @@ def test_numbers_are_those_of_the_record(record: dict[str, Any]) -> None:
 
 
 def test_the_page_holds_all_of_it_and_escapes_it(record: dict[str, Any]) -> None:
-    page = "".join(fresh.render(record))
+    page = render_evaluation(record)
+    assert "Random predictors" in page
     assert "<b>frozen" not in page
     assert "&lt;b&gt;frozen" in page
     for text in ("12.5 [10.0, 20.0] %", "40.0 [30.0, 50.0]", "on 40 inputs", fresh.FRESH):
@@ -82,14 +91,14 @@ def test_threat_models_are_those_that_were_evaluated(
         return
     # Records of older versions did not say, and posteriors have no next draws.
     assert fresh.list_threat_models(part) == models
-    assert fresh.list_numbers(part) == fresh.attack_rows(part) == []
-    assert fresh.pair_rows(part) == ((), [])
-    assert fresh.render(part) == ()
+    assert fresh.list_numbers(part) == []
+    assert fresh.attack_table(part).rows == fresh.pair_table({}).rows == ()
+    assert "Random predictors" not in render_evaluation(part | {"num_samples": 20})
     assert fresh.describe(part) == ""
 
 
 def test_a_table_that_was_left_out_leaves_no_gap(record: dict[str, Any]) -> None:
     record["fresh"]["table"] = None
-    page = "".join(fresh.render(record))
+    page = render_evaluation(record)
     assert "defender S" not in page
     assert "chosen %" in page

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from bnn_adv.report import paper_rows
-from bnn_adv.report.paper import PAPER_TABLES, as_printed
+from experiments.launch.paper import PAPER_TABLES, as_printed, list_paper_tables, paper_rows
 
 
 def test_the_papers_numbers_are_those_of_table_2() -> None:
@@ -29,6 +28,8 @@ def test_ours_stands_beside_the_papers(make_results: Any) -> None:
     assert ours.value == 0.92
     assert rows["vi"].strong.value == 0.0
     assert rows["ensemble"].num_samples == 100
+    (table,) = list_paper_tables(make_results())
+    assert [cell.text for cell in table.rows[2][5:]] == ["89.8", str(ours), str(rows["vi"].strong)]
 
 
 def test_what_was_not_run_is_missing(make_results: Any) -> None:
@@ -42,4 +43,5 @@ def test_what_was_not_run_is_missing(make_results: Any) -> None:
 
 @pytest.mark.parametrize("preset", [None, "other", 3])
 def test_other_presets_have_no_paper(preset: object, make_results: Any) -> None:
-    assert paper_rows(make_results() | {"preset": preset}) == ()
+    results = make_results() | {"preset": preset}
+    assert paper_rows(results) == list_paper_tables(results) == ()

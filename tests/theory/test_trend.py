@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bnn_adv.theory import trend
 
@@ -12,8 +13,19 @@ def test_intervals_and_powers():
     assert interval == pytest.approx((2.0, 2 - 2.484, 2 + 2.484), abs=1e-3)
     assert str(trend.Interval(1.0, 0.5, 1.5)) == "1 [0.5, 1.5]"
     assert np.isnan(trend.t_interval([5.0]).low)
+    # All equal, they have an interval too, of which SciPy's test warns.
+    assert trend.t_interval([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
     x = np.array([0.1, 1.0, 7.0])
     assert trend.log_slope(x, 3 * x**1.5) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_intervals_are_scipys(count):
+    values = np.random.default_rng(count).normal(1.0, 2.0, size=count)
+    for confidence in (0.5, 0.95, 0.99):
+        theirs = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+        ours = trend.t_interval(values, confidence=confidence)
+        np.testing.assert_allclose(ours[1:], theirs, rtol=1e-10)
 
 
 def test_a_trend_is_every_step_and_not_only_the_ends():

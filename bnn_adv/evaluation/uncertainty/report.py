@@ -95,20 +95,8 @@ class UncertaintyReport:
 
     def __str__(self) -> str:
         """Return two short tables."""
-        rows = [("clean", self.clean), ("adversarial", self.adversarial)]
-        rows += [(f"aware of {name}", found.aware) for name, found in self.detectors.items()]
-        lines = [f"{'inputs':28}{'accuracy':>10}{'ECE':>8}{'entropy':>10}{'mut. inf.':>11}"]
-        for title, row in rows:
-            information = row.mutual_information
-            last = "-" if information is None else f"{information:.3g}"
-            lines.append(
-                f"{title:28}{row.accuracy:10.1%}{row.calibration_error:8.3f}"
-                f"{row.entropy:10.3g}{last:>11}"
-            )
-        lines.append(f"{'detector':28}{'AUROC':>10}{'aware':>8}{'evading':>10}{'aware':>11}")
-        lines += [
-            f"{name:28}{found.auroc.value:10.3f}{found.auroc_aware.value:8.3f}"
-            f"{found.evading:10.1%}{found.evading_aware:11.1%}"
-            for name, found in self.detectors.items()
-        ]
-        return "\n".join(lines)
+        # On demand, as the report brings matplotlib.
+        from bnn_adv.report.table import to_text
+        from bnn_adv.report.uncertainty import uncertainty_tables
+
+        return "\n\n".join(map(to_text, uncertainty_tables(self.to_dict())))

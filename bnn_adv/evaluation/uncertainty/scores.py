@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from bnn_adv.compute.types import AnyClasses, AnyLogits
 from bnn_adv.posteriors.decision import predicted_class
@@ -75,6 +74,9 @@ def auroc(scores_clean: Any, scores_adv: Any) -> Auroc:
     scores = np.concatenate([clean, adv])
     if np.isnan(scores).any():
         raise ValueError("Scores must not be NaN: look for logits that are not finite.")
+    # Imported above, it would take a third of the time of importing bnn_adv.
+    from scipy.stats import rankdata
+
     wins = rankdata(scores)[clean.size :].sum() - adv.size * (adv.size + 1) / 2
     area, pairs = float(wins / (clean.size * adv.size)), clean.size * adv.size
     extra, z = (clean.size + adv.size) / 2 - 1, float(ndtri(0.975))

@@ -286,7 +286,7 @@ def test_report_is_consistent_and_ready_for_json(scene, report):
     assert written["mutual_information"]["auroc"]["value"] == pytest.approx(
         report.detectors["mutual_information"].auroc.value
     )
-    assert "aware of mutual_information" in str(report)
+    assert "aware of mutual information" in str(report)
 
 
 def test_single_draw_has_no_mutual_information(scene, monkeypatch):
@@ -307,7 +307,7 @@ def test_single_draw_has_no_mutual_information(scene, monkeypatch):
     assert written["mutual_information"] is None
     assert written["clean"]["mutual_information"] is None
     assert list(found.detectors) == ["entropy"]
-    assert " -" in str(found)
+    assert str(found).splitlines()[2].split()[-1] == "n/a"
 
 
 def test_bad_arguments_are_named(scene):

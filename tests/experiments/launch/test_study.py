@@ -17,11 +17,12 @@ from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import MLP, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, save_posterior
+from bnn_adv.report.table import Table
 from experiments.launch import stages
 from experiments.launch.config import make
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import run_study
-from experiments.launch.tables import Study, Table
+from experiments.launch.tables import Study
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,17 +7,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from bnn_adv.report.style import to_png
+from bnn_adv.report.table import Table
 from experiments.launch.pages import render_studies, render_study
 from experiments.launch.tables import (
     Claim,
     Plot,
     Study,
-    Table,
     Verdict,
     format_study,
-    format_value,
     list_tables,
-    markdown,
     to_record,
 )
 
@@ -57,29 +55,6 @@ def test_claims_and_verdicts_become_the_first_tables():
     assert tables[0].rows == (("Table 2", "accuracy (%)", 90.0, 88.2, None, 0.0, "ten draws"),)
     assert tables[1].rows == (("it vanishes", "it does not", "no"),)
     assert [t.title for t in list_tables(to_record(_study(claims=(), verdicts=())))] == ["Numbers"]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "n/a"),
-        (0.123456, "0.1235"),
-        (12345.6, "12346"),
-        (7, "7"),
-        ("two\nlines", "two lines"),
-    ],
-)
-def test_values_as_text(value, text):
-    assert format_value(value) == text
-
-
-def test_markdown_keeps_its_columns():
-    lines = markdown(TABLE).splitlines()
-    assert lines[1] == "| --- | ---: |"
-    # A bar within a cell is written as one that ends no cell.
-    assert {line.replace(r"\|", "").count("|") for line in lines} == {3}
-    assert any(r"\|" in line for line in lines)
-    assert lines[3] == "| none | n/a |"
 
 
 def test_text_holds_every_number():

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bnn_adv.report import render_html, write_report
+from experiments.launch.paper import list_paper_tables
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -99,7 +100,8 @@ def test_every_accuracy_stands_in_the_page_with_its_interval(
 
 
 def test_the_page_holds_warnings_paper_settings_and_command(make_results: Any) -> None:
-    page = Page(render_html(make_results(), {}))
+    results = make_results()
+    page = Page(render_html(results, {}, extra=list_paper_tables(results)))
     assert "2 warnings" in page.flat
     # Warnings and summary come before any number.
     assert page.flat.index("2 warnings") < page.flat.index("Accuracy under attack")
@@ -110,7 +112,8 @@ def test_the_page_holds_warnings_paper_settings_and_command(make_results: Any) -
 
 
 def test_cells_fill_the_lines_of_every_table(make_results: Any) -> None:
-    page = render_html(make_results(), {})
+    results = make_results()
+    page = render_html(results, {}, extra=list_paper_tables(results))
     for table in re.findall(r'<table class="results">.*?</table>', page, re.S):
         rows = re.findall(r"<tr.*?</tr>", table, re.S)
         columns = rows[0].count("<th")
@@ -126,7 +129,7 @@ def test_cells_fill_the_lines_of_every_table(make_results: Any) -> None:
 def test_all_text_is_escaped(make_results: Any) -> None:
     bad = '<script>alert("1")</script>'
     results = poison(make_results(), bad)
-    text = render_html(results, {}, {})
+    text = render_html(results, {}, {}, extra=list_paper_tables(results))
     assert "<script" not in text
     page = Page(text)
     assert "script" not in {tag for tag, _ in page.tags}

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from bnn_adv.report.fields import WORST, Line, Results, is_worst_case, list_lines
-from bnn_adv.report.wording import Measured
+from bnn_adv.report.table import Cell, Table
+from bnn_adv.report.wording import Measured, format_attack
 
 
 class PaperModel(NamedTuple):
@@ -95,6 +96,31 @@ def paper_rows(results: Results) -> tuple[PaperRow, ...]:
         for line in list_lines(results)
         if line.model in table.models and not line.is_fresh
     )
+
+
+def list_paper_tables(results: Results) -> tuple[Table, ...]:
+    """Return the paper's numbers beside the run's as a table, none where it repeats none."""
+    source, rows = paper_table(results), paper_rows(results)
+    if source is None or not rows:
+        return ()
+    names = list(rows[0].pairs)
+    heads = ["clean" if name == "accuracy" else format_attack(name) for name in names]
+    lines = []
+    for row in rows:
+        cells = [Cell(row.model, "name", note=row.paper_model, is_heading=True)]
+        for name in names:
+            published, ours = row.pairs[name]
+            cells += [Cell(as_printed(published)), Cell(str(ours), "accuracy")]
+        lines.append((*cells, Cell(str(row.strong), "accuracy")))
+    table = Table(
+        "Beside the paper",
+        ("model", *(f"{h}, {who}" for h in heads for who in ("paper", "ours")), "worst, ours"),
+        tuple(lines),
+        f"Paper: {source.source}, {source.num_test:,} test points. Ours: the {source.protocol} "
+        "protocol, and in the last column the worst case over the strong suite, which the paper "
+        "does not report. In per cent.",
+    )
+    return (table,)
 
 
 def as_printed(value: float) -> str:

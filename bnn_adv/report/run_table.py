@@ -1,4 +1,4 @@
-"""The results as one table, for a terminal and for a README.
+"""The results as one table, for a terminal, a README and a page.
 
 A model has one line per protocol, so that what each protocol claims about the same draws stands
 in one column, one below the other.
@@ -7,14 +7,15 @@ in one column, one below the other.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from bnn_adv.report import captions, fields, wording
 from bnn_adv.report.fields import Line, Results
+from bnn_adv.report.table import Cell, Table, to_markdown, to_text
 
 NOT_PART = "-"
-_MIN_WIDTH = 80
+_LEAST_WIDTH = 80
 _NUM_HEAD = 3
 
 
@@ -67,6 +68,21 @@ def table_groups(results: Results) -> tuple[tuple[str, ...], tuple[Group, ...]]:
     return header, tuple(groups)
 
 
+def results_table(results: Results) -> Table:
+    """Return the results as one table.
+
+    Args:
+      results: What the run found.
+    """
+    header, groups = table_groups(results)
+    return Table(
+        "Accuracy under attack",
+        header,
+        tuple(line for group in groups for line in _lines(group)),
+        "Accuracies are in per cent with 95 % Wilson intervals. " + captions.legend(results),
+    )
+
+
 def format_table(results: Results) -> str:
     """Format the results for a terminal.
 
@@ -80,11 +96,8 @@ def format_table(results: Results) -> str:
       ValueError: The results have another schema version.
     """
     fields.check_schema(results)
-    header, groups = table_groups(results)
-    cells = [_align(line) for line in (header, *_full_lines(groups))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    head, *lines = (_pad(line, widths) for line in cells)
-    rule = "-" * max(len(head), *map(len, lines), _MIN_WIDTH)
+    text = to_text(results_table(results), least_width=_LEAST_WIDTH)
+    rule = text.split("\n")[1]
     notes = [f"WARNING ({model}): {text}" for model, text in fields.list_warnings(results)]
     notes.append(captions.legend(results))
     wrapped = [
@@ -92,7 +105,7 @@ def format_table(results: Results) -> str:
         for note in notes
     ]
     title = f"Accuracy in % [95 % interval]: {fields.describe_setting(results, ascii_only=True)}"
-    return "\n".join([title, "", head, rule, *lines, rule, *wrapped]) + "\n"
+    return "\n".join([title, "", text, rule, *wrapped]) + "\n"
 
 
 def markdown_table(results: Results) -> str:
@@ -108,10 +121,22 @@ def markdown_table(results: Results) -> str:
       ValueError: The results have another schema version.
     """
     fields.check_schema(results)
-    header, groups = table_groups(results)
-    rule = ["---" if name in ("model", "protocol") else "---:" for name in header]
-    lines = [[_escape(cell) for cell in line] for line in (header, *_full_lines(groups))]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], rule, *lines[1:]))
+    return to_markdown(results_table(results))
+
+
+def _lines(group: Group) -> Iterator[tuple[Cell, ...]]:
+    row = {} if group.line.is_fresh else group.line.row
+    name, draws, clean = group.head
+    size = len(group.body)
+    head = (
+        Cell(name, "name", wording.one_line(row.get("network") or ""), size, True),
+        Cell(draws, rows=size),
+        Cell(clean, "accuracy", rows=size),
+    )
+    for number, (protocol, *attacks, robustness, share) in enumerate(group.body):
+        accuracies = (Cell(text, "accuracy") for text in attacks)
+        body = (Cell(protocol, "name"), *accuracies, Cell(robustness), Cell(share))
+        yield body if number else (*head, *body)
 
 
 def _body(results: Results, line: Line, protocol: str, attacks: Sequence[str]) -> tuple[str, ...]:
@@ -125,33 +150,3 @@ def _body(results: Results, line: Line, protocol: str, attacks: Sequence[str]) -
         *(str(line.attack(protocol, name)) if name in shown else NOT_PART for name in attacks),
         *((NOT_PART, NOT_PART) if line.is_fresh else (robustness, share)),
     )
-
-
-def _full_lines(groups: Sequence[Group]) -> list[tuple[str, ...]]:
-    blank = ("",) * _NUM_HEAD
-    return [
-        (*(group.head if number == 0 else blank), *cells)
-        for group in groups
-        for number, cells in enumerate(group.body)
-    ]
-
-
-def _align(line: Sequence[str]) -> list[str]:
-    # The values of a column line up, whether or not an interval follows; heads stand over them.
-    is_accuracy = [i == _NUM_HEAD - 1 or _NUM_HEAD < i < len(line) - 2 for i in range(len(line))]
-    return [_indent(cell) if i else cell for cell, i in zip(line, is_accuracy, strict=True)]
-
-
-def _indent(cell: str) -> str:
-    value, bracket, interval = cell.partition(" [")
-    return f"{value:>5}{bracket}{interval}"
-
-
-def _pad(line: Sequence[str], widths: Sequence[int]) -> str:
-    is_number = [i == 1 or i >= len(line) - 2 for i in range(len(line))]
-    cells = zip(line, widths, is_number, strict=True)
-    return "  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in cells).rstrip()
-
-
-def _escape(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bnn_adv.report import format_table, markdown_table
 from bnn_adv.report.fields import list_lines
-from bnn_adv.report.tables import table_groups
+from bnn_adv.report.run_table import table_groups
 
 
 @pytest.mark.parametrize("render", [format_table, markdown_table])
