@@ -100,7 +100,7 @@ def to_text(table: Table, *, least_width: int = 0) -> str:
     heads = map(Cell, table.header, kinds)
     header = [textwrap.fill(_to_terminal(cell), _WIDEST) for cell in heads]
     lines = [list(map(_to_terminal, row)) for row in rows]
-    text: str = tabulate(
+    text = tabulate(
         # As a row of its own a header is not set wider than it is.
         [header, *lines],
         tablefmt="plain",
