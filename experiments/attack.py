@@ -21,6 +21,7 @@ import bnn_adv
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute import files, parallel
 from bnn_adv.compute.canonical import digest
+from bnn_adv.compute.progress import progress
 from bnn_adv.data import load_dataset
 from bnn_adv.evaluation import Settings
 from bnn_adv.posteriors.posterior import hash_draws
@@ -37,7 +38,6 @@ from experiments.launch.attack_config import (
 )
 from experiments.launch.config import define_flags, make, read_flags
 from experiments.launch.entry import start
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory, describe_command
 from experiments.launch.runtime import RuntimeConfig
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.progress import progress
 from bnn_adv.compute.settings import setting
 from bnn_adv.data import DATASETS, Dataset, load_dataset
 from bnn_adv.evaluation import Settings, run_suite
@@ -30,7 +31,6 @@ from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior
 from experiments.ensembles.report import Size, build_study
 from experiments.launch import stages
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
@@ -234,9 +234,8 @@ def _attack(
                     x,
                     y,
                     threat=LInf(epsilon),
-                    settings=settings,
+                    settings=dataclasses.replace(settings, checkpoints=checkpoints),
                     progress=lambda attack, done, total: report(done, total, label=attack),
-                    checkpoints=checkpoints,
                 )
             correct = {name: is_correct(images) for name, images in found.adversarial.items()}
             return {

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv.compute.progress import progress
 from bnn_adv.data.manifolds import Description, Manifold, sample_manifold
 from bnn_adv.inference.densities import Data
 from bnn_adv.networks import MLP, get_apply_fn
@@ -20,7 +21,6 @@ from bnn_adv.theory import mirror as mirrors
 from bnn_adv.theory.convergence import Probe, Trace, largest_fall, train
 from bnn_adv.theory.parts import LOSSES, draw_gradients, log_odds, split_gradient
 from experiments.geometry.config import Config
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.stages import cached, cached_arrays
 

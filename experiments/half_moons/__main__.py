@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.threat import THREATS
+from bnn_adv.compute.progress import Report, progress
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.suites import Suite, list_compared
@@ -40,7 +41,6 @@ from experiments.half_moons.figures import Attacked, Gradients, Network
 from experiments.half_moons.report import build_study
 from experiments.half_moons.truth import Search, classify_plane, compare, search
 from experiments.launch import stages
-from experiments.launch.progress import Report, progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
@@ -257,9 +257,11 @@ def _standing(
         context.x,
         context.y,
         threat=threat,
-        settings=Settings(batch_size=len(context.x)),
+        settings=Settings(
+            batch_size=len(context.x),
+            checkpoints=context.run.checkpoints(name, context.config.checkpoint_every),
+        ),
         progress=lambda attack, done, total: report(done, total, label=f"{name} {attack}"),
-        checkpoints=context.run.checkpoints(name, context.config.checkpoint_every),
     )
     return {
         attack: _classes(posterior, inputs) == context.y

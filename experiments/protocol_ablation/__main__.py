@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from bnn_adv.compute.progress import progress
 from bnn_adv.data import load_dataset
 from bnn_adv.evaluation.attribution import mean_change, paired_difference, shapley_values
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.decision import predicted_class
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.stages import note_data, note_suites
 from experiments.launch.study import launch, run_study

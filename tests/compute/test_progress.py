@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from experiments.launch import progress as module
+from bnn_adv.compute import progress as module
 
 
 class Terminal(io.StringIO):
