@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import bnn_adv
 from bnn_adv import attacks, evaluation
 from bnn_adv.attacks import trace
 from bnn_adv.evaluation import masking, uncertainty
@@ -21,6 +22,7 @@ def flatten(function, record):
     return call
 
 
+evaluate = flatten(bnn_adv.evaluate, evaluation.EvaluationSettings)
 run_attack = flatten(attacks.run_attack, attacks.AttackSettings)
 trace_attack = flatten(trace.trace_attack, attacks.Settings)
 attack_fresh = flatten(evaluation.attack_fresh, evaluation.FreshSettings)

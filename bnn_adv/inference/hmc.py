@@ -154,18 +154,18 @@ def warm_up(
     rng_key: jax.Array,
     state: State,
     data: Data,
-    first: jax.Array | int,
-    count: jax.Array | int,
+    steps: tuple[jax.Array | int, jax.Array | int],
     schedule: jax.Array,
     *,
     network: nn.Module,
     config: Config,
     mesh: Mesh | None = None,
 ) -> tuple[State, Info]:
-    """Make ``count`` adapting transitions, from number ``first``.
+    """Make adapting transitions.
 
     Args:
-      count: At least one; data, so that one program serves however the warm-up is cut.
+      steps: (first, count), at least one; data, so that one program serves however the warm-up is
+        cut.
       schedule: From ``adaptation.build_schedule``, [num_warmup, 2].
 
     Returns:
@@ -186,6 +186,7 @@ def warm_up(
         summed = info._replace(acceptance_rate=seen.acceptance_rate + info.acceptance_rate)
         return State(chain, learned), summed
 
+    first, count = steps
     _, blank = _blank(rng_key, state, data, network, config, mesh)
     state, info = jax.lax.fori_loop(first, first + count, one_transition, (state, blank))
     return state, info._replace(acceptance_rate=info.acceptance_rate / count)
@@ -281,7 +282,7 @@ def run(
     state, positions, record = run_chains(
         state,
         Calls(
-            lambda *now: warm_up(warmup_key, now[0], data, *now[1:], schedule, **static),
+            lambda *now: warm_up(warmup_key, now[0], data, now[1:], schedule, **static),
             functools.partial(_freeze, config=config),
             lambda *now: step(sample_key, now[0], data, *now[1:], **static),
             functools.partial(most_transitions, config=config),

@@ -17,7 +17,7 @@ from bnn_adv.evaluation.suites import SUITES
 from bnn_adv.evaluation.worst import worst_log_probs
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
-from tests.flat import inspect
+from tests.flat import evaluate, inspect
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.2, 0.8, size=(8, 6)).astype(np.float32)
@@ -131,8 +131,6 @@ def test_gradients_that_are_not_finite_raise_a_sign():
 
 
 def test_an_evaluation_counts_and_names_lost_images():
-    from bnn_adv import evaluate
-
     y = np.asarray(predict_log_probs(CLIFF, X)).argmax(1)
     options = {"rng_key": jax.random.key(0), "suite": "fast", "num_probe": 0, "num_curve": 0}
     shares: list[float] = []
