@@ -27,7 +27,12 @@ from bnn_adv.inference.densities import Data
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from bnn_adv.theory.gradient_decay import typical_norm, zero_share
-from bnn_adv.theory.gradients import expected_loss_gradients, prior_control, shuffle_draws
+from bnn_adv.theory.gradients import (
+    GradientSettings,
+    expected_loss_gradients,
+    prior_control,
+    shuffle_draws,
+)
 from experiments.half_moons.config import (
     SCALES,
     Cell,
@@ -147,7 +152,7 @@ def _gradients(context: _Context, cell: Cell, posterior: Posterior) -> Gradients
                 context.x,
                 context.y,
                 counts=counts,
-                num_orders=_NUM_ORDERS,
+                settings=GradientSettings(num_orders=_NUM_ORDERS),
             )
             arrays[name], arrays[f"{name}_single"] = found.means[-1], found.means[0]
             arrays[f"{name}_norms"] = typical_norm(found.mean_l2, "rms")

@@ -158,11 +158,13 @@ def _measure(
                 dataset.x_test,
                 shuffled if name == SHUFFLED else labels,
                 counts=counts,
-                loss="double_softmax" if name == PUBLISHED_LOSS else "cross_entropy",
-                num_orders=config.num_orders,
-                groups=groups[name],
-                batch_size=config.batch_size,
-                progress=report,
+                settings=gradients.GradientSettings(
+                    loss="double_softmax" if name == PUBLISHED_LOSS else "cross_entropy",
+                    num_orders=config.num_orders,
+                    groups=groups[name],
+                    batch_size=config.batch_size,
+                    progress=report,
+                ),
             )
         return result._asdict()
 

@@ -122,3 +122,18 @@ def test_a_suite_whose_parts_cannot_be_told_apart_is_refused():
         Suite("mine", "", (entry, other))
     with pytest.raises(ValueError, match="Unknown objective 'dlrr'"):
         Suite("mine", "", (Entry("a", fgsm.build(), "dlrr"),))
+
+
+def test_progress_is_shown_unless_it_is_silenced(problem, monkeypatch, capsys):
+    from bnn_adv.compute import progress
+
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    evaluate(problem)
+    assert capsys.readouterr().err == ""
+    evaluate(problem, progress="auto")
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("mine cubed: ") and "image-steps" in line for line in lines)
+    seen = []
+    evaluate(problem, progress=lambda *report: seen.append(report))
+    assert seen[-1] == ("cubed", 24, 24)
+    assert capsys.readouterr().err == ""
