@@ -12,6 +12,7 @@ from the prior, which know no data, and labels that are shuffled, which know no 
 from __future__ import annotations
 
 import functools
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -72,15 +73,17 @@ class LossGradients(NamedTuple):
     products: np.ndarray
 
 
-class GradientSettings(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class GradientSettings:
     """What gradients are averaged, and how.
 
-    loss: A name in ``LOSSES``.
-    num_orders: Orders of the draws, R >= 1; see ``LossGradients``.
-    groups: Groups of draws whose means are multiplied with one another; None for no products.
-    batch_size: Inputs at once, at most; fewer where a network's intermediate values are large.
-    sample_chunk: Draws at once; None chooses from the size of the network.
-    progress: Called with (inputs done, inputs in all).
+    Args:
+      loss: A name in ``LOSSES``.
+      num_orders: Orders of the draws, R >= 1; see ``LossGradients``.
+      groups: Groups of draws whose means are multiplied with one another; None for no products.
+      batch_size: Inputs at once, at most; fewer where a network's intermediate values are large.
+      sample_chunk: Draws at once; None chooses from the size of the network.
+      progress: Called with (inputs done, inputs in all).
     """
 
     loss: str = "cross_entropy"
