@@ -11,8 +11,8 @@ from the prior, which know no data, and labels that are shuffled, which know no 
 
 from __future__ import annotations
 
-import functools
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
