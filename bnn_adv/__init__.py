@@ -1,9 +1,11 @@
 """Train Bayesian neural networks, attack them in expectation, report honestly how robust."""
 
+from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import L1, L2, LInf
 from bnn_adv.evaluation import evaluate_fresh, run_suite
-from bnn_adv.evaluation.evaluate import Evaluation, evaluate
-from bnn_adv.evaluation.suites import SUITES, get_suite
+from bnn_adv.evaluation.evaluate import EvaluationSettings, evaluate
+from bnn_adv.evaluation.records import Evaluation
+from bnn_adv.evaluation.suites import SUITES, Entry, Suite, get_suite
 from bnn_adv.evaluation.verification import verify_adversarial
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
@@ -14,10 +16,14 @@ __all__ = [
     "L1",
     "L2",
     "SUITES",
+    "Entry",
     "Evaluation",
+    "EvaluationSettings",
     "LInf",
+    "Objective",
     "Posterior",
     "Sampler",
+    "Suite",
     "evaluate",
     "evaluate_fresh",
     "get_suite",

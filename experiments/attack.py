@@ -2,7 +2,10 @@
 
   python -m experiments.attack --posterior=runs/demo --model=vi --suite=full --workdir=runs/attack
   python -m experiments.attack --posterior=draws.npz --dataset=mnist --network=mlp --mlp.hidden=512
+  python -m experiments.attack --posterior=runs/demo --model=vi --attack=pgd --pgd.num_steps=200
 
+A suite, an attack and an objective may be your own: --suite=package.module:NAME, or
+--attack=package.module --objective=package.module:NAME, whose flags are the arguments of its build.
 The posterior is a run directory of ``experiments.train`` or ``experiments.compare``, which knows
 its network and data, or a file that ``posteriors.posterior.save_posterior`` wrote. Running the same
 command again resumes a run that was stopped; on a finished one it prints the table.
@@ -22,11 +25,9 @@ from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute import files, parallel
 from bnn_adv.compute.canonical import digest
 from bnn_adv.data import load_dataset
-from bnn_adv.evaluation import Settings
 from bnn_adv.posteriors.posterior import hash_draws
 from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.report.evaluation_page import render_evaluation
-from bnn_adv.report.robustness_curve import curve_figure
 from bnn_adv.report.style import to_png
 from experiments.launch import runtime
 from experiments.launch.attack_config import (
@@ -37,7 +38,6 @@ from experiments.launch.attack_config import (
 )
 from experiments.launch.config import define_flags, make, read_flags
 from experiments.launch.entry import start
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory, describe_command
 from experiments.launch.runtime import RuntimeConfig
 
@@ -113,21 +113,23 @@ def _work(
 ) -> dict[str, Any]:
     config = target.config
     chunk = config.sample_chunk or None
-    with progress(config.suite, "image-steps") as report:
-        evaluation = bnn_adv.evaluate(
-            posterior,
-            dataset.x_test,
-            dataset.y_test,
-            threat=THREATS[config.norm](float(config.epsilon or 0.0)),
-            rng_key=jax.random.key(config.seed),
-            suite=config.suite,
+    evaluation = bnn_adv.evaluate(
+        posterior,
+        dataset.x_test,
+        dataset.y_test,
+        threat=THREATS[config.norm](float(config.epsilon or 0.0)),
+        rng_key=jax.random.key(config.seed),
+        suite=target.suite,
+        settings=bnn_adv.EvaluationSettings(
+            config.batch_size,
+            chunk,
+            mesh,
+            run.checkpoints("attacks", config.checkpoint_every),
             num_probe=config.num_probe,
             num_curve=config.num_curve,
             min_ess=diagnostics.get("min_ess"),
-            settings=Settings(config.batch_size, chunk, mesh),
-            progress=lambda name, done, total: report(done, total, label=name),
-            checkpoints=run.checkpoints("attacks", config.checkpoint_every),
-        )
+        ),
+    )
     results = {
         **evaluation.record,
         "dataset": config.dataset,
@@ -143,7 +145,7 @@ def _work(
             if key not in ("data_dir", "posterior")
         },
     }
-    figure = curve_figure(results)
+    figure = evaluation.plot()
     run.write(lambda path, value: evaluation.save_adversarial(path), "adversarial.npz", None)
     if figure is not None:
         run.write(_write_bytes, "figures/curve.png", to_png(figure))

@@ -15,8 +15,8 @@ from bnn_adv.attacks import (
     pgd,
     square,
 )
-from bnn_adv.attacks.base import Attack, Loss, LossFn
-from bnn_adv.attacks.driver import run_attack
+from bnn_adv.attacks.base import Attack, Loss, LossFn, Settings
+from bnn_adv.attacks.driver import AttackSettings, run_attack
 
 ATTACKS = {
     "fgsm": fgsm,
@@ -34,4 +34,4 @@ ATTACKS = {
     "corner": corner,
 }
 
-__all__ = ["ATTACKS", "Attack", "Loss", "LossFn", "run_attack"]
+__all__ = ["ATTACKS", "Attack", "AttackSettings", "Loss", "LossFn", "Settings", "run_attack"]

@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from bnn_adv.attacks.threat import Threat
+from bnn_adv.compute.checkpoint import Checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How something is computed; none of it changes what is computed.
+
+    Args:
+      batch_size: Images at once.
+      sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
+      mesh: Devices to split the images over (its axis ``data``); ``shard_posterior`` splits the
+        draws.
+      checkpoints: Where to save progress and to continue from it.
+    """
+
+    batch_size: int = 128
+    sample_chunk: int | None = None
+    mesh: Mesh | None = None
+    checkpoints: Checkpoints | None = None
+
+    @classmethod
+    def extend(cls, settings: Settings, **more: Any) -> Self:
+        """Return a record of this class with the fields of another one that it shares, and more."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        shared = {
+            field.name: getattr(settings, field.name)
+            for field in dataclasses.fields(settings)
+            if field.name in names
+        }
+        return cls(**{**shared, **more})
 
 
 class Loss(NamedTuple):

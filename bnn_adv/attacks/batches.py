@@ -255,15 +255,13 @@ def advance(
     batch: Batch,
     state: Any,
     scales: Scales,
-    first: jax.Array | int,
-    count: jax.Array | int,
+    steps: tuple[jax.Array | int, jax.Array | int],
     attack: Attack,
     objective: Objective,
     chunk: int,
 ) -> Any:
-    """Take ``count`` steps after the first ``first``; data, so that one program serves them all."""
-    walk = batch, state, scales, first, count
-    return _advance(attacked, *walk, *_split(attack, objective), chunk)
+    """Take ``steps``, (first, count); they are data, so that one program serves them all."""
+    return _advance(attacked, batch, state, scales, *steps, *_split(attack, objective), chunk)
 
 
 def _split(attack: Attack, objective: Objective) -> tuple[Numbers, Attack, Objective]:

@@ -9,16 +9,15 @@ from zlib import crc32
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from bnn_adv.attacks import batches, inputs, subject
-from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks.base import Attack, Settings
 from bnn_adv.attacks.batches import Attacked, Batch
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.validation import check_classes
 from bnn_adv.compute import arguments, parallel, programs
-from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.checkpoint import NoCheckpoints
 from bnn_adv.compute.checkpoint_store import Saved
 from bnn_adv.compute.identity import OtherWorkError, identify
 from bnn_adv.compute.pacing import Pacer
@@ -26,6 +25,27 @@ from bnn_adv.posteriors.sampler import FreshDraws
 
 StepCallback = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackSettings(Settings):
+    """How an attack is run.
+
+    Args:
+      batch_size: Images at once.
+      sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
+      mesh: Devices to split the images over (its axis ``data``); the draws are split over them by
+        ``shard_posterior``, the new ones of ``FreshDraws`` are made on every device.
+      checkpoints: Where to save progress and to continue from it.
+      indices: Distinct integers from 0 on that name the images, [N]; None counts from zero.
+      on_steps: Progress callback.
+      name: Tells attacks that share checkpoints apart.
+    """
+
+    indices: Any = None
+    on_steps: StepCallback | None = None
+    name: str = "attack"
+
 
 _DRAWS = crc32(b"draws")
 """Folded into the key, for the new draws of a fresh predictor."""
@@ -43,36 +63,23 @@ def run_attack(
     y: Any,
     *,
     threat: Threat,
-    indices: Any = None,
-    batch_size: int = 128,
-    sample_chunk: int | None = None,
-    mesh: Mesh | None = None,
-    on_steps: StepCallback | None = None,
-    checkpoints: Checkpoints | None = None,
-    name: str = "attack",
+    settings: Settings = AttackSettings(),
 ) -> np.ndarray:
     """Attack every image and return the adversarial images.
 
     An image's result depends on the key and the image's index alone, not on its batch.
 
     Args:
-      rng_key: Typed key; image i uses ``fold_in(rng_key, indices[i])``.
+      rng_key: Typed key; image i uses ``fold_in(rng_key, i)``, or of ``settings.indices``.
       attack: From ``fgsm.build()``, ``pgd.build(...)``.
-      objective: What to maximise, from ``OBJECTIVES``.
+      objective: What to maximise, see ``get_objective``.
       posterior: The draws that the attacker knows; or ``Transfer``, to follow another model's
         gradients; or ``FreshDraws``, for a predictor that draws anew: each step's gradient is then
         that of new draws, the same for all images.
       x: Clean images in the threat model's box, [N, ...].
       y: Labels, integers [N].
       threat: Norm, radius (one, or one an image, [N]) and box.
-      indices: Distinct integers from 0 on that name the images, [N]; None counts from zero.
-      batch_size: Images at once.
-      sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
-      mesh: Devices to split the images over (its axis ``data``); the draws are split over them by
-        ``shard_posterior``, the new ones of ``FreshDraws`` are made on every device.
-      on_steps: Progress callback.
-      checkpoints: Where to save progress and to continue from it.
-      name: Tells attacks that share checkpoints apart.
+      settings: Batch and chunk sizes; ``AttackSettings`` for more.
 
     Returns:
       Adversarial images, float32 [N, ...]; an image that stopped being finite on its way is the
@@ -84,10 +91,12 @@ def run_attack(
         ``inputs`` refuses; a bad size; checkpoints of another attack.
     """
     arguments.check_key(rng_key)
+    how = AttackSettings.extend(settings)
+    batch_size, mesh, name, on_steps = how.batch_size, how.mesh, how.name, how.on_steps
     arguments.check_count("batch_size", batch_size, 1)
     check_norm(attack, threat)
     x, y, threat = inputs.convert(x, y, threat)
-    indices = arguments.as_indices(indices, len(x))
+    indices = arguments.as_indices(how.indices, len(x))
     judge = batches.judge_of(posterior)
     programs.note(judge.apply_fn, judge.samples)
     check_classes(judge, x, y)
@@ -97,10 +106,10 @@ def run_attack(
             f"batch_size={batch_size} cannot be split evenly over data:{parts} of the mesh. "
             f"Give a multiple of {parts}."
         )
-    chunk = batches.choose_chunk(posterior, sample_chunk, x[:batch_size])
+    chunk = batches.choose_chunk(posterior, how.sample_chunk, x[:batch_size])
     radii = np.broadcast_to(np.asarray(threat.epsilon, x.dtype), (len(x),))
     result = np.array(x)
-    keeper = checkpoints or NoCheckpoints()
+    keeper = how.checkpoints or NoCheckpoints()
     attacked = posterior
 
     def identity() -> dict[str, str]:
@@ -203,8 +212,7 @@ class _Walk:
                         self._batch,
                         self._state,
                         self._scales,
-                        self._first,
-                        count,
+                        (self._first, count),
                         *self._static,
                     )
                 )

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv.attacks import threat as threats
-from bnn_adv.compute import blocks
+from bnn_adv.compute import blocks, registry
 from bnn_adv.compute.singular import finite_gradient, with_finite_steps
 from bnn_adv.compute.streaming import fold_samples, map_samples
 from bnn_adv.networks import Params
@@ -194,15 +194,27 @@ _ALL = (
 OBJECTIVES = {objective.name: objective for objective in _ALL}
 
 
-def get_objective(name: str) -> Objective:
-    """Return the objective of that name.
+def get_objective(objective: str | Objective) -> Objective:
+    """Return an objective: itself, or by a name of ``OBJECTIVES`` or ``package.module:NAME``.
 
     Raises:
-      ValueError: There is none; the message lists them.
+      TypeError: It is neither an objective nor a name.
+      ValueError: There is none of that name, or what has it is none.
     """
-    if name not in OBJECTIVES:
-        raise ValueError(f"Unknown objective {name!r}. Known: {', '.join(OBJECTIVES)}.")
-    return OBJECTIVES[name]
+    if isinstance(objective, Objective):
+        return objective
+    if not isinstance(objective, str):
+        raise TypeError(
+            f"Need an Objective or the name of one, got {type(objective).__name__}: {objective!r}."
+        )
+    found = registry.find("objective", objective, OBJECTIVES)
+    if not isinstance(found, Objective):
+        kind = type(found).__name__
+        raise ValueError(
+            f"{objective} is no objective: it is a {kind}, not an Objective. Name one as "
+            "package.module:NAME."
+        )
+    return found
 
 
 def follow_rule(objective: Objective, rule: DecisionRule) -> Objective:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
 from bnn_adv.attacks import batches, inputs, objectives
-from bnn_adv.attacks.base import Attack, Loss, LossFn
+from bnn_adv.attacks.base import Attack, Loss, LossFn, Settings
 from bnn_adv.attacks.driver import check_norm, keep_finite
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import Threat, with_radius
@@ -49,8 +49,7 @@ def trace_attack(
     y: Any,
     *,
     threat: Threat,
-    batch_size: int = 128,
-    sample_chunk: int | None = None,
+    settings: Settings = Settings(),
 ) -> Trace:
     """Attack every image for all of the attack's steps, and record the walk.
 
@@ -65,18 +64,17 @@ def trace_attack(
       x: Clean images, [N, ...].
       y: Labels, [N].
       threat: Norm, radius (one, or one an image, [N]) and box.
-      batch_size: Images at once.
-      sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
+      settings: Batch and chunk sizes.
 
     Raises:
       ValueError: A norm that the attack does not know, or a bad ``sample_chunk``.
     """
     arguments.check_key(rng_key)
-    arguments.check_count("batch_size", batch_size, 1)
+    arguments.check_count("batch_size", settings.batch_size, 1)
     check_norm(attack, threat)
     x, y, threat = inputs.convert(x, y, threat)
-    size = min(batch_size, len(x))
-    chunk = check_sample_chunk(posterior, sample_chunk, x[:size])
+    size = min(settings.batch_size, len(x))
+    chunk = check_sample_chunk(posterior, settings.sample_chunk, x[:size])
     radii = np.broadcast_to(np.asarray(threat.epsilon, x.dtype), (len(x),))
     steps = attack.num_steps + 1
     whole = Trace(

@@ -50,6 +50,21 @@ class SettingError(ValueError):
         self.name, self.problem = name, problem
 
 
+class Bounds(typing.TypedDict, total=False):
+    """What a number may be.
+
+    least: Smallest allowed number.
+    above: Number that it must exceed.
+    most: Largest allowed number.
+    below: Number that it must stay below.
+    """
+
+    least: float | None
+    above: float | None
+    most: float | None
+    below: float | None
+
+
 class Field(typing.NamedTuple):
     """A setting as flags and checks see it.
 
@@ -77,30 +92,28 @@ def setting(
     default: Any,
     help_text: str = "",
     *,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
     choices: tuple[Any, ...] = (),
     is_distinct: bool = False,
     is_path: bool = False,
     least_length: int = 0,
+    **bounds: typing.Unpack[Bounds],
 ) -> Any:
     """Declare a field with its bounds.
 
     Args:
       default: The default; its own bounds hold for it too.
       help_text: What it is, with its unit; empty: the class's docstring says it, under ``Args``.
-      least: Smallest allowed number.
-      above: Number that it must exceed.
-      most: Largest allowed number.
-      below: Number that it must stay below.
       choices: Allowed values; a ``Literal`` type needs none.
       is_distinct: Of a tuple: no element twice.
       is_path: A folder or file: ``~`` is the user's home.
       least_length: Of a tuple: how many elements at least.
+      bounds: Of a number, see ``Bounds``.
+
+    Raises:
+      TypeError: A bound of another name.
     """
-    bounds = {"least": least, "above": above, "most": most, "below": below}
+    if unknown := bounds.keys() - Bounds.__optional_keys__:
+        raise TypeError(f"setting has no bounds {', '.join(sorted(unknown))}.")
     metadata = {
         "help": help_text,
         "choices": choices,

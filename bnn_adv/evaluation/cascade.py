@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from bnn_adv.attacks import batches, run_attack
+from bnn_adv.attacks import AttackSettings, Settings, batches, run_attack
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
 from bnn_adv.compute import parallel, programs
-from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.checkpoint import NoCheckpoints
 from bnn_adv.compute.types import HostClasses, HostFlags, HostImages, HostLogits
 from bnn_adv.evaluation.confirmation import close_margin, least_margin
 from bnn_adv.evaluation.suites import Entry
@@ -30,19 +29,6 @@ SuiteProgress = Callable[[str, int, int], None]
 
 NOT_RUN, WITHSTOOD, BROKEN = -1, 0, 1
 """What an attack did to an image."""
-
-
-class Settings(NamedTuple):
-    """How an evaluation is computed; none of it changes what is computed.
-
-    batch_size: Images at once.
-    sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
-    mesh: Devices to split the images over; ``shard_posterior`` splits the draws.
-    """
-
-    batch_size: int = 128
-    sample_chunk: int | None = None
-    mesh: Mesh | None = None
 
 
 class Subject(NamedTuple):
@@ -64,17 +50,38 @@ class RunContext(NamedTuple):
     """What an evaluation runs with.
 
     rng_key: Typed key; each attack derives its own from its name and restart.
-    settings: Batch and chunk sizes.
+    settings: Batch and chunk sizes, checkpoints.
     progress: Progress callback.
-    checkpoints: Where to save progress and to continue from it.
     prefix: Tells computations that share checkpoints apart.
     """
 
     rng_key: jax.Array
     settings: Settings = Settings()
     progress: SuiteProgress | None = None
-    checkpoints: Checkpoints | None = None
     prefix: str = ""
+
+    @property
+    def keeper(self) -> NoCheckpoints:
+        """Where progress is saved; nowhere where there are no checkpoints."""
+        return self.settings.checkpoints or NoCheckpoints()
+
+    def attack_settings(
+        self, label: str, name: str, *, indices: np.ndarray | None = None
+    ) -> AttackSettings:
+        """Return how one attack is run.
+
+        Args:
+          label: What progress calls it.
+          name: Tells it apart from others that share checkpoints.
+          indices: Names of the images.
+        """
+        report = self.progress
+        return AttackSettings.extend(
+            self.settings,
+            indices=indices,
+            on_steps=None if report is None else lambda done, total: report(label, done, total),
+            name=f"{self.prefix}{name}",
+        )
 
 
 class Cascade(NamedTuple):
@@ -164,9 +171,8 @@ def run_entry(
     # Keyed by name, so that adding an attack to a suite does not change the others.
     key = jax.random.fold_in(context.rng_key, zlib.crc32(f"{entry.name}/{restart}".encode()))
     label = entry.name if restart == 0 else f"{entry.name} (restart {restart})"
-    report = context.progress
     draw_key = jax.random.fold_in(key, zlib.crc32(b"surrogate"))
-    settings, posterior = context.settings, subject.posterior
+    posterior = subject.posterior
     attacked: batches.Attacked = posterior
     if entry.surrogate != "posterior":
         attacked = Transfer(make_surrogate(draw_key, posterior, entry.surrogate), posterior)
@@ -179,13 +185,7 @@ def run_entry(
         subject.x[rows],
         subject.y[rows],
         threat=with_radius(subject.threat, epsilon[rows]),
-        indices=rows,
-        on_steps=None if report is None else lambda done, total: report(label, done, total),
-        checkpoints=context.checkpoints,
-        name=f"{context.prefix}{entry.name}/{restart}",
-        batch_size=settings.batch_size,
-        sample_chunk=settings.sample_chunk,
-        mesh=settings.mesh,
+        settings=context.attack_settings(label, f"{entry.name}/{restart}", indices=rows),
     )
 
 

@@ -6,6 +6,7 @@ a rate: the share of predictions, each the mean of new draws, that are wrong.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import zlib
 from typing import Any, NamedTuple
@@ -15,15 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks import batches, run_attack
-from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks.base import Attack, Settings
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.validation import check_classes, check_settings, open_problem
 from bnn_adv.compute import arguments, parallel, programs
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.streaming import fold_samples
 from bnn_adv.evaluation import metrics
-from bnn_adv.evaluation.cascade import Settings, SuiteProgress, predict
+from bnn_adv.evaluation.cascade import RunContext, SuiteProgress, predict
 from bnn_adv.evaluation.suite_run import SuiteResult, intervals
 from bnn_adv.posteriors.decision import folding, predicted_class
 from bnn_adv.posteriors.posterior import (
@@ -33,6 +33,29 @@ from bnn_adv.posteriors.posterior import (
     shard_posterior,
 )
 from bnn_adv.posteriors.sampler import FreshDraws, Sampler, check_num_samples
+
+
+@dataclasses.dataclass(frozen=True)
+class FreshSettings(Settings):
+    """How a predictor that draws anew is attacked, beside batch and chunk sizes.
+
+    Args:
+      batch_size: Images at once.
+      sample_chunk: Draws at once.
+      mesh: Devices to split the work over.
+      checkpoints: Where to save the attack's progress and to continue from it.
+      attacker_samples: New draws that make the gradient of a step, at least 1.
+      defender_samples: New draws whose mean is a prediction, at least 1.
+      held_out_samples: Draws by which the attack chooses among the points it has visited.
+      num_predictions: Predictions an image, at least 1.
+      progress: Progress callback.
+    """
+
+    attacker_samples: int = 50
+    defender_samples: int = 50
+    held_out_samples: int = 50
+    num_predictions: int = 100
+    progress: SuiteProgress | None = None
 
 
 class FreshResult(NamedTuple):
@@ -210,13 +233,7 @@ def attack_fresh(
     threat: Threat,
     attack: Attack,
     objective: Objective,
-    attacker_samples: int,
-    defender_samples: int,
-    held_out_samples: int = 50,
-    num_predictions: int = 100,
-    settings: Settings = Settings(),
-    progress: SuiteProgress | None = None,
-    checkpoints: Checkpoints | None = None,
+    settings: FreshSettings,
 ) -> FreshResult:
     """Attack a predictor that draws anew, and measure by predictions it has not made yet.
 
@@ -230,20 +247,16 @@ def attack_fresh(
       threat: Norm, radius and box.
       attack: The attack.
       objective: What it maximises.
-      attacker_samples: New draws that make the gradient of a step.
-      defender_samples: New draws whose mean is a prediction.
-      held_out_samples: Draws by which the attack chooses among the points it has visited.
-      num_predictions: Predictions an image.
-      settings: Batch and chunk sizes; a chunk larger than a set of draws takes all of the set.
-      progress: Progress callback.
-      checkpoints: Where to save the attack's progress and to continue from it.
+      settings: Numbers of draws and predictions, batch and chunk sizes; a chunk larger than a set
+        of draws takes all of the set.
 
     Raises:
       ValueError: A number is below one, or as for ``run_attack``.
     """
     arguments.check_key(rng_key)
     check_settings(settings)
-    check_defender(defender_samples, num_predictions)
+    num_samples, num_predictions = settings.defender_samples, settings.num_predictions
+    check_defender(num_samples, num_predictions)
     few = sampler.sample(_derive(rng_key, "look"), 3)
     x, y, threat, _ = open_problem(few, x, y, threat)
     found = find_adversarial(
@@ -254,14 +267,10 @@ def attack_fresh(
         threat=threat,
         attack=attack,
         objective=objective,
-        attacker_samples=attacker_samples,
-        held_out_samples=held_out_samples,
         settings=settings,
-        progress=progress,
-        checkpoints=checkpoints,
     )
-    key = defender_key(rng_key, defender_samples)
-    wrong = predict_wrong(key, sampler, found, y, defender_samples, num_predictions, settings)
+    key = defender_key(rng_key, num_samples)
+    wrong = predict_wrong(key, sampler, found, y, num_samples, num_predictions, settings)
     rates = wrong.mean(axis=0)
     return FreshResult(
         x_adv=found,
@@ -270,8 +279,8 @@ def attack_fresh(
         interval=accuracy_interval(wrong),
         mostly_fooled=float((rates > 0.5).mean()),
         num_predictions=num_predictions,
-        attacker_samples=attacker_samples,
-        defender_samples=defender_samples,
+        attacker_samples=settings.attacker_samples,
+        defender_samples=num_samples,
     )
 
 
@@ -284,33 +293,25 @@ def find_adversarial(
     threat: Threat,
     attack: Attack,
     objective: Objective,
-    attacker_samples: int,
-    held_out_samples: int,
-    settings: Settings = Settings(),
-    progress: SuiteProgress | None = None,
-    checkpoints: Checkpoints | None = None,
+    settings: FreshSettings,
 ) -> np.ndarray:
     """Return the adversarial images of an attacker, [N, ...]; arguments as ``attack_fresh``."""
-    check_num_samples("attacker_samples", attacker_samples)
-    check_num_samples("held_out_samples", held_out_samples)
-    held_out = sampler.sample(_derive(rng_key, "held out"), held_out_samples)
-    fresh = FreshDraws(sampler, attacker_samples, shard_posterior(held_out, settings.mesh))
-    label = f"{attack.name}, {attacker_samples} new draws a step"
-    report = progress
+    check_num_samples("attacker_samples", settings.attacker_samples)
+    check_num_samples("held_out_samples", settings.held_out_samples)
+    held_out = shard_posterior(
+        sampler.sample(_derive(rng_key, "held out"), settings.held_out_samples), settings.mesh
+    )
+    label = f"{attack.name}, {settings.attacker_samples} new draws a step"
+    context = RunContext(rng_key, settings, settings.progress)
     return run_attack(
         _derive(rng_key, "attack"),
         attack,
         objective,
-        fresh,
+        FreshDraws(sampler, settings.attacker_samples, held_out),
         x,
         y,
         threat=threat,
-        on_steps=None if report is None else lambda done, total: report(label, done, total),
-        checkpoints=checkpoints,
-        name=label,
-        batch_size=settings.batch_size,
-        sample_chunk=settings.sample_chunk,
-        mesh=settings.mesh,
+        settings=context.attack_settings(label, label),
     )
 
 

@@ -16,7 +16,11 @@ from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import Threat, take_rows
 from bnn_adv.evaluation.cascade import RunContext, knows
 from bnn_adv.evaluation.fresh import accuracy_interval, check_defender, predict_wrong
-from bnn_adv.evaluation.fresh_table import AttackerDefenderTable, attacker_defender_table
+from bnn_adv.evaluation.fresh_table import (
+    AttackerDefenderTable,
+    TableSettings,
+    attacker_defender_table,
+)
 from bnn_adv.evaluation.suites import Entry
 from bnn_adv.posteriors.posterior import Posterior, shard_posterior
 from bnn_adv.posteriors.sampler import FreshDraws, Sampler
@@ -179,10 +183,9 @@ def _is_useful(entry: Entry, threat: Threat) -> bool:
 
 
 def _attack(entry: Entry, subject: FreshSubject, context: RunContext) -> np.ndarray:
-    key, settings, report = _derive(context.rng_key, entry.name), context.settings, context.progress
+    key = _derive(context.rng_key, entry.name)
     held_out = subject.sampler.sample(_derive(key, "held out"), _held_out(subject))
-    held_out = shard_posterior(held_out, settings.mesh)
-    label = f"{entry.name}, fresh"
+    held_out = shard_posterior(held_out, context.settings.mesh)
     return run_attack(
         _derive(key, "attack"),
         _to_the_end(entry),
@@ -191,12 +194,7 @@ def _attack(entry: Entry, subject: FreshSubject, context: RunContext) -> np.ndar
         subject.x,
         subject.y,
         threat=subject.threat,
-        on_steps=None if report is None else lambda done, total: report(label, done, total),
-        checkpoints=context.checkpoints,
-        name=f"{context.prefix}fresh/{entry.name}",
-        batch_size=settings.batch_size,
-        sample_chunk=settings.sample_chunk,
-        mesh=settings.mesh,
+        settings=context.attack_settings(f"{entry.name}, fresh", f"fresh/{entry.name}"),
     )
 
 
@@ -208,7 +206,7 @@ def _to_the_end(entry: Entry) -> Attack:
 def _describe(
     entries: Sequence[Entry], wrong: Mapping[str, np.ndarray], chosen: np.ndarray
 ) -> list[dict[str, Any]]:
-    objectives = {entry.name: entry.objective for entry in entries}
+    objectives = {entry.name: entry.objective_name for entry in entries}
     return [
         {
             "name": name,
@@ -226,7 +224,7 @@ def _table(
 ) -> AttackerDefenderTable | None:
     if not entries or not len(probe):
         return None
-    sizes = sorted({*TABLE_SAMPLES, subject.num_samples})
+    sizes = tuple(sorted({*TABLE_SAMPLES, subject.num_samples}))
     return attacker_defender_table(
         _derive(context.rng_key, "table"),
         subject.sampler,
@@ -235,13 +233,14 @@ def _table(
         threat=take_rows(subject.threat, probe),
         attack=_to_the_end(entries[0]),
         objective=get_objective(entries[0].objective),
-        attacker_samples=sizes,
-        defender_samples=sizes,
-        held_out_samples=_held_out(subject),
-        num_predictions=subject.num_predictions,
-        settings=context.settings,
-        progress=context.progress,
-        checkpoints=context.checkpoints,
+        settings=TableSettings.extend(
+            context.settings,
+            attacker_samples=sizes,
+            defender_samples=sizes,
+            held_out_samples=_held_out(subject),
+            num_predictions=subject.num_predictions,
+            progress=context.progress,
+        ),
     )
 
 

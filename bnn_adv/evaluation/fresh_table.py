@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,15 +10,16 @@ import jax
 import numpy as np
 
 from bnn_adv.attacks import inputs
-from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks.base import Attack, Settings
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.compute import arguments
-from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.checkpoint import NoCheckpoints
 from bnn_adv.compute.identity import identify
-from bnn_adv.evaluation.cascade import Settings, SuiteProgress
+from bnn_adv.evaluation.cascade import SuiteProgress
 from bnn_adv.evaluation.fresh import (
+    FreshSettings,
     accuracy_interval,
     check_defender,
     defender_key,
@@ -25,6 +27,29 @@ from bnn_adv.evaluation.fresh import (
     predict_wrong,
 )
 from bnn_adv.posteriors.sampler import Sampler, check_num_samples
+
+
+@dataclasses.dataclass(frozen=True)
+class TableSettings(Settings):
+    """How attackers and defenders are compared, beside batch and chunk sizes.
+
+    Args:
+      batch_size: Images at once.
+      sample_chunk: Draws at once.
+      mesh: Devices to split the work over.
+      checkpoints: Where to save progress and to continue from it.
+      attacker_samples: As for ``FreshSettings``, one value an attacker.
+      defender_samples: Likewise, one value a defender.
+      held_out_samples: As for ``FreshSettings``.
+      num_predictions: Predictions an image, at least 1.
+      progress: Progress callback.
+    """
+
+    attacker_samples: Sequence[int] = (1, 10, 50)
+    defender_samples: Sequence[int] = (1, 10, 50)
+    held_out_samples: int = 50
+    num_predictions: int = 100
+    progress: SuiteProgress | None = None
 
 
 class AttackerDefenderTable(NamedTuple):
@@ -79,13 +104,7 @@ def attacker_defender_table(
     threat: Threat,
     attack: Attack,
     objective: Objective,
-    attacker_samples: Sequence[int] = (1, 10, 50),
-    defender_samples: Sequence[int] = (1, 10, 50),
-    held_out_samples: int = 50,
-    num_predictions: int = 100,
-    settings: Settings = Settings(),
-    progress: SuiteProgress | None = None,
-    checkpoints: Checkpoints | None = None,
+    settings: Settings = TableSettings(),
 ) -> AttackerDefenderTable:
     """Return the expected adversarial accuracy for every pair of attacker and defender.
 
@@ -93,17 +112,17 @@ def attacker_defender_table(
     draws for all attackers and for the clean images. An entry equals that of ``attack_fresh``.
 
     Args:
-      attacker_samples: As for ``attack_fresh``, one value an attacker.
-      defender_samples: Likewise, one value a defender.
-      rng_key, sampler, x, y, threat, attack, objective, held_out_samples, num_predictions,
-        settings, progress, checkpoints: As for ``attack_fresh``.
+      rng_key, sampler, x, y, threat, attack, objective: As for ``attack_fresh``.
+      settings: ``TableSettings``, or batch and chunk sizes alone.
 
     Raises:
       ValueError: A number is below one, or as for ``run_attack``.
     """
     arguments.check_key(rng_key)
     x, y, threat = inputs.convert(x, y, threat)
-    attackers, defenders = tuple(attacker_samples), tuple(defender_samples)
+    how = TableSettings.extend(settings)
+    attackers, defenders = tuple(how.attacker_samples), tuple(how.defender_samples)
+    num_predictions = how.num_predictions
     for name, sizes in (("attacker_samples", attackers), ("defender_samples", defenders)):
         if not sizes:
             raise ValueError(f"{name} is empty. Give one number of draws at least.")
@@ -133,13 +152,13 @@ def attacker_defender_table(
             attack=attack,
             objective=objective,
             attacker_samples=attackers,
-            held_out_samples=held_out_samples,
+            held_out_samples=how.held_out_samples,
             batch_size=settings.batch_size,
             sample_chunk=settings.sample_chunk,
             mesh=settings.mesh,
         )
 
-    with (checkpoints or NoCheckpoints()).session(identity):
+    with (settings.checkpoints or NoCheckpoints()).session(identity):
         for size in attackers:
             found = find_adversarial(
                 rng_key,
@@ -149,11 +168,7 @@ def attacker_defender_table(
                 threat=threat,
                 attack=attack,
                 objective=objective,
-                attacker_samples=size,
-                held_out_samples=held_out_samples,
-                settings=settings,
-                progress=progress,
-                checkpoints=checkpoints,
+                settings=FreshSettings.extend(how, attacker_samples=size, defender_samples=1),
             )
             tables.append(judge(found))
     shares = np.array([[1 - wrong.mean() for wrong in row] for row in tables])

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from bnn_adv.attacks import batches
+from bnn_adv.attacks.base import Settings
 from bnn_adv.compute import parallel
 from bnn_adv.compute.types import HostImages, RngKey
-from bnn_adv.evaluation.cascade import Settings
 from bnn_adv.posteriors.posterior import log_probs
 from bnn_adv.posteriors.sampler import Sampler, check_num_samples
 

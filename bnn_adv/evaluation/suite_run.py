@@ -1,4 +1,4 @@
-"""Attack a posterior by a protocol and say what is left, per image and in numbers."""
+"""Attack a posterior by a suite and say what is left, per image and in numbers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bnn_adv.attacks.objectives import get_objective
+from bnn_adv.attacks.base import Settings
 from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.validation import check_settings, open_problem
 from bnn_adv.compute import arguments
-from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
 from bnn_adv.compute.identity import identify
 from bnn_adv.evaluation import masking, metrics
 from bnn_adv.evaluation.cascade import (
     RunContext,
-    Settings,
     Subject,
     SuiteProgress,
     predict,
@@ -32,16 +30,16 @@ from bnn_adv.posteriors.posterior import Posterior
 
 
 class SuiteResult(NamedTuple):
-    """What one protocol found on N images.
+    """What one suite found on N images.
 
     adversarial: Adversarial images by name of the attack, each [N, ...]; for a worst-case
-      protocol the one key ``"worst"``.
-    accuracies: Accuracy by name, in [0, 1]. Worst-case protocols: the share that still stands
+      suite the one key ``"worst"``.
+    accuracies: Accuracy by name, in [0, 1]. Worst-case suites: the share that still stands
       after the attack, in the order in which they ran, then ``"worst"``.
     softmax_robustness: Of the last name in ``adversarial``, in [0, 1].
-    zero_gradient_share: Share of images at which every objective of the protocol has an exactly
+    zero_gradient_share: Share of images at which every objective of the suite has an exactly
       zero gradient at the clean input.
-    attack_of: Worst-case protocols: name of the attack that broke each image, [N] text; empty
+    attack_of: Worst-case suites: name of the attack that broke each image, [N] text; empty
       where the clean image is misclassified or the image stands.
     not_finite: By name of ``adversarial``, and ``"clean"``, the share of images whose prediction
       is NaN or infinite, for those where there are any; None without any. Such a prediction is no
@@ -69,7 +67,7 @@ class SuiteResult(NamedTuple):
 
 def run_suite(
     rng_key: jax.Array,
-    protocol: Suite,
+    suite: Suite,
     posterior: Posterior,
     x: Any,
     y: Any,
@@ -77,23 +75,21 @@ def run_suite(
     threat: Threat,
     settings: Settings = Settings(),
     progress: SuiteProgress | None = None,
-    checkpoints: Checkpoints | None = None,
 ) -> SuiteResult:
-    """Attack every image by every attack of a protocol.
+    """Attack every image by every attack of a suite.
 
     What is returned was confirmed by ``verification``, which shares no code with the attacks. The
     attacker knows the very draws that predict ("frozen").
 
     Args:
       rng_key: Typed key; each attack derives its own from its name and restart.
-      protocol: From ``SUITES``.
+      suite: From ``SUITES``.
       posterior: S draws.
       x: Clean images, [N, ...].
       y: Labels, [N].
       threat: Norm, radius and box.
-      settings: Batch and chunk sizes.
+      settings: Batch and chunk sizes, checkpoints.
       progress: Progress callback.
-      checkpoints: Where to save progress and to continue from it.
 
     Raises:
       TypeError: ``rng_key`` is no typed key.
@@ -105,12 +101,11 @@ def run_suite(
     check_settings(settings)
     x, y, threat, _ = open_problem(posterior, x, y, threat)
     subject = Subject(posterior, x, y, threat)
-    context = RunContext(rng_key, settings, progress, checkpoints, f"{protocol.name}/")
+    context = RunContext(rng_key, settings, progress, f"{suite.name}/")
     clean = predict(posterior, x, settings)
-    keeper = checkpoints or NoCheckpoints()
-    with keeper.session(lambda: identify_suite("protocol", protocol, subject, context)):
-        run = _run_worst_case if protocol.worst_case else _run_each
-        adversarial, accuracies, attack_of = run(protocol, subject, clean, context)
+    with context.keeper.session(lambda: identify_suite("protocol", suite, subject, context)):
+        run = _run_worst_case if suite.worst_case else _run_each
+        adversarial, accuracies, attack_of = run(suite, subject, clean, context)
     last = clean
     lost = {"clean": _share_not_finite(clean)}
     for name, images in adversarial.items():
@@ -127,16 +122,16 @@ def run_suite(
             misclassified=(classes != y) & (classes != NO_CLASS),
         )
     blind = np.ones(len(x), bool)
-    for name in protocol.objectives:
+    for objective in suite.objectives:
         blind &= masking.zero_gradients(
-            get_objective(name),
+            objective,
             posterior,
             x,
             y,
             batch_size=settings.batch_size,
             sample_chunk=settings.sample_chunk,
         )
-    if protocol.published_metric:
+    if suite.published_metric:
         rule = posterior.decision_rule
         robustness = metrics.published_softmax_robustness(clean, last, decision_rule=rule)
     else:
@@ -157,10 +152,10 @@ def intervals(accuracies: dict[str, float], count: int) -> dict[str, list[float]
 
 
 def _run_each(
-    protocol: Suite, subject: Subject, clean: np.ndarray, context: RunContext
+    suite: Suite, subject: Subject, clean: np.ndarray, context: RunContext
 ) -> tuple[dict[str, np.ndarray], dict[str, float], None]:
     adversarial, accuracies = {}, {}
-    for entry in protocol.entries:
+    for entry in suite.entries:
         images = run_entry(entry, 0, np.arange(len(subject.x)), subject, context)
         adversarial[entry.name] = images
         log_probs = predict(subject.posterior, images, context.settings)
@@ -169,37 +164,37 @@ def _run_each(
 
 
 def _run_worst_case(
-    protocol: Suite, subject: Subject, clean: np.ndarray, context: RunContext
+    suite: Suite, subject: Subject, clean: np.ndarray, context: RunContext
 ) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:
-    found = run_cascade(protocol.entries, protocol.restarts, subject, clean, context)
+    found = run_cascade(suite.entries, suite.restarts, subject, clean, context)
     accuracies = {**found.after, "worst": float(found.standing.mean())}
     return {"worst": found.worst}, accuracies, found.attack_of
 
 
-def define(protocol: Suite) -> dict[str, Any]:
+def define(suite: Suite) -> dict[str, Any]:
     """Return all that a suite is: its entries, and the definitions of their objectives."""
     return {
-        "suite": dataclasses.replace(protocol, description=""),
-        "objectives": {name: get_objective(name) for name in protocol.objectives},
+        "suite": dataclasses.replace(suite, description=""),
+        "objectives": {objective.name: objective for objective in suite.objectives},
     }
 
 
 def identify_suite(
-    what: str, protocol: Suite, subject: Subject, context: RunContext, **more: Any
+    what: str, suite: Suite, subject: Subject, context: RunContext, **more: Any
 ) -> dict[str, str]:
     """Return what a suite computes: a checkpoint of anything else is refused.
 
     Args:
       what: Kind of computation.
-      protocol: The suite, see ``define``.
+      suite: The suite, see ``define``.
       subject: What is attacked.
       context: Key and sizes.
       more: What else the result follows from.
     """
     return identify(
-        f"{what} {protocol.name}",
+        f"{what} {suite.name}",
         key=context.rng_key,
-        **define(protocol),
+        **define(suite),
         **describe(subject.posterior),
         inputs=subject.x,
         labels=subject.y,

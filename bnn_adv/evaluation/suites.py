@@ -25,40 +25,49 @@ from bnn_adv.attacks import (
     square,
 )
 from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks.objectives import Objective, get_objective
 from bnn_adv.attacks.transfer import Surrogate
 from bnn_adv.compute import registry
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Name one attack of a protocol.
+    """One attack of a suite.
 
     Args:
       name: Key of its accuracy in the results.
       attack: The attack with its settings.
-      objective: A name in ``OBJECTIVES``.
+      objective: An ``Objective``; or its name in ``OBJECTIVES``, or ``package.module:NAME``.
       surrogate: What is attacked in place of the posterior, see ``attacks.transfer``; success
         is always the posterior's.
     """
 
     name: str
     attack: Attack
-    objective: str
+    objective: str | Objective
     surrogate: Surrogate = "posterior"
+
+    @property
+    def objective_name(self) -> str:
+        """The objective's own name, which reports show."""
+        return get_objective(self.objective).name
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Define a protocol.
+    """Define a suite.
 
     Args:
-      name: Key in ``SUITES``.
+      name: Key in ``SUITES``, or any of one's own.
       description: One sentence for tables and reports.
       entries: Attacks, in order.
       restarts: How often the list of entries is run.
       worst_case: Run each attack on the images that still stand and report the per-image worst;
         else run every attack on all images and report each by itself.
       published_metric: Compute softmax robustness as the published code does.
+
+    Raises:
+      ValueError: No entries, two of one name, or two objectives of one name.
     """
 
     name: str
@@ -68,10 +77,30 @@ class Suite:
     worst_case: bool = False
     published_metric: bool = False
 
+    def __post_init__(self) -> None:
+        """Check that reports can tell entries and objectives apart."""
+        if not self.entries:
+            raise ValueError(f"The suite {self.name} has no entries: give one Entry at least.")
+        names = [entry.name for entry in self.entries]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"Entries of the suite {self.name} have one name: {', '.join(twice)}. Random keys "
+                "and results go by it: give each its own."
+            )
+        found: dict[str, Objective] = {}
+        for entry in self.entries:
+            objective = get_objective(entry.objective)
+            if found.setdefault(objective.name, objective) != objective:
+                raise ValueError(
+                    f"Two objectives of the suite {self.name} are called {objective.name!r}: give "
+                    "each its own name."
+                )
+
     @property
-    def objectives(self) -> tuple[str, ...]:
-        """Names of the objectives in use, without repetition."""
-        return tuple(dict.fromkeys(entry.objective for entry in self.entries))
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives in use, without repetition."""
+        found = (get_objective(entry.objective) for entry in self.entries)
+        return tuple({objective.name: objective for objective in found}.values())
 
 
 _PUBLISHED = Suite(
@@ -193,17 +222,17 @@ _FULL = Suite(
     worst_case=True,
 )
 
-SUITES = {protocol.name: protocol for protocol in (_PUBLISHED, _CORRECTED, _FAST, _STRONG, _FULL)}
+SUITES = {suite.name: suite for suite in (_PUBLISHED, _CORRECTED, _FAST, _STRONG, _FULL)}
 
 MINIMAL = (Entry("fab_mean_logit_margin", fab.build(num_steps=30), "mean_logit_margin"),)
 """Attacks that look for the smallest perturbation, whatever the radius."""
 
 
 def get_suite(name: str) -> Suite:
-    """Return the protocol of that name.
+    """Return the suite of that name, or of that path ``package.module:NAME``.
 
     Raises:
-      ValueError: There is none; the message lists them.
+      ValueError: There is none, or what has the name is none.
     """
     found = registry.find("suite", name, SUITES)
     if not isinstance(found, Suite):

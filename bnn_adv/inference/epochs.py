@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -19,16 +19,30 @@ class _Step(Protocol):
     def __call__(self, state: Any, *, batches: jax.Array, first: int, count: int) -> Any: ...
 
 
+class Epochs(NamedTuple):
+    """What one pass over the data is, and how many there are.
+
+    start: Maps an epoch's key and the state to the state and the minibatches.
+    step: Trains on ``count`` of the minibatches, from number ``first``.
+    summarise: Maps the mean loss to numbers for the trace and for progress.
+    num_epochs: Passes over the data.
+    num_batches: Minibatches of one pass.
+    loss_name: For errors.
+    """
+
+    start: Callable[[jax.Array, Any], tuple[Any, jax.Array]]
+    step: _Step
+    summarise: Callable[[np.ndarray], dict[str, float]]
+    num_epochs: int
+    num_batches: int
+    loss_name: str
+
+
 def run_epochs(
     rng_key: jax.Array,
     state: Any,
+    epochs: Epochs,
     *,
-    start: Callable[[jax.Array, Any], tuple[Any, jax.Array]],
-    step: _Step,
-    summarise: Callable[[np.ndarray], dict[str, float]],
-    num_epochs: int,
-    num_batches: int,
-    loss_name: str,
     progress: Progress,
     checkpoints: Checkpoints | None,
     identity: Named,
@@ -38,12 +52,7 @@ def run_epochs(
     Args:
       rng_key: Epoch e uses ``fold_in(rng_key, 1 + e)``.
       state: The first state, a NamedTuple with a ``loss`` summed over the epoch's minibatches.
-      start: Maps an epoch's key and the state to the state and the minibatches.
-      step: Trains on ``count`` of the minibatches, from number ``first``.
-      summarise: Maps the mean loss to numbers for the trace and for progress.
-      num_epochs: Passes over the data.
-      num_batches: Minibatches of one pass.
-      loss_name: For errors.
+      epochs: What an epoch is, and how many there are.
       progress: Called with (minibatches done, minibatches in all, metrics).
       checkpoints: Where to save progress and to continue from it.
       identity: What is computed, for the checkpoints.
@@ -54,7 +63,8 @@ def run_epochs(
     Raises:
       FloatingPointError: The loss stopped being finite.
     """
-    total, done = num_epochs * num_batches, 0
+    num_batches, done = epochs.num_batches, 0
+    total = epochs.num_epochs * num_batches
     trace: list[dict[str, float]] = []
     keeper = checkpoints or NoCheckpoints()
     pacer = Pacer()
@@ -65,16 +75,16 @@ def run_epochs(
         while done < total:
             epoch, first = divmod(done, num_batches)
             if batches is None or first == 0:
-                started, batches = start(jax.random.fold_in(rng_key, 1 + epoch), state)
+                started, batches = epochs.start(jax.random.fold_in(rng_key, 1 + epoch), state)
                 # Within an epoch the state is further on; only the minibatches are missing.
                 state = started if first == 0 else state
             count = pacer.next(num_batches - first)
             with pacer.timed(count):
-                state = step(state, batches=batches, first=first, count=count)
+                state = epochs.step(state, batches=batches, first=first, count=count)
                 # Waits for the device.
                 mean = parallel.to_host(state.loss).astype(np.float64) / (first + count)
-            check_finite(loss_name, mean, f"epoch {epoch + 1}", "learning_rate")
-            numbers = summarise(mean)
+            check_finite(epochs.loss_name, mean, f"epoch {epoch + 1}", "learning_rate")
+            numbers = epochs.summarise(mean)
             done += count
             if first + count == num_batches:
                 trace.append(numbers)

@@ -33,7 +33,7 @@ from bnn_adv.inference.base import (
     summarise_held_out,
 )
 from bnn_adv.inference.densities import Data, log_likelihood
-from bnn_adv.inference.epochs import run_epochs
+from bnn_adv.inference.epochs import Epochs, run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior
 
@@ -221,12 +221,14 @@ def run(
     state, trace = run_epochs(
         rng_key,
         parallel.spread(state, mesh, "draws"),
-        start=lambda key, current: start_epoch(key, current, num_data, config),
-        step=functools.partial(step, data=data, network=network, config=config, mesh=mesh),
-        summarise=lambda losses: {"loss": float(losses.mean())},
-        num_epochs=config.num_epochs,
-        num_batches=minibatches.count(num_data, config.minibatch_size),
-        loss_name="training loss",
+        Epochs(
+            start=lambda key, current: start_epoch(key, current, num_data, config),
+            step=functools.partial(step, data=data, network=network, config=config, mesh=mesh),
+            summarise=lambda losses: {"loss": float(losses.mean())},
+            num_epochs=config.num_epochs,
+            num_batches=minibatches.count(num_data, config.minibatch_size),
+            loss_name="training loss",
+        ),
         progress=progress,
         checkpoints=checkpoints,
         identity=identify("sgd", rng_key, network, config, data, mesh),

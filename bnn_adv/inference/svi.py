@@ -42,7 +42,7 @@ from bnn_adv.inference.base import (
     summarise_held_out,
 )
 from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, log_likelihood, prior_scales
-from bnn_adv.inference.epochs import run_epochs
+from bnn_adv.inference.epochs import Epochs, run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
@@ -293,12 +293,14 @@ def run(
     state, trace = run_epochs(
         rng_key,
         parallel.replicate(state, mesh),
-        start=lambda key, current: start_epoch(key, current, num_data, config),
-        step=functools.partial(step, data=data, problem=problem, mesh=mesh),
-        summarise=lambda loss: {"elbo": -float(loss)},
-        num_epochs=config.num_epochs,
-        num_batches=minibatches.count(num_data, config.minibatch_size),
-        loss_name="ELBO",
+        Epochs(
+            start=lambda key, current: start_epoch(key, current, num_data, config),
+            step=functools.partial(step, data=data, problem=problem, mesh=mesh),
+            summarise=lambda loss: {"elbo": -float(loss)},
+            num_epochs=config.num_epochs,
+            num_batches=minibatches.count(num_data, config.minibatch_size),
+            loss_name="ELBO",
+        ),
         progress=progress,
         checkpoints=checkpoints,
         identity=identify("svi", rng_key, network, config, data, mesh),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ from bnn_adv.posteriors.decision import (
     data_fields=["samples"],
     meta_fields=["apply_fn", "shards", "precision", "decision_rule"],
 )
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Posterior:
     """Draws from a distribution over networks.
 
@@ -67,6 +68,17 @@ class Posterior:
 
     def __post_init__(self) -> None:
         check_rule(self.decision_rule)
+
+    def __repr__(self) -> str:
+        """Return in one line what it is, without the numbers."""
+        on_disk = isinstance(self.samples, DiskDraws)
+        shapes = self.samples.template if on_disk else self.samples
+        # JAX rebuilds posteriors around placeholders that have no shape.
+        found = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(shapes)]
+        count = sum(math.prod(shape if on_disk else shape[1:]) for shape in found)
+        draws = self.samples.num_samples if on_disk else (found[0][:1] or (0,))[0] if found else 0
+        where = ", on disk" if on_disk else ""
+        return f"Posterior({draws} draws of {count:,} parameters, {self.decision_rule}{where})"
 
     @classmethod
     def stack(cls, apply_fn: ApplyFn, draws: Sequence[Params], **options: Any) -> Posterior:

@@ -25,7 +25,7 @@ from bnn_adv.posteriors.posterior import Posterior
     data_fields=["draw"],
     meta_fields=["apply_fn", "precision", "decision_rule"],
 )
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Sampler:
     """Draw networks; a pytree, and callable as ``sampler(rng_key, num_samples)``, see ``sample``.
 
@@ -63,6 +63,12 @@ class Sampler:
         # JAX rebuilds samplers around placeholders that are no functions.
         if callable(self.draw) and not isinstance(self.draw, Partial):
             object.__setattr__(self, "draw", Partial(self.draw))
+
+    def __repr__(self) -> str:
+        """Return in one line what it is, without the numbers that it binds."""
+        draw = self.draw.func if isinstance(self.draw, Partial) else self.draw
+        name = getattr(draw, "__name__", type(draw).__name__)
+        return f"Sampler({name}, {self.decision_rule})"
 
     def sample(self, rng_key: RngKey, num_samples: int) -> Posterior:
         """Return a posterior of new draws; pure, so that it works inside ``jit``.

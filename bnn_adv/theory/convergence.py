@@ -35,6 +35,19 @@ class Probe(NamedTuple):
     normal: jax.Array
 
 
+class Recipe(NamedTuple):
+    """What is trained, and on what loss: a program of its own each.
+
+    network: The network.
+    loss: A name in ``LOSSES``.
+    minibatch_size: Examples a step.
+    """
+
+    network: nn.Module
+    loss: str = "cross_entropy"
+    minibatch_size: int = 128
+
+
 class Trace(NamedTuple):
     """What was seen at T steps in R trainings.
 
@@ -64,10 +77,7 @@ def train(
     probe: Probe,
     steps: jax.Array,
     learning_rate: jax.Array | float,
-    *,
-    network: nn.Module,
-    loss: str = "cross_entropy",
-    minibatch_size: int = 128,
+    recipe: Recipe,
 ) -> tuple[Params, Trace]:
     """Train one network a key with Adam, whose rate falls to zero along a cosine.
 
@@ -82,15 +92,13 @@ def train(
       probe: Points at which gradients are watched.
       steps: Gradient steps after which to look, int32 [T], rising; the last ends the training.
       learning_rate: Adam's first step size.
-      network: The network.
-      loss: A name in ``LOSSES``.
-      minibatch_size: Examples a step.
+      recipe: Network, loss and size of the minibatches.
 
     Returns:
       Trained parameters, stacked on a leading axis of R; the trace.
     """
     # Apart from the training, so that initialising compiles once a network and not once a loss.
-    params = _init(rng_keys, network, data.x.shape[1:])
+    params = _init(rng_keys, recipe.network, data.x.shape[1:])
     found: tuple[Params, Trace] = _train(
         rng_keys,
         params,
@@ -100,9 +108,7 @@ def train(
         probe,
         steps,
         learning_rate,
-        network=network,
-        loss=loss,
-        minibatch_size=minibatch_size,
+        **recipe._asdict(),
     )
     return found
 

@@ -11,6 +11,7 @@ from the prior, which know no data, and labels that are shuffled, which know no 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -72,6 +73,27 @@ class LossGradients(NamedTuple):
     products: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class GradientSettings:
+    """What gradients are averaged, and how.
+
+    Args:
+      loss: A name in ``LOSSES``.
+      num_orders: Orders of the draws, R >= 1; see ``LossGradients``.
+      groups: Groups of draws whose means are multiplied with one another; None for no products.
+      batch_size: Inputs at once, at most; fewer where a network's intermediate values are large.
+      sample_chunk: Draws at once; None chooses from the size of the network.
+      progress: Called with (inputs done, inputs in all).
+    """
+
+    loss: str = "cross_entropy"
+    num_orders: int = 1
+    groups: Groups | None = None
+    batch_size: int = 128
+    sample_chunk: int | None = None
+    progress: Callable[[int, int], object] | None = None
+
+
 def expected_loss_gradients(
     rng_key: jax.Array,
     posterior: Posterior,
@@ -79,12 +101,7 @@ def expected_loss_gradients(
     y: Any,
     *,
     counts: Sequence[int],
-    loss: str = "cross_entropy",
-    num_orders: int = 1,
-    groups: Groups | None = None,
-    batch_size: int = 128,
-    sample_chunk: int | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    settings: GradientSettings = GradientSettings(),
 ) -> LossGradients:
     """Return mean gradients for several numbers of draws, and the norms of each draw's own.
 
@@ -98,12 +115,7 @@ def expected_loss_gradients(
       x: Inputs, float32 [N, ...].
       y: Labels, int32 [N].
       counts: Numbers of draws to average, rising, each in 1..S.
-      loss: A name in ``LOSSES``.
-      num_orders: Orders of the draws, R >= 1; see ``LossGradients``.
-      groups: Groups of draws whose means are multiplied with one another; None for no products.
-      batch_size: Inputs at once, at most; fewer where a network's intermediate values are large.
-      sample_chunk: Draws at once; None chooses from the size of the network.
-      progress: Called with (inputs done, inputs in all).
+      settings: Loss, orders, groups and sizes.
 
     Returns:
       Arrays on the host. An input at which a draw's gradient is not finite has NaN in the means
@@ -113,10 +125,11 @@ def expected_loss_gradients(
       ValueError: An argument is out of range.
     """
     x, y = np.asarray(x), np.asarray(y)
+    loss, num_orders, groups = settings.loss, settings.num_orders, settings.groups
     counts = _check(posterior, x, y, counts, loss, num_orders, groups)
     each = blocks.bytes_per_input(posterior.apply_fn, one_draw(posterior), x)
-    size = blocks.choose_block(each, min(batch_size, len(x)))
-    chunk = check_sample_chunk(posterior, sample_chunk, x[:size])
+    size = blocks.choose_block(each, min(settings.batch_size, len(x)))
+    chunk = check_sample_chunk(posterior, settings.sample_chunk, x[:size])
     segments = jnp.asarray(_segments(rng_key, counts, posterior.num_samples, num_orders))
     of_draw = np.zeros(posterior.num_samples, int) if groups is None else groups.of_draw
     sizes = np.zeros(0, int) if groups is None else np.bincount(of_draw)
@@ -140,8 +153,8 @@ def expected_loss_gradients(
         for whole, values in zip(result[2:-1], norms, strict=True):
             whole[..., rows] = values
         result.products[..., rows] = _multiply(sums, sizes)
-        if progress is not None:
-            progress(min(start + size, len(x)), len(x))
+        if settings.progress is not None:
+            settings.progress(min(start + size, len(x)), len(x))
     return result
 
 

@@ -122,7 +122,6 @@ def mirror(
     *,
     apply_fn: ApplyFn,
     config: Config = Config(),
-    start: Params | None = None,
 ) -> Mirrored:
     """Construct w' of Lemma 4 for a network and a point.
 
@@ -135,7 +134,6 @@ def mirror(
       held_out: Other points of it, on which (4) is measured, [H, d].
       apply_fn: A smooth network's function.
       config: Settings.
-      start: Weights to start from, such as ``reflect(params)``; None starts at w.
 
     Returns:
       The weights and how well they fulfil the lemma; see ``Mirrored.succeeds``.
@@ -147,8 +145,7 @@ def mirror(
         raise ValueError("The manifold has full dimension: there is no normal gradient to turn.")
     flat, unravel = ravel_pytree(params)
     with jax.default_matmul_precision("highest"):
-        flat_start = flat if start is None else ravel_pytree(start)[0]
-        solved = _solve(flat_start, flat, unravel, x, y, normal, anchors, apply_fn, config)
+        solved = _solve(flat, flat, unravel, x, y, normal, anchors, apply_fn, config)
         return _judge(solved, flat, unravel, x, y, normal, held_out, apply_fn)
 
 

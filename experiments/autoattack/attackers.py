@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from bnn_adv.attacks.base import Settings
 from bnn_adv.attacks.threat import THREATS
-from bnn_adv.evaluation.cascade import RunContext, Settings, Subject, predict, run_cascade
+from bnn_adv.evaluation.cascade import RunContext, Subject, predict, run_cascade
 from bnn_adv.evaluation.confirmation import state_claims
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.evaluation.verification import verify_arrays

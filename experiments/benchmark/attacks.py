@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from bnn_adv import get_suite, run_suite
-from bnn_adv.attacks import pgd, run_attack
+from bnn_adv.attacks import AttackSettings, pgd, run_attack
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from experiments.benchmark import workloads
@@ -60,7 +60,7 @@ def _time_pgd(
             x,
             y,
             threat=workloads.linf_ball(0.1),
-            batch_size=count,
+            settings=AttackSettings(batch_size=count),
         )
 
     gradient, gradient_name = _gradient("expected_loss", posterior, x, y), "gradient"
@@ -87,7 +87,7 @@ def _time_suite(network: nn.Module, num_draws: int, size: Size, say: Say) -> lis
     timing = measure(attack_all, budget=size.budget)
     own = 0.0
     for entry in protocol.entries:
-        gradient = _gradient(entry.objective, posterior, x, y)
+        gradient = _gradient(entry.objective_name, posterior, x, y)
         evaluations = protocol.restarts * (entry.attack.num_steps + 1)
         own += evaluations * measure(gradient, budget=size.budget / 10).median
     return _rows(work, timing, count, own)

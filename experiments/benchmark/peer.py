@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from bnn_adv.attacks import pgd, run_attack
+from bnn_adv.attacks import AttackSettings, pgd, run_attack
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.inference.densities import Data
 from experiments.benchmark import peer_torch, workloads
@@ -95,7 +95,7 @@ def _compare_attacks(name: str, network: nn.Module, size: Size, say: Say) -> Row
             x,
             y,
             threat=workloads.linf_ball(0.1),
-            batch_size=count,
+            settings=AttackSettings(batch_size=count),
         )
 
     works = {"ours": ours, "peer": lambda: peer(images)}

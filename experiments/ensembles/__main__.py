@@ -19,6 +19,7 @@ from flax import linen as nn
 
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.progress import progress
 from bnn_adv.compute.settings import Settings, seed, setting
 from bnn_adv.data import DATASETS, Dataset, load_dataset
 from bnn_adv.evaluation import Settings as AttackSettings
@@ -33,7 +34,6 @@ from bnn_adv.posteriors.posterior import Posterior
 from experiments.ensembles.report import Size, build_study
 from experiments.launch import stages
 from experiments.launch.checks import check_inputs
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
@@ -245,9 +245,8 @@ def _attack(
                     x,
                     y,
                     threat=LInf(epsilon),
-                    settings=settings,
+                    settings=dataclasses.replace(settings, checkpoints=checkpoints),
                     progress=lambda attack, done, total: report(done, total, label=attack),
-                    checkpoints=checkpoints,
                 )
             correct = {name: is_correct(images) for name, images in found.adversarial.items()}
             return {

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv.compute.progress import progress
 from bnn_adv.data.manifolds import Description, Manifold, embedding_frame
 from bnn_adv.evaluation.metrics import accuracy
 from bnn_adv.inference import InferenceResult, hmc, sgd, svi
@@ -19,7 +20,6 @@ from bnn_adv.theory.gradients import prior_control
 from bnn_adv.theory.parts import LOSSES, draw_gradients
 from experiments.geometry.config import Config
 from experiments.geometry.training import PROBE, TEST, TRAIN, sample, stage_key, to_data
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.stages import cached, cached_posterior
 

@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv.compute.progress import progress
 from bnn_adv.data.manifolds import Description, Manifold, sample_manifold
 from bnn_adv.inference.densities import Data
 from bnn_adv.networks import MLP, get_apply_fn
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.theory import mirror as mirrors
-from bnn_adv.theory.convergence import Probe, Trace, largest_fall, train
+from bnn_adv.theory.convergence import Probe, Recipe, Trace, largest_fall, train
 from bnn_adv.theory.parts import LOSSES, draw_gradients, log_odds, split_gradient
 from experiments.geometry.config import Config
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.stages import cached, cached_arrays
 
@@ -71,9 +71,9 @@ def measure_convergence(config: Config, run: RunDirectory) -> list[dict[str, Any
                         probe,
                         jnp.asarray(config.steps),
                         config.learning_rate,
-                        network=MLP((width,), 2, config.activation),
-                        loss="squared",
-                        minibatch_size=config.minibatch_size,
+                        Recipe(
+                            MLP((width,), 2, config.activation), "squared", config.minibatch_size
+                        ),
                     )
                     return {"width": width, "num_data": size, **_summarise(config, trace)}
 
@@ -128,9 +128,7 @@ def measure_dimension(config: Config, run: RunDirectory) -> list[dict[str, Any]]
                         take_probe(points),
                         jnp.asarray(config.steps),
                         config.learning_rate,
-                        network=network,
-                        loss=loss,
-                        minibatch_size=config.minibatch_size,
+                        Recipe(network, loss, config.minibatch_size),
                     )
                     fall, broken = largest_fall(
                         params,
@@ -229,8 +227,7 @@ def _mirror(
         probe,
         jnp.asarray(config.steps),
         config.learning_rate,
-        network=network,
-        minibatch_size=config.minibatch_size,
+        Recipe(network, minibatch_size=config.minibatch_size),
     )
     # On the host: indexing on the device would compile a program a shape.
     weights, (x, y, _, normal) = jax.tree.map(np.asarray, (params, tuple(probe)))

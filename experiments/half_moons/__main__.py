@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.threat import THREATS
+from bnn_adv.compute.progress import Report, progress
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.suites import Suite, list_compared
@@ -26,7 +27,12 @@ from bnn_adv.inference.densities import Data
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from bnn_adv.theory.gradient_decay import typical_norm, zero_share
-from bnn_adv.theory.gradients import expected_loss_gradients, prior_control, shuffle_draws
+from bnn_adv.theory.gradients import (
+    GradientSettings,
+    expected_loss_gradients,
+    prior_control,
+    shuffle_draws,
+)
 from experiments.half_moons.config import (
     SCALES,
     Cell,
@@ -39,7 +45,6 @@ from experiments.half_moons.figures import Attacked, Gradients, Network
 from experiments.half_moons.report import build_study
 from experiments.half_moons.truth import Search, classify_plane, compare, search
 from experiments.launch import stages
-from experiments.launch.progress import Report, progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
@@ -144,7 +149,7 @@ def _gradients(context: _Context, cell: Cell, posterior: Posterior) -> Gradients
                 context.x,
                 context.y,
                 counts=counts,
-                num_orders=_NUM_ORDERS,
+                settings=GradientSettings(num_orders=_NUM_ORDERS),
             )
             arrays[name], arrays[f"{name}_single"] = found.means[-1], found.means[0]
             arrays[f"{name}_norms"] = typical_norm(found.mean_l2, "rms")
@@ -254,9 +259,11 @@ def _standing(
         context.x,
         context.y,
         threat=threat,
-        settings=Settings(batch_size=len(context.x)),
+        settings=Settings(
+            batch_size=len(context.x),
+            checkpoints=context.run.checkpoints(name, context.config.checkpoint_every),
+        ),
         progress=lambda attack, done, total: report(done, total, label=f"{name} {attack}"),
-        checkpoints=context.run.checkpoints(name, context.config.checkpoint_every),
     )
     return {
         attack: _classes(posterior, inputs) == context.y

@@ -12,17 +12,20 @@ from absl import flags
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from bnn_adv.attacks import ATTACKS
+from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute import files
 from bnn_adv.compute.disk import DiskDraws
 from bnn_adv.compute.settings import PRECISIONS, Settings, seed, setting
 from bnn_adv.data import DATASETS, Dataset
-from bnn_adv.evaluation.suites import SUITES, get_suite
+from bnn_adv.evaluation.suites import SUITES, Suite, get_suite
 from bnn_adv.networks import NETWORKS, find_network, get_apply_fn, init_params
 from bnn_adv.posteriors.decision import DECISION_RULES
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, load_posterior, shard_posterior
 from experiments.launch.config import Values, define_flags, list_names, make, peek, to_json
 from experiments.launch.methods import define_network_flags, network_prefix
+from experiments.launch.one_attack import DEFAULT_OBJECTIVE, define_own_flags, make_suite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,16 @@ class AttackConfig(Settings):
     suite: str = setting(
         "strong", f"Attacks to run: {', '.join(SUITES)}, or package.module:Name of your own."
     )
+    attack: str = setting(
+        "",
+        f"One attack in place of a suite, with its settings at --NAME.field: {', '.join(ATTACKS)}, "
+        "or package.module of your own.",
+    )
+    objective: str = setting(
+        "",
+        f"What --attack maximises: {', '.join(OBJECTIVES)}, or package.module:NAME of your own; "
+        f"empty: {DEFAULT_OBJECTIVE}.",
+    )
     norm: str = setting(
         "",
         "Norm of the attack; empty: the run's, linf where it says nothing.",
@@ -94,10 +107,14 @@ class Target(NamedTuple):
 
     config: Every setting, with what the posterior's run knows filled in.
     network: Settings of the network.
+    suite: The attacks.
+    attack: Settings of ``config.attack`` by name of flag.
     """
 
     config: AttackConfig
     network: Any
+    suite: Suite
+    attack: dict[str, Any]
 
     def build(self, num_classes: int) -> nn.Module:
         """Return the network."""
@@ -107,16 +124,20 @@ class Target(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return every setting by name of flag."""
         prefix = network_prefix("", self.config.network)
-        return {**to_json(self.config), **to_json(self.network, prefix=prefix)}
+        # A suite and one attack exclude each other.
+        left_out = ("suite",) if self.config.attack else ("attack", "objective")
+        own = {k: v for k, v in to_json(self.config).items() if k not in left_out}
+        return {**own, **self.attack, **to_json(self.network, prefix=prefix)}
 
 
 def define_attack_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Define the flags of the attack and of the networks that a command line may name.
+    """Define the flags of attacks and networks that a command line may name.
 
     Raises:
-      ValueError: It names a network that does not exist.
+      ValueError: It names an attack or a network that does not exist.
     """
     define_flags(AttackConfig, flag_values=flag_values)
+    define_own_flags(argv, flag_values)
     named = dict.fromkeys([*NETWORKS, *filter(None, [peek(argv, "network")])])
     define_network_flags(tuple(named), flag_values=flag_values)
 
@@ -131,10 +152,10 @@ def make_target(values: Values) -> Target:
     config: AttackConfig = make(AttackConfig, values)
     if not config.posterior:
         raise ValueError("--posterior is missing: give a run directory or an .npz file of draws.")
-    get_suite(config.suite)
+    suite, own_settings = _choose_suite(config, values)
     path = Path(config.posterior)
     if path.suffix == ".npz":
-        return _of_file(config, values)
+        return _of_file(config, suite, own_settings, values)
     model, known = _read_run(path, config.model)
     own = known.get(f"{model}.network", "")
     name = own or known["network"]
@@ -151,10 +172,28 @@ def make_target(values: Values) -> Target:
     }
     if chosen["epsilon"] is None:
         raise ValueError(f"{path} knows no radius: give --epsilon.")
-    return Target(dataclasses.replace(config, **chosen), network)
+    return Target(dataclasses.replace(config, **chosen), network, suite, own_settings)
 
 
-def _of_file(config: AttackConfig, values: Values) -> Target:
+def _choose_suite(config: AttackConfig, values: Values) -> tuple[Suite, dict[str, Any]]:
+    """Return the attacks to run, and the settings of one that takes a suite's place."""
+    if config.attack and "suite" in values:
+        raise ValueError(
+            f"--attack={config.attack} takes the place of a suite: leave out "
+            f"--suite={config.suite}, or --attack."
+        )
+    if config.objective and not config.attack:
+        raise ValueError(
+            f"--objective={config.objective} needs --attack: suites say what they maximise."
+        )
+    if config.attack:
+        return make_suite(config.attack, config.objective, values)
+    return get_suite(config.suite), {}
+
+
+def _of_file(
+    config: AttackConfig, suite: Suite, own_settings: dict[str, Any], values: Values
+) -> Target:
     missing = [f"--{name}" for name in ("dataset", "network") if not getattr(config, name)] + (
         ["--epsilon"] if config.epsilon is None else []
     )
@@ -165,7 +204,8 @@ def _of_file(config: AttackConfig, values: Values) -> Target:
         )
     prefix = network_prefix("", config.network)
     network = make(find_network(config.network).Config, values, prefix=prefix)
-    return Target(dataclasses.replace(config, norm=config.norm or "linf"), network)
+    config = dataclasses.replace(config, norm=config.norm or "linf")
+    return Target(config, network, suite, own_settings)
 
 
 def _check_network(config: AttackConfig, values: Values, name: str, network: Any) -> None:

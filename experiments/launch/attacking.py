@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from typing import Any
@@ -13,6 +14,7 @@ from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute import files, parallel
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.progress import Report, progress
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation import Settings, evaluate_fresh, metrics, run_suite
 from bnn_adv.evaluation.confirmation import confirm
@@ -24,7 +26,6 @@ from bnn_adv.report import Example
 from experiments.launch import stages
 from experiments.launch.compare_config import CompareConfig
 from experiments.launch.methods import Row
-from experiments.launch.progress import Report, progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.training import Trained
 
@@ -138,9 +139,8 @@ def attack_model(
                 x,
                 y,
                 threat=threat,
-                settings=settings,
+                settings=dataclasses.replace(settings, checkpoints=checkpoints),
                 progress=functools.partial(_report_steps, report),
-                checkpoints=checkpoints,
             )
         row["protocols"][name] = result.to_dict()
         if fresh is not None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
 from bnn_adv.compute import settings
 from bnn_adv.compute.settings import Field, SettingError
@@ -76,8 +76,6 @@ def define_flags(
       defaults: As for ``make``.
       flag_values: Where the flags are defined.
     """
-    # What JAX and Orbax say in passing would bury warnings; --verbosity=0 shows it.
-    flags.FLAGS.set_default("verbosity", logging.WARNING)
     for field, name, default in _walk(config_class, prefix, defaults):
         if dataclasses.is_dataclass(field.kind):
             inner: Any = field.kind

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from bnn_adv.compute.interruption import exit_on_signals
 from experiments.launch import config as config_flags
@@ -40,6 +40,9 @@ def start(
             values.register_key_flag_for_module(sys.argv[0], flag)
 
     def main(argv: list[str]) -> None:
+        if not values["verbosity"].present:
+            # absl shows what JAX and Orbax say in passing; --verbosity=0 still does.
+            logging.set_verbosity(logging.WARNING)
         if len(argv) > 1:
             raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
         with errors_in_one_line(errors):

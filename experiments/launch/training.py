@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from bnn_adv.compute import files, parallel
 from bnn_adv.compute.disk import DiskDraws, store_in
+from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset
 from bnn_adv.inference.base import keep_on_device
 from bnn_adv.inference.densities import Data
@@ -23,7 +24,6 @@ from experiments.launch import stages
 from experiments.launch.checks import check_inputs
 from experiments.launch.compare_config import DataConfig
 from experiments.launch.methods import Row
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 
 _HELD_OUT = 200

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation.metrics import accuracy
 from bnn_adv.inference import METHODS, InferenceResult
@@ -25,7 +26,6 @@ from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from bnn_adv.theory import gradient_decay, gradients
 from bnn_adv.theory.expected_norm import Groups, group_draws
 from bnn_adv.theory.gradients import LossGradients
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.stages import cached, cached_arrays, cached_posterior, note_data
 from experiments.launch.study import launch, run_study
@@ -169,11 +169,13 @@ def _measure(
                 dataset.x_test,
                 shuffled if name == SHUFFLED else labels,
                 counts=counts,
-                loss="double_softmax" if name == PUBLISHED_LOSS else "cross_entropy",
-                num_orders=config.num_orders,
-                groups=groups[name],
-                batch_size=config.batch_size,
-                progress=report,
+                settings=gradients.GradientSettings(
+                    loss="double_softmax" if name == PUBLISHED_LOSS else "cross_entropy",
+                    num_orders=config.num_orders,
+                    groups=groups[name],
+                    batch_size=config.batch_size,
+                    progress=report,
+                ),
             )
         return result._asdict()
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation.metrics import mean_change, paired_difference
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.decision import predicted_class
 from experiments.launch.checks import check_inputs
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.stages import note_data, note_suites
 from experiments.launch.study import launch, run_study

@@ -15,6 +15,7 @@ from flax import linen as nn
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files
 from bnn_adv.compute.canonical import digest
+from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.cascade import predict
@@ -28,7 +29,6 @@ from bnn_adv.inference.subsampling import last_minibatch, resample, transitions_
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.stages import StageError, cached, cached_arrays, cached_posterior
 from experiments.protocol_ablation import switches as ablation
@@ -248,9 +248,11 @@ def attack_strongly(work: Work, subject: Subject) -> dict[str, np.ndarray]:
                 work.dataset.x_test,
                 work.dataset.y_test,
                 threat=LInf(work.config.epsilon),
-                settings=work.settings,
+                settings=dataclasses.replace(
+                    work.settings,
+                    checkpoints=work.run.checkpoints(name, work.config.checkpoint_every),
+                ),
                 progress=lambda label, done, total: report(done, total, label=label),
-                checkpoints=work.run.checkpoints(name, work.config.checkpoint_every),
             )
         images = result.adversarial["worst"]
         found = {"known": _predict(work, subject, ablation.NONE, images, name)}

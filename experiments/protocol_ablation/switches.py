@@ -23,12 +23,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from bnn_adv.attacks import run_attack
-from bnn_adv.attacks.base import Attack
+from bnn_adv.attacks import AttackSettings, run_attack
+from bnn_adv.attacks.base import Attack, Settings
 from bnn_adv.attacks.objectives import Aim, Objective, get_objective
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.evaluation import masking, metrics
-from bnn_adv.evaluation.cascade import Settings
 from bnn_adv.evaluation.fresh import accuracy_interval
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.decision import predicted_class
@@ -251,7 +250,6 @@ def run_published(
         rows = np.flatnonzero(~find_zero_gradients(objective, attacked, x, y, settings=settings))
     if len(rows):
         found[rows] = run_attack(
-            # As ``evaluation.cascade.run_entry`` derives it.
             jax.random.fold_in(rng_key, zlib.crc32(f"{kind}/0".encode())),
             chosen,
             objective,
@@ -259,10 +257,12 @@ def run_published(
             x[rows],
             y[rows],
             threat=threat,
-            indices=rows,
-            batch_size=settings.batch_size,
-            sample_chunk=None if chunk is None else min(chunk, draws.num_samples),
-            mesh=settings.mesh,
+            settings=AttackSettings(
+                indices=rows,
+                batch_size=settings.batch_size,
+                sample_chunk=None if chunk is None else min(chunk, draws.num_samples),
+                mesh=settings.mesh,
+            ),
         )
     return found
 

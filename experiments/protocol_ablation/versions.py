@@ -12,11 +12,11 @@ import numpy as np
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import parallel
+from bnn_adv.compute.progress import progress
 from bnn_adv.evaluation.redrawn import draw_log_probs
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, log_probs
 from bnn_adv.posteriors.sampler import FreshDraws
-from experiments.launch.progress import progress
 from experiments.launch.stages import cached_arrays
 from experiments.protocol_ablation import measure as stages
 from experiments.protocol_ablation import switches as ablation

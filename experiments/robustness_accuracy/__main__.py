@@ -14,12 +14,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation.suites import list_compared
 from experiments.launch import stages
 from experiments.launch.checks import check_inputs
 from experiments.launch.config import to_json
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study

@@ -14,6 +14,7 @@ from flax import linen as nn
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files, parallel
 from bnn_adv.compute.identity import OtherWorkError
+from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation import Settings, metrics, run_suite
 from bnn_adv.evaluation.cascade import predict
@@ -25,7 +26,6 @@ from bnn_adv.inference.diagnostics import MIXING_KEYS
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.posterior import Posterior, one_draw
 from experiments.launch import stages
-from experiments.launch.progress import progress
 from experiments.launch.run_directory import RunDirectory, identify_run
 from experiments.robustness_accuracy.config import Config, Task, method_config
 from experiments.robustness_accuracy.grids import GridNetwork

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_adv.attacks import ATTACKS, run_attack
+from bnn_adv.attacks import ATTACKS, AttackSettings
 from bnn_adv.attacks.base import Attack, Loss
 from bnn_adv.attacks.batches import bind
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import L1, L2, THREATS, LInf
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from tests.conftest import random_posterior
+from tests.flat import run_attack
 
 NAMES = pytest.mark.parametrize("name", ATTACKS)
 
@@ -155,7 +156,7 @@ def test_stays_in_ball_and_box(name, norm, objective, posterior, batch):
         x,
         y,
         threat=threat,
-        batch_size=3,  # nine inputs: batches of one shape
+        settings=AttackSettings(batch_size=3),
     )
     assert adversarial.dtype == np.float32
     assert adversarial.min() >= 0
@@ -182,7 +183,7 @@ def test_any_epsilon(epsilon, pair, seed):
         x,
         np.zeros(3, np.int32),
         threat=THREATS[norm](epsilon),
-        batch_size=3,
+        settings=AttackSettings(batch_size=3),
     )
     assert adversarial.dtype == x.dtype
     assert adversarial.min() >= 0
@@ -205,8 +206,8 @@ def test_results_depend_on_neither_batches_nor_chunks_nor_the_other_images(name,
             batch[0][rows],
             batch[1][rows],
             threat=L2(0.3),
-            indices=rows,
             **options,
+            settings=AttackSettings(indices=rows),
         )
 
     rows = np.arange(len(batch[0]))

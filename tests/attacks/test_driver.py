@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import batches, fgsm, pgd, run_attack
+from bnn_adv.attacks import AttackSettings, batches, fgsm, pgd
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import THREATS, LInf
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
+from tests.flat import run_attack
 
 KEY = jax.random.key(0)
 MARGIN = OBJECTIVES["mean_logit_margin"]
@@ -35,11 +36,27 @@ def test_one_compilation_a_shape(posterior):
     y = np.zeros(37, np.int32)
     for rows in (slice(16), slice(5)):
         run_attack(
-            KEY, pgd.build(), MARGIN, counted, x[rows], y[rows], threat=LInf(0.1), batch_size=16
+            KEY,
+            pgd.build(),
+            MARGIN,
+            counted,
+            x[rows],
+            y[rows],
+            threat=LInf(0.1),
+            settings=AttackSettings(batch_size=16),
         )
     both_shapes = len(traces)
     for epsilon in (0.1, 0.2):
-        run_attack(KEY, pgd.build(), MARGIN, counted, x, y, threat=LInf(epsilon), batch_size=16)
+        run_attack(
+            KEY,
+            pgd.build(),
+            MARGIN,
+            counted,
+            x,
+            y,
+            threat=LInf(epsilon),
+            settings=AttackSettings(batch_size=16),
+        )
     assert len(traces) == both_shapes
     # Traced with one and two images only to learn how large intermediate values are.
     assert {shape[0] for shape in traces} == {1, 2, 8, 16}
@@ -69,7 +86,7 @@ def test_a_batch_ends_when_all_its_images_are_fooled(posterior, batch):
             x,
             y,
             threat=LInf(1.0),
-            on_steps=lambda done, total, seen=seen: seen.append(done),
+            settings=AttackSettings(on_steps=lambda done, total, seen=seen: seen.append(done)),
         )
         calls.append(len(seen))
         assert seen[-1] == 60 * len(y)

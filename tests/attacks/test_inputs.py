@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import fgsm, inputs, run_attack
+from bnn_adv.attacks import fgsm, inputs
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import L1, L2, LInf
 from bnn_adv.attacks.validation import check_ess
 from bnn_adv.compute import arguments
 from bnn_adv.posteriors.posterior import Posterior
+from tests.flat import run_attack
 
 X = np.random.default_rng(0).uniform(size=(5, 6)).astype(np.float32)
 Y = np.arange(5) % 4

@@ -12,11 +12,12 @@ from bnn_adv.attacks.batches import bind
 from bnn_adv.attacks.objectives import OBJECTIVES, get_objective
 from bnn_adv.attacks.threat import L1, L2, LInf
 from bnn_adv.compute.singular import finite_gradient
-from bnn_adv.evaluation import masking, metrics, run_suite
+from bnn_adv.evaluation import metrics, run_suite
 from bnn_adv.evaluation.suites import SUITES
 from bnn_adv.evaluation.worst import worst_log_probs
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
+from tests.flat import evaluate, inspect
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.2, 0.8, size=(8, 6)).astype(np.float32)
@@ -122,7 +123,7 @@ def test_attacks_prefer_finite_predictions_and_count_the_others_as_lost():
 def test_gradients_that_are_not_finite_raise_a_sign():
     options = {"threat": LInf(0.1), "objectives": ("expected_loss",), "standing": np.ones(8, bool)}
     options |= {"num_steps": 2, "num_queries": 3}
-    found = masking.inspect(jax.random.key(0), ROOTED, X, Y, **options)
+    found = inspect(jax.random.key(0), ROOTED, X, Y, **options)
     check = {check.name: check for check in found}["zero_gradients"]
     assert check.raised
     assert check.evidence["non_finite"] == 1.0
@@ -130,8 +131,6 @@ def test_gradients_that_are_not_finite_raise_a_sign():
 
 
 def test_an_evaluation_counts_and_names_lost_images():
-    from bnn_adv import evaluate
-
     y = np.asarray(predict_log_probs(CLIFF, X)).argmax(1)
     options = {"rng_key": jax.random.key(0), "suite": "fast", "num_probe": 0, "num_curve": 0}
     shares: list[float] = []

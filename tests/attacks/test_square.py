@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import pgd, run_attack, square
+from bnn_adv.attacks import AttackSettings, pgd, run_attack, square
 from bnn_adv.attacks.base import Loss
 from bnn_adv.attacks.batches import bind
 from bnn_adv.attacks.objectives import OBJECTIVES
@@ -140,7 +140,7 @@ def test_it_stops_once_all_are_fooled(posterior, batch):
         x,
         wrong,
         threat=LInf(1e-4),
-        on_steps=lambda done, total: calls.append(done),
+        settings=AttackSettings(on_steps=lambda done, total: calls.append(done)),
     )
     assert calls[-2] < 300 * len(x)
 

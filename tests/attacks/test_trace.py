@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import ATTACKS, Attack, apgd_t, pgd, run_attack
+from bnn_adv.attacks import ATTACKS, Attack, AttackSettings, apgd_t, pgd
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf
-from bnn_adv.attacks.trace import trace_attack
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
+from tests.flat import run_attack, trace_attack
 
 OBJECTIVE = OBJECTIVES["mean_logit_margin"]
 W = np.float32([1.0, -2.0, 0.5, 3.0])
@@ -52,7 +52,14 @@ def test_walks_as_run_attack_does_whatever_the_batches(name):
     radii = np.linspace(0.02, 0.2, 6).astype(np.float32)
     found = trace(attack, threat=LInf(radii), batch_size=4)
     expected = run_attack(
-        jax.random.key(3), attack, OBJECTIVE, POSTERIOR, X, Y, threat=LInf(radii), batch_size=6
+        jax.random.key(3),
+        attack,
+        OBJECTIVE,
+        POSTERIOR,
+        X,
+        Y,
+        threat=LInf(radii),
+        settings=AttackSettings(batch_size=6),
     )
     np.testing.assert_allclose(found.x_adv, expected, atol=1e-6)
     assert found.values.shape == found.success.shape == (attack.num_steps + 1, 6)

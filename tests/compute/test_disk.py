@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bnn_adv import networks
-from bnn_adv.attacks import pgd, run_attack
+from bnn_adv.attacks import AttackSettings, pgd, run_attack
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute.disk import DiskDraws, write_draws
@@ -50,7 +50,7 @@ def test_attacks_equal_those_from_memory(posterior, on_disk, batch, name):
             x,
             y,
             threat=LInf(0.1),
-            sample_chunk=2,
+            settings=AttackSettings(sample_chunk=2),
         )
         for p in (on_disk, posterior)
     )

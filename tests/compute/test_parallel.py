@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import pgd, run_attack
+from bnn_adv.attacks import AttackSettings, pgd
 from bnn_adv.attacks.objectives import OBJECTIVES, value_and_gradient
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import parallel
@@ -18,6 +18,7 @@ from bnn_adv.evaluation.masking import zero_gradients
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.posterior import Posterior, log_probs, predict_log_probs, shard_posterior
 from tests.conftest import random_posterior
+from tests.flat import run_attack
 
 MESHES = ["draws:4", "draws:2,data:2", "data:4"]
 evaluate = jax.jit(value_and_gradient, static_argnums=0, static_argnames="sample_chunk")
@@ -60,8 +61,7 @@ def test_uneven_splits_are_refused(images):
             random_posterior(2),
             *images,
             threat=LInf(0.1),
-            batch_size=5,
-            mesh=mesh,
+            settings=AttackSettings(batch_size=5, mesh=mesh),
         )
 
 

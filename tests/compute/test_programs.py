@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import batches, pgd, run_attack
+from bnn_adv.attacks import AttackSettings, batches, pgd, run_attack
 from bnn_adv.attacks.objectives import OBJECTIVES, value_and_gradient
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.attacks.validation import open_problem
@@ -40,8 +40,7 @@ def attack(posterior, objective=OBJECTIVES["mean_logit_margin"]):
         X,
         Y,
         threat=LInf(0.1),
-        batch_size=8,
-        sample_chunk=1,
+        settings=AttackSettings(batch_size=8, sample_chunk=1),
     )
 
 

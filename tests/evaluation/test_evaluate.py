@@ -1,6 +1,8 @@
 """One call: what it returns, what it saves, what it refuses, and that nothing depends on luck."""
 
+import dataclasses
 import json
+from html.parser import HTMLParser
 
 import jax
 import numpy as np
@@ -8,9 +10,10 @@ import pytest
 
 import bnn_adv
 from bnn_adv.compute import files
-from bnn_adv.evaluation.cascade import Settings
-from bnn_adv.evaluation.evaluate import Evaluation
+from bnn_adv.evaluation.masking import Check
 from bnn_adv.posteriors.posterior import predict_log_probs
+from tests import flat
+from tests.evaluation.records import same_record
 
 KEY = jax.random.key(0)
 
@@ -28,9 +31,9 @@ def problem():
 
 
 def evaluate(problem, **options):
-    options = {"threat": bnn_adv.LInf(0.08), "suite": "fast", "num_probe": 12, **options}
-    settings = Settings(batch_size=12)  # one shape of batches: one compilation
-    return bnn_adv.evaluate(*problem, rng_key=KEY, settings=settings, **options)
+    # One shape of batches: one compilation.
+    options = {"threat": bnn_adv.LInf(0.08), "suite": "fast", "batch_size": 12, **options}
+    return flat.evaluate(*problem, rng_key=KEY, **{"num_probe": 12, **options})
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +58,13 @@ def test_numbers_are_those_of_the_saved_images(problem, evaluation, tmp_path):
 def test_attacks_add_up(evaluation):
     """What each attack broke is what separates clean accuracy from what is left."""
     rows = evaluation.per_attack
-    assert [row["name"] for row in rows] == [e.name for e in bnn_adv.get_suite("fast").entries]
+    assert [row.name for row in rows] == [e.name for e in bnn_adv.get_suite("fast").entries]
     lost = round(24 * (evaluation.accuracy - evaluation.adversarial_accuracy))
-    assert sum(row["broke"] for row in rows) == lost
-    assert rows[0]["tried"] == 21
-    assert rows[1]["tried"] == 21 - rows[0]["broke"]
+    assert sum(row.broke for row in rows) == lost
+    assert rows[0].tried == 21
+    assert rows[1].tried == 21 - rows[0].broke
     for row in rows:
-        assert 0 <= row["only"] <= row["alone"] <= row["num_probed"] <= 12
+        assert 0 <= row.only <= row.alone <= row.num_probed <= 12
 
 
 def test_it_reads_well(evaluation):
@@ -75,26 +78,75 @@ def test_it_reads_well(evaluation):
     assert page.startswith("<!DOCTYPE html>")
     assert "<script" not in page
     assert "data:image/png;base64," in page
-    assert set(evaluation.flags) <= {check["name"] for check in evaluation.checks}
+    assert set(evaluation.flags) <= {check.name for check in evaluation.checks}
+
+
+def test_the_record_is_what_it_was_before(evaluation):
+    same_record(evaluation.record, "posterior")
+
+
+class Tags(HTMLParser):
+    """Which elements are open, and the text in between."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.texts = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+def test_it_shows_itself_in_a_notebook(evaluation):
+    page = dataclasses.replace(evaluation, suite="<b>&")._repr_html_()
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.open
+    assert "<b>" not in page
+    for row in evaluation.per_attack:
+        assert any(row.name.split("_")[0] in text.lower() for text in tags.texts)
+    assert any(f"{100 * evaluation.adversarial_accuracy:.1f} [" in text for text in tags.texts)
+    (ax,) = evaluation.plot().axes
+    assert "accuracy under attack" in ax.get_ylabel()
+
+
+def test_it_has_a_short_repr_without_arrays(problem, evaluation):
+    assert repr(evaluation).startswith(
+        "Evaluation(fast, linf 0.08, 24 inputs, 5 draws: accuracy=0.875, adversarial_accuracy=0."
+    )
+    sampler = bnn_adv.Sampler(problem[0].apply_fn, lambda key: problem[0].samples)
+    texts = {
+        "posterior": repr(problem[0]),
+        "sampler": repr(sampler),
+        "evaluation": repr(evaluation),
+    }
+    # 6 * 5 + 5 + 5 * 4 + 4 parameters.
+    assert texts["posterior"] == "Posterior(5 draws of 59 parameters, mean_probabilities)"
+    assert texts["sampler"] == "Sampler(<lambda>, mean_probabilities)"
+    assert max(map(len, texts.values())) < 400
+    assert not any("array" in text.lower() for text in texts.values())
+    # JAX rebuilds them around placeholders.
+    assert repr(jax.tree.map(lambda leaf: object(), problem[0])).startswith("Posterior(")
 
 
 def test_a_raised_flag_stands_at_the_top(evaluation):
-    check = {
-        "name": "zero_gradients",
-        "raised": True,
-        "value": 0.9,
-        "threshold": 0.05,
-        "evidence": {},
-        "sentence": "At 90 % of the images the gradient is exactly zero.",
-    }
-    flagged = Evaluation({**evaluation.record, "checks": [check]}, {})
+    sentence = "At 90 % of the images the gradient is exactly <zero>."
+    check = Check("zero_gradients", True, 0.9, 0.05, {}, sentence)
+    flagged = dataclasses.replace(evaluation, checks=(check,))
     assert flagged.flags == ["zero_gradients"]
     text, page = str(flagged), flagged.to_html()
     assert "UPPER BOUND" in text
     assert text.index("UPPER BOUND") < text.index("attack ")
     assert "At 90 % of the images" in text
     assert page.index("At 90 % of the images") < page.index("What each attack did")
-    nothing = Evaluation({**evaluation.record, "adversarial_accuracy": 0.0, "checks": [check]}, {})
+    assert repr(flagged).endswith("signs of masking: zero_gradients)")
+    assert "At 90 % of the images the gradient is exactly &lt;zero&gt;." in flagged._repr_html_()
+    nothing = dataclasses.replace(flagged, adversarial_accuracy=0.0)
     assert "Nothing is left" in str(nothing)
     assert "UPPER BOUND" not in str(nothing)
 
@@ -108,9 +160,11 @@ def test_the_key_decides_everything(problem, evaluation):
 
 def test_probe_and_curve_can_be_left_out(problem):
     short = evaluate(problem, num_probe=0, num_curve=0)
-    assert short.checks == []
+    assert short.checks == ()
+    assert short.curve is None
     assert short.record["curve"] is None
-    assert [row["alone"] for row in short.per_attack] == [0, 0, 0]
+    assert short.plot() is None
+    assert [row.alone for row in short.per_attack] == [0, 0, 0]
     assert "no sign of masking was looked for" in str(short)
     assert short.to_html()
 
@@ -131,7 +185,7 @@ def test_what_cannot_be_confirmed_is_not_reported(problem, monkeypatch):
 
 def test_errors_come_before_work(problem):
     posterior, x, y = problem
-    with pytest.raises(ValueError, match="Unknown protocol 'strongest'"):
+    with pytest.raises(ValueError, match="Unknown suite 'strongest'"):
         evaluate(problem, suite="strongest")
     with pytest.raises(ValueError, match="box"):
         evaluate((posterior, 255 * x, y))

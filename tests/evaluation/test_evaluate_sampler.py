@@ -14,11 +14,13 @@ from bnn_adv.attacks import noise, pgd
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files
 from bnn_adv.compute.checkpoint import Checkpoints
-from bnn_adv.evaluation import Settings, frozen_draws, masking
+from bnn_adv.evaluation import frozen_draws, masking
 from bnn_adv.evaluation.cascade import RunContext
 from bnn_adv.evaluation.fresh_suite import FreshSubject, run_fresh_suite
 from bnn_adv.evaluation.suites import Entry, Suite
+from tests import flat
 from tests.conftest import linear_apply
+from tests.evaluation.records import same_record
 
 KEY = jax.random.key(0)
 WEIGHTS = np.array([1.0, -2.0, 0.7, -0.6, 1.5], np.float32)
@@ -63,14 +65,14 @@ def problem():
 
 def evaluate(model, **options):
     options = {"num_predictions": NUM_PREDICTIONS, "num_samples": 1, **options}
-    return bnn_adv.evaluate(
+    return flat.evaluate(
         model,
         *problem(),
         threat=LInf(EPSILON),
         rng_key=KEY,
         suite=SUITE,
         num_curve=0,
-        settings=Settings(batch_size=NUM_IMAGES),
+        batch_size=NUM_IMAGES,
         **options,
     )
 
@@ -79,7 +81,7 @@ def evaluate(model, **options):
 def noisy():
     # Signs of masking are looked for on the frozen draws, as in any posterior: see tests/masking.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "inspect", lambda *problem, **options: [])
+        patch.setattr(masking, "inspect", lambda *problem, **options: ())
         yield evaluate(linear(NOISE))
 
 
@@ -89,23 +91,27 @@ def test_rates_have_their_closed_form(noisy):
     worst = np.where(y == 1, 1, -1) * score(x) - EPSILON * np.abs(WEIGHTS).sum()
     exact = ndtr(-worst / NOISE)
     error = np.sqrt(exact * (1 - exact) / NUM_PREDICTIONS)
-    rates = np.array(noisy.fresh["success_rate"])
+    rates = np.array(noisy.fresh.success_rate)
     assert (np.abs(rates - exact) < 5 * error + 1e-9).all()
     assert exact.min() > 0.05
     assert exact.max() < 0.95
     # All images share a prediction's draws, so that their rates move together.
-    assert abs(noisy.fresh["accuracy"] - (1 - exact).mean()) < 5 * 0.5 / np.sqrt(NUM_PREDICTIONS)
+    assert abs(noisy.fresh.accuracy - (1 - exact).mean()) < 5 * 0.5 / np.sqrt(NUM_PREDICTIONS)
     clean = ndtr(np.where(y == 1, 1, -1) * score(x) / NOISE).mean()
-    assert abs(noisy.fresh["clean"] - clean) < 5 * 0.5 / np.sqrt(NUM_PREDICTIONS)
-    assert noisy.fresh["interval"][0] < noisy.fresh["accuracy"] < noisy.fresh["interval"][1]
-    assert noisy.fresh["mostly_fooled"] == (rates > 0.5).mean()
+    assert abs(noisy.fresh.clean - clean) < 5 * 0.5 / np.sqrt(NUM_PREDICTIONS)
+    assert noisy.fresh.interval[0] < noisy.fresh.accuracy < noisy.fresh.interval[1]
+    assert noisy.fresh.mostly_fooled == (rates > 0.5).mean()
     np.testing.assert_allclose(
         noisy.arrays["x_adv_fresh"], x - EPSILON * np.outer(2 * y - 1, np.sign(WEIGHTS)), atol=1e-6
     )
 
 
+def test_the_record_is_what_it_was_before(noisy):
+    same_record({name: v for name, v in noisy.record.items() if name != "checks"}, "sampler")
+
+
 def test_only_gradients_of_the_predictor_itself_are_used(noisy):
-    rows = {row["name"]: row for row in noisy.fresh["per_entry"]}
+    rows = {row["name"]: row for row in noisy.fresh.per_entry}
     assert list(rows) == ["pgd_mean_logit_margin", "frozen suite", "clean"]
     assert sum(row["chosen"] for row in rows.values()) == pytest.approx(1)
     assert rows["clean"]["accuracy"] > rows["pgd_mean_logit_margin"]["accuracy"]
@@ -125,16 +131,16 @@ def test_the_frozen_part_is_that_of_its_draws(noisy, tmp_path):
     assert bnn_adv.verify_adversarial(path, draws).ok
     saved = files.read_arrays(path)
     assert np.abs(saved["x_adv_fresh"] - saved["x"]).max() <= EPSILON + 1e-6
-    np.testing.assert_array_equal(saved["success_rate_fresh"], noisy.fresh["success_rate"])
+    np.testing.assert_array_equal(saved["success_rate_fresh"], noisy.fresh.success_rate)
 
 
 def test_the_table_compares_numbers_of_draws(noisy):
     """Bias noise does not turn gradients: attackers agree; a defender's mean draws do better."""
-    table = noisy.fresh["table"]
-    assert table["attacker_samples"] == table["defender_samples"] == [1, 10]
-    accuracies = np.array(table["accuracies"])
+    table = noisy.fresh.table
+    assert table.attacker_samples == table.defender_samples == (1, 10)
+    accuracies = np.array(table.accuracies)
     np.testing.assert_allclose(accuracies[0], accuracies[1])
-    assert table["num_images"] == NUM_IMAGES
+    assert table.num_images == NUM_IMAGES
     y = problem()[1]
     exact = ndtr(
         (np.where(y == 1, 1, -1) * score(problem()[0]) - EPSILON * np.abs(WEIGHTS).sum()) / NOISE
@@ -144,13 +150,13 @@ def test_the_table_compares_numbers_of_draws(noisy):
 
 def test_both_threat_models_are_named(noisy):
     record = json.loads(noisy.to_json())
-    assert record["fresh"] == noisy.fresh
+    assert record["fresh"] == json.loads(json.dumps(noisy.fresh.to_dict()))
     text, page = str(noisy), noisy.to_html()
     for shown in (text, page):
         assert "frozen: the attacker knows the very draws that predict" in shown
         assert "fresh: the attacker knows how parameters are drawn" in shown
-        assert f"{100 * noisy.fresh['accuracy']:.1f} [" in shown
-        assert f"{100 * noisy.fresh['table']['accuracies'][0][1]:.1f} [" in shown
+        assert f"{100 * noisy.fresh.accuracy:.1f} [" in shown
+        assert f"{100 * noisy.fresh.table.accuracies[0][1]:.1f} [" in shown
     assert max(map(len, text.splitlines())) <= 100
     assert "<h2>Random predictors</h2>" in page
 
@@ -158,10 +164,10 @@ def test_both_threat_models_are_named(noisy):
 def test_without_noise_fresh_is_frozen():
     found = evaluate(linear(0.0), num_predictions=2, num_probe=0)
     assert 0 < found.adversarial_accuracy < found.accuracy == 1
-    assert found.fresh["accuracy"] == pytest.approx(found.adversarial_accuracy)
-    assert found.fresh["clean"] == found.accuracy
-    assert found.fresh["mostly_fooled"] == pytest.approx(1 - found.adversarial_accuracy)
-    assert found.fresh["table"] is None
+    assert found.fresh.accuracy == pytest.approx(found.adversarial_accuracy)
+    assert found.fresh.clean == found.accuracy
+    assert found.fresh.mostly_fooled == pytest.approx(1 - found.adversarial_accuracy)
+    assert found.fresh.table is None
     assert "fresh: " in str(found)
     assert found.to_html()
 
@@ -223,7 +229,7 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path):
         except Unplugged:
             stops += 1
     assert stops > 1
-    assert found.fresh == whole.fresh
+    assert found.record["fresh"] == whole.record["fresh"]
     with pytest.raises(ValueError, match=r"something else.*3 predictions of 1 new draws"):
         run(99, num_predictions=3)
 

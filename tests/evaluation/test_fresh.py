@@ -14,11 +14,11 @@ from bnn_adv.attacks import pgd
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute.checkpoint import Checkpoints
-from bnn_adv.evaluation import Settings, metrics
-from bnn_adv.evaluation.fresh import accuracy_interval, attack_fresh, success_rates
-from bnn_adv.evaluation.fresh_table import attacker_defender_table
+from bnn_adv.evaluation import FreshSettings, Settings, TableSettings, metrics
+from bnn_adv.evaluation.fresh import accuracy_interval, success_rates
 from bnn_adv.posteriors.posterior import predict_log_probs
 from bnn_adv.posteriors.sampler import Sampler
+from tests.flat import attack_fresh, attacker_defender_table
 
 KEY = jax.random.key(0)
 MARGIN = OBJECTIVES["mean_logit_margin"]
@@ -155,13 +155,24 @@ def test_the_table_holds_every_pair_and_resumes(images, tmp_path):
     }
     seen = []
     table = attacker_defender_table(
-        KEY, sampler, x, y, **sizes, **how, progress=lambda *report: seen.append(report)
+        KEY,
+        sampler,
+        x,
+        y,
+        **sizes,
+        **how,
+        settings=TableSettings(progress=lambda *report: seen.append(report)),
     )
     assert table.accuracies.shape == (2, 2)
     for row, attackers in enumerate((1, 4)):
         for column, defenders in enumerate((1, 3)):
             alone = attack_fresh(
-                KEY, sampler, x, y, attacker_samples=attackers, defender_samples=defenders, **how
+                KEY,
+                sampler,
+                x,
+                y,
+                **how,
+                settings=FreshSettings(attacker_samples=attackers, defender_samples=defenders),
             )
             assert table.accuracies[row, column] == pytest.approx(alone.accuracy)
             np.testing.assert_allclose(table.intervals[row, column], alone.interval)
@@ -182,7 +193,9 @@ def test_the_table_holds_every_pair_and_resumes(images, tmp_path):
 
     def interrupted():
         keeper = Checkpoints(tmp_path, every_seconds=None, every_steps=1, log=lambda message: None)
-        return attacker_defender_table(KEY, sampler, x, y, **sizes, **how, checkpoints=keeper)
+        return attacker_defender_table(
+            KEY, sampler, x, y, **sizes, **how, settings=TableSettings(checkpoints=keeper)
+        )
 
     for _ in range(2):
         np.testing.assert_array_equal(interrupted().accuracies, table.accuracies)
@@ -213,5 +226,5 @@ def test_a_table_needs_both_sides(images):
             attack=pgd.build(),
             objective=MARGIN,
             threat=LInf(0.1),
-            defender_samples=(),
+            settings=TableSettings(defender_samples=()),
         )

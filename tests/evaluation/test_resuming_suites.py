@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import driver, fgsm, objectives, pgd, run_attack
+from bnn_adv.attacks import AttackSettings, driver, fgsm, objectives, pgd
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import identity
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.compute.pacing import Pacer
-from bnn_adv.evaluation import Settings, attacker_defender_table, run_suite
+from bnn_adv.evaluation import Settings, TableSettings, attacker_defender_table
 from bnn_adv.evaluation.suites import Entry, Suite
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import FreshDraws, Sampler
+from tests.flat import run_attack, run_suite
 
 KEY = jax.random.key(0)
 ATTACK = pgd.build(num_steps=17, stop_on_success=True)
@@ -100,7 +101,7 @@ def test_a_single_attack_resumes_and_refuses_another(posterior, batch, tmp_path)
             x,
             y,
             threat=LInf(epsilon),
-            checkpoints=checkpoints,
+            settings=AttackSettings(checkpoints=checkpoints),
         )
 
     with pytest.raises(Unplugged):
@@ -172,7 +173,7 @@ CHANGES = {
 
 def attack_problem(checkpoints=None, **changes):
     problem = {**PROBLEM, **changes}
-    return run_attack(**problem, checkpoints=checkpoints)
+    return run_attack(**problem, settings=AttackSettings(checkpoints=checkpoints))
 
 
 @pytest.fixture(scope="module")
@@ -284,11 +285,13 @@ def test_a_table_resumes_and_refuses_another_sampler(tmp_path):
             threat=LInf(0.1),
             attack=pgd.build(num_steps=2),
             objective=OBJECTIVES["expected_loss"],
-            attacker_samples=(2,),
-            defender_samples=(2,),
-            held_out_samples=2,
-            num_predictions=2,
-            checkpoints=checkpoints,
+            settings=TableSettings(
+                attacker_samples=(2,),
+                defender_samples=(2,),
+                held_out_samples=2,
+                num_predictions=2,
+                checkpoints=checkpoints,
+            ),
         )
 
     with pytest.raises(Unplugged):

@@ -134,6 +134,81 @@ FILES = {
             x = x.astype(np.float32)
             return Dataset("my_data", x[:80], y[:80], x[80:], y[80:], num_classes=2)
     ''',
+    "my_attack.py": '''
+        """One step of the sign, as long as one likes."""
+
+        import dataclasses
+        from typing import Any, NamedTuple
+
+        from bnn_adv.attacks import Attack
+        from bnn_adv.attacks.threat import radius_of
+
+
+        @dataclasses.dataclass(frozen=True)
+        class Config:
+            """How far it goes.
+
+            Args:
+              share: Step in units of the radius.
+            """
+
+            share: float = 1.0
+
+
+        class State(NamedTuple):
+            """Where it is."""
+
+            x_adv: Any
+            success: Any
+            value: Any
+
+
+        def init(rng_keys, loss_fn, x, threat, config):
+            """Begin at the clean input."""
+            loss = loss_fn(x)
+            return State(x, loss.success, loss.value)
+
+
+        def step(rng_keys, state, loss_fn, x, threat, config):
+            """Take the step."""
+            direction = threat.ascend(loss_fn(x).gradient, x)
+            moved = threat.project(x + config.share * radius_of(threat, x) * direction, x)
+            loss = loss_fn(moved)
+            return State(moved, loss.success, loss.value)
+
+
+        def build(*, share: float = 1.0):
+            """Return the attack."""
+            if not 0 < share <= 1:
+                raise ValueError(f"share must lie in (0, 1], got {share}.")
+            return Attack("my_attack", Config(share), init, step, num_steps=1)
+    ''',
+    "my_objective.py": '''
+        """The margin of the logits, twice."""
+
+        from bnn_adv.attacks.objectives import Objective, margin
+
+
+        def head(logits, aim):
+            """Return twice the margin."""
+            return 2 * margin(logits, aim)
+
+
+        TWICE = Objective("twice_the_margin", lambda logits, aim: logits, "mean", head)
+    ''',
+    "my_suite.py": '''
+        """A suite of one attack on one objective."""
+
+        from bnn_adv.evaluation import Entry, Suite
+        from my_fork import my_attack, my_objective
+
+        MINE = Suite(
+            "mine",
+            "Half a step of the sign.",
+            (Entry("half", my_attack.build(share=0.5), my_objective.TWICE),),
+            worst_case=True,
+        )
+    ''',
 }
 
 
@@ -223,6 +298,64 @@ def test_its_posterior_is_attacked_like_any_other(trained, tmp_path):
     )
     assert results["num_samples"] == 3
     assert results["config"]["Linear.scale"] == 2.0
+
+
+def evaluate(trained, workdir, **given):
+    settings = {"posterior": trained[0], "epsilon": 0.2, "num_probe": 0, "num_curve": 0}
+    return run_here(workdir, module=attack, compilation_cache="off", **settings, **given)
+
+
+def test_an_attack_and_an_objective_of_ones_own(trained, tmp_path):
+    names = {"attack": "my_fork.my_attack", "objective": "my_fork.my_objective:TWICE"}
+    results = evaluate(trained, tmp_path / "whole", **names)
+    (row,) = results["per_attack"]
+    assert (row["attack"], row["objective"]) == ("my_attack", "twice_the_margin")
+    assert results["suite"] == "my_attack_twice_the_margin"
+    assert results["config"]["my_attack.share"] == 1.0
+    assert "suite" not in results["config"]
+    assert files.read_json(tmp_path / "whole" / "config.json")["attack"] == "my_fork.my_attack"
+    none = evaluate(trained, tmp_path / "tiny", **names, **{"my_attack.share": 1e-3})
+    assert none["adversarial_accuracy"] == none["accuracy"] > results["adversarial_accuracy"]
+
+
+def test_a_suite_of_ones_own(trained, tmp_path):
+    results = evaluate(trained, tmp_path / "run", suite="my_fork.my_suite:MINE")
+    assert (results["suite"], results["per_attack"][0]["name"]) == ("mine", "half")
+    assert results["config"]["suite"] == "my_fork.my_suite:MINE"
+
+
+def test_known_attacks_have_flags_from_their_build(trained, tmp_path):
+    given = {"pgd.num_steps": 3, "pgd.keep": "last", "pgd.random_start": "false"}
+    results = evaluate(trained, tmp_path / "run", attack="pgd", **given)
+    (row,) = results["per_attack"]
+    assert (row["name"], row["num_steps"]) == ("pgd_mean_logit_margin", 3)
+    assert {name: results["config"][name] for name in given} == {
+        "pgd.num_steps": 3,
+        "pgd.keep": "last",
+        "pgd.random_start": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"attack": "pgd", "pgd.num_steps": 0}, "--pgd.num_steps must be at least 1, got 0"),
+        ({"attack": "pgd", "pgd.keep": "none"}, "pgd.keep"),
+        ({"attack": "my_fork.my_attack", "my_attack.share": 2.0}, "--my_attack.share must lie in"),
+        ({"attack": "pgdd"}, "Unknown attack 'pgdd'. Known: fgsm, bim"),
+        ({"attack": "my_fork.my_data"}, "my_fork.my_data is no attack: it has no build"),
+        ({"attack": "pgd", "suite": "fast"}, "--attack=pgd takes the place of a suite"),
+        ({"objective": "dlr"}, "--objective=dlr needs --attack"),
+        ({"attack": "pgd", "objective": "dlrr"}, "Unknown objective 'dlrr'"),
+        ({"attack": "pgd", "objective": "my_fork.my_suite:MINE"}, "is no objective: it is a Suite"),
+        ({"suite": "my_fork.my_objective:TWICE"}, "is no suite: it is a Objective"),
+    ],
+)
+def test_attacks_that_are_none_are_refused(given, message, fork, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", module=attack, posterior=fork / "train", **given)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_of_ones_own_are_checked_like_any_other(fork, tmp_path, capsys):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from bnn_adv.attacks import batches, pgd, run_attack, square
+from bnn_adv.attacks import AttackSettings, batches, pgd, square
 from bnn_adv.attacks.batches import Batch
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf, random_starts
@@ -17,6 +17,7 @@ from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs, shard_posterior
 from bnn_adv.posteriors.sampler import FreshDraws, Sampler
+from tests.flat import run_attack
 
 KEY = jax.random.key(0)
 MARGIN = OBJECTIVES["mean_logit_margin"]
@@ -123,7 +124,7 @@ def test_every_step_follows_the_gradient_of_its_own_new_draws(objective):
     np.testing.assert_allclose(state.gradient, expected(0), rtol=1e-4, atol=1e-5)
     # Step numbers count from the start of the attack, however its steps are cut into calls.
     for first, count in ((0, 3), (3, 1), (4, 2)):
-        state = batches.advance(fresh, batch, state, scales, first, count, *static)
+        state = batches.advance(fresh, batch, state, scales, (first, count), *static)
         np.testing.assert_allclose(state.gradient, expected(first + count), rtol=1e-4, atol=1e-5)
     assert not np.allclose(expected(5), expected(6), rtol=0.1)
 
@@ -220,7 +221,16 @@ def test_numbers_of_draws_are_checked():
         FreshDraws(binary(), -1, binary()(KEY, 2))
     x, y = images(2)
     with pytest.raises(ValueError, match=r"sample_chunk.*got 0"):
-        run_attack(KEY, pgd.build(), MARGIN, fresh_draws(), x, y, threat=LInf(0.1), sample_chunk=0)
+        run_attack(
+            KEY,
+            pgd.build(),
+            MARGIN,
+            fresh_draws(),
+            x,
+            y,
+            threat=LInf(0.1),
+            settings=AttackSettings(sample_chunk=0),
+        )
 
 
 def test_posteriors_are_no_samplers_and_are_attacked_as_before():

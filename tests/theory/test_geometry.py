@@ -124,7 +124,14 @@ def trained(moons):
     test = Data(jnp.asarray(moons.x), jnp.asarray(moons.y))
     keys = jax.random.split(jax.random.key(0), 2)
     return convergence.train(
-        keys, data, 128, test, probe, jnp.array([5, 600]), 0.03, network=NETWORK, minibatch_size=32
+        keys,
+        data,
+        128,
+        test,
+        probe,
+        jnp.array([5, 600]),
+        0.03,
+        convergence.Recipe(NETWORK, minibatch_size=32),
     )
 
 

@@ -13,8 +13,15 @@ from bnn_adv.inference.densities import Prior
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.theory import gradient_decay, gradients
 from bnn_adv.theory.expected_norm import Groups, estimate_square, group_draws, mean_products
-from bnn_adv.theory.gradients import expected_loss_gradients
 from tests.conftest import linear_apply
+
+
+def expected_loss_gradients(rng_key, posterior, x, y, *, counts, **options):
+    settings = gradients.GradientSettings(**options)
+    return gradients.expected_loss_gradients(
+        rng_key, posterior, x, y, counts=counts, settings=settings
+    )
+
 
 KEY = jax.random.key(0)
 

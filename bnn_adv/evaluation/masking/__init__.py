@@ -2,6 +2,21 @@
 
 from bnn_adv.evaluation.masking.base import Check, Evidence
 from bnn_adv.evaluation.masking.gradients import zero_gradients
-from bnn_adv.evaluation.masking.inspection import CHECKS, gather, inspect, judge
+from bnn_adv.evaluation.masking.inspection import (
+    CHECKS,
+    MaskingSettings,
+    gather,
+    inspect,
+    judge,
+)
 
-__all__ = ["CHECKS", "Check", "Evidence", "gather", "inspect", "judge", "zero_gradients"]
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Evidence",
+    "MaskingSettings",
+    "gather",
+    "inspect",
+    "judge",
+    "zero_gradients",
+]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks import objectives
-from bnn_adv.attacks.objectives import Objective, get_objective
+from bnn_adv.attacks.objectives import Objective
 from bnn_adv.compute import parallel, programs
 from bnn_adv.compute.streaming import map_samples
 from bnn_adv.evaluation.masking.base import (
@@ -47,7 +47,7 @@ def measure_arithmetic(case: Case, used: tuple[str, ...]) -> Arithmetic:
     saturated = parallel.to_host(_share_saturated(case.posterior, case.x, chunk))
     some = _take_some(case.posterior)
     chunk = min(chunk, some.num_samples)
-    chosen = tuple(get_objective(name) for name in used)
+    chosen = tuple(case.objectives[name] for name in used)
 
     def look(posterior: Posterior, x: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         found: tuple[np.ndarray, list[np.ndarray]] = parallel.to_host(

@@ -5,10 +5,12 @@ Every check is a pure function of the record ``Evidence``; only measuring it nee
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bnn_adv.attacks.objectives import OBJECTIVES, Objective
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.posteriors.posterior import Posterior
 
@@ -45,6 +47,7 @@ class Case(NamedTuple):
     threat: The threat model, with a radius for every image, [N].
     batch_size: Images at once, at most N.
     sample_chunk: Draws at once; None chooses from the size of the network.
+    objectives: Those that are looked at, by name.
     """
 
     posterior: Posterior
@@ -53,6 +56,7 @@ class Case(NamedTuple):
     threat: Threat
     batch_size: int
     sample_chunk: int | None
+    objectives: Mapping[str, Objective] = OBJECTIVES
 
 
 class Probe(NamedTuple):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks import batches, objectives
-from bnn_adv.attacks.objectives import OBJECTIVES, Objective
+from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import random_starts
 from bnn_adv.compute import parallel, programs
 from bnn_adv.compute.singular import finite_gradient, is_singular
@@ -125,7 +125,7 @@ def measure_gradients(rng_key: RngKey, case: Case, used: tuple[str, ...]) -> Gra
         )
 
     clean, random = (
-        {name: look(objective, x) for name, objective in OBJECTIVES.items()}
+        {name: look(objective, x) for name, objective in case.objectives.items()}
         for x in (case.x, starts)
     )
     return Gradients(

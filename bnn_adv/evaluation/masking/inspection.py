@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from bnn_adv.attacks import Attack, inputs, pgd
-from bnn_adv.attacks.objectives import get_objective
+from bnn_adv.attacks import Attack, Settings, inputs, pgd
+from bnn_adv.attacks.objectives import OBJECTIVES, Objective, get_objective
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.validation import check_classes, check_ess
 from bnn_adv.compute import arguments
@@ -44,6 +45,32 @@ CHECKS: dict[str, Callable[[Evidence], Check]] = {
 _PARTS = ("gradients", "arithmetic", "fgsm and pgd", "strength", "budget", "walks", "draws")
 
 
+@dataclasses.dataclass(frozen=True)
+class MaskingSettings(Settings):
+    """How signs of masking are looked for, beside batch and chunk sizes.
+
+    Args:
+      batch_size: Images at once.
+      sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
+      mesh: Not used: probe images are few.
+      checkpoints: Not used.
+      attacks: The suite's attacks with their objectives, for the checks of how they walk; none:
+        those look at PGD of ``num_steps`` steps on every objective.
+      main_objective: What black boxes and attacks on stand-ins climb.
+      num_steps: Steps of PGD, at least 1.
+      num_queries: Queries of the black box, an image.
+      min_ess: Smallest effective sample size of the predictions; None where it is not known.
+      progress: Progress callback.
+    """
+
+    attacks: tuple[tuple[Attack, str | Objective], ...] = ()
+    main_objective: str | Objective = "mean_logit_margin"
+    num_steps: int = 20
+    num_queries: int = 300
+    min_ess: float | None = None
+    progress: MaskingProgress | None = None
+
+
 def inspect(*args: Any, **options: Any) -> tuple[Check, ...]:
     """Return what every check says, in the order of ``CHECKS``; arguments as for ``gather``."""
     return judge(gather(*args, **options))
@@ -61,16 +88,9 @@ def gather(
     y: Any,
     *,
     threat: Threat,
-    objectives: tuple[str, ...],
+    objectives: Sequence[str | Objective],
     standing: Any,
-    attacks: tuple[tuple[Attack, str], ...] = (),
-    main_objective: str = "mean_logit_margin",
-    num_steps: int = 20,
-    num_queries: int = 300,
-    min_ess: float | None = None,
-    batch_size: int = 128,
-    sample_chunk: int | None = None,
-    progress: MaskingProgress | None = None,
+    settings: Settings = MaskingSettings(),
 ) -> Evidence:
     """Measure on probe images all that the checks judge.
 
@@ -83,33 +103,31 @@ def gather(
       x: Clean probe images in the threat model's box, [N, ...].
       y: Labels, [N].
       threat: Norm, radius (one, or one an image, [N]) and box.
-      objectives: Names of the objectives that the suite used, one at least.
+      objectives: The objectives that the suite used, or their names, one at least.
       standing: Images that the suite left standing, bool [N].
-      attacks: The suite's attacks with the names of their objectives, for the checks of how they
-        walk; none: those look at PGD of ``num_steps`` steps on every objective.
-      main_objective: What black boxes and attacks on stand-ins climb.
-      num_steps: Steps of PGD, at least 1.
-      num_queries: Queries of the black box, an image.
-      min_ess: Smallest effective sample size of the predictions; None where it is not known.
-      batch_size: Images at once.
-      sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
-      progress: Progress callback.
+      settings: ``MaskingSettings``, or batch and chunk sizes alone.
 
     Raises:
       ValueError: No images, lengths that differ, no or an unknown objective, inputs outside the
         box, or a bad size.
     """
     arguments.check_key(rng_key)
-    arguments.check_count("batch_size", batch_size, 1)
-    check_ess(min_ess)
+    how = MaskingSettings.extend(settings)
+    arguments.check_count("batch_size", how.batch_size, 1)
+    check_ess(how.min_ess)
     x, y, threat = inputs.convert(x, y, threat)
     check_classes(posterior, x, y)
     standing = np.asarray(standing, bool)
-    _check(x, standing, objectives, main_objective)
+    of_suite = _check(x, standing, objectives)
+    # One's own objectives are looked at beside all that are known.
+    known = {**OBJECTIVES, **of_suite}
+    main_objective = get_objective(how.main_objective).name
+    known.setdefault(main_objective, get_objective(how.main_objective))
     radius = np.broadcast_to(np.asarray(threat.epsilon, x.dtype), (len(x),)).copy()
-    size = min(batch_size, len(x))
-    case = Case(posterior, x, y, with_radius(threat, radius), size, sample_chunk)
-    used = tuple(dict.fromkeys(objectives))
+    size = min(how.batch_size, len(x))
+    case = Case(posterior, x, y, with_radius(threat, radius), size, how.sample_chunk, known)
+    used, num_steps, progress = tuple(of_suite), how.num_steps, how.progress
+    attacks = tuple((attack, get_objective(objective).name) for attack, objective in how.attacks)
 
     def begin(part: str, share: float = 0.0) -> None:
         if progress is not None:
@@ -130,7 +148,7 @@ def gather(
     effort: dict[str, Any] = {
         "main_objective": main_objective,
         "num_steps": num_steps,
-        "num_queries": num_queries,
+        "num_queries": how.num_queries,
     }
     begin("strength")
     of_strength = strength.measure_strength(
@@ -149,15 +167,16 @@ def gather(
         lambda done, total: begin("walks", done / total),
     )
     begin("draws")
-    of_draws = draws.measure_draws(posterior, min_ess)
+    of_draws = draws.measure_draws(posterior, how.min_ess)
     if progress is not None:
         progress("done", 100 * len(_PARTS), 100 * len(_PARTS))
     return Evidence(probe, of_gradients, of_arithmetic, of_strength, of_budget, walks, of_draws)
 
 
 def _check(
-    x: np.ndarray, standing: np.ndarray, objectives: tuple[str, ...], main_objective: str
-) -> None:
+    x: np.ndarray, standing: np.ndarray, objectives: Sequence[str | Objective]
+) -> dict[str, Objective]:
+    """Return the objectives by name, if lengths agree and there is one."""
     if standing.shape != (len(x),):
         raise ValueError(
             f"Need one entry of standing for each of {len(x)} images, got the shape "
@@ -165,5 +184,5 @@ def _check(
         )
     if not objectives:
         raise ValueError("Need the name of one objective at least, got none.")
-    for name in (*objectives, main_objective):
-        get_objective(name)
+    found = [get_objective(objective) for objective in objectives]
+    return {objective.name: objective for objective in found}

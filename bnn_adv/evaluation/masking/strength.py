@@ -13,8 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from bnn_adv.attacks import ATTACKS, Attack, fgsm, pgd, run_attack
-from bnn_adv.attacks.objectives import get_objective
+from bnn_adv.attacks import ATTACKS, Attack, AttackSettings, Settings, fgsm, pgd, run_attack
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.trace import Trace, trace_attack
 from bnn_adv.attacks.transfer import Surrogate, make_surrogate
@@ -51,7 +50,7 @@ def walk(
     Args:
       rng_key: Typed key.
       attack: The attack.
-      objective: A name in ``OBJECTIVES``.
+      objective: A name in ``case.objectives``.
       case: What is probed.
       posterior: What is attacked in its place; ``fooled`` is then that model's.
       radius: Another radius for every image, [N].
@@ -63,13 +62,12 @@ def walk(
     return trace_attack(
         rng_key,
         attack,
-        get_objective(objective),
+        case.objectives[objective],
         attacked,
         case.x,
         case.y,
         threat=case.threat if radius is None else with_radius(case.threat, radius),
-        batch_size=case.batch_size,
-        sample_chunk=chunk,
+        settings=Settings(case.batch_size, chunk),
     )
 
 
@@ -97,7 +95,7 @@ def search(
     Args:
       rng_key: Typed key.
       attack: From ``choose_black_box``; None leaves the images as they are.
-      objective: A name in ``OBJECTIVES``.
+      objective: A name in ``case.objectives``.
       case: What is probed.
       rows: Places of the images, [K].
       radius: Another radius for every image, [N].
@@ -108,14 +106,12 @@ def search(
         images[rows] = run_attack(
             rng_key,
             attack,
-            get_objective(objective),
+            case.objectives[objective],
             case.posterior,
             case.x[rows],
             case.y[rows],
             threat=with_radius(case.threat, radius[rows]),
-            indices=rows,
-            batch_size=case.batch_size,
-            sample_chunk=case.sample_chunk,
+            settings=AttackSettings(case.batch_size, case.sample_chunk, indices=rows),
         )
     # All images are predicted, so that no further shape compiles.
     found: np.ndarray = predict(case, images)[rows]

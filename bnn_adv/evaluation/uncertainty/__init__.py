@@ -9,7 +9,7 @@ from bnn_adv.evaluation.uncertainty.measures import (
     measure,
 )
 from bnn_adv.evaluation.uncertainty.report import Condition, Detector, UncertaintyReport
-from bnn_adv.evaluation.uncertainty.scenarios import evaluate_uncertainty
+from bnn_adv.evaluation.uncertainty.scenarios import UncertaintySettings, evaluate_uncertainty
 from bnn_adv.evaluation.uncertainty.scores import Auroc, auroc, expected_calibration_error
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Measure",
     "Uncertainty",
     "UncertaintyReport",
+    "UncertaintySettings",
     "auroc",
     "evaluate_uncertainty",
     "evasive_objective",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from bnn_adv.attacks import inputs, pgd, run_attack
+from bnn_adv.attacks import AttackSettings, Settings, inputs, pgd, run_attack
 from bnn_adv.attacks.objectives import OBJECTIVES, Objective
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.validation import check_classes
@@ -22,6 +22,25 @@ from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior
 
 
+@dataclasses.dataclass(frozen=True)
+class UncertaintySettings(Settings):
+    """How uncertainty under attack is measured, beside batch and chunk sizes.
+
+    Args:
+      batch_size: Inputs at once.
+      sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
+      mesh: Devices to split the inputs over.
+      checkpoints: Not used.
+      quantile: Share of clean inputs that a detector accepts, in (0, 1).
+      num_steps: Of the attack that knows the detector, at least 1.
+      weight: See ``evasive_objective``.
+    """
+
+    quantile: float = 0.95
+    num_steps: int = 100
+    weight: float = DEFAULT_WEIGHT
+
+
 def evaluate_uncertainty(
     rng_key: jax.Array,
     posterior: Posterior,
@@ -30,12 +49,7 @@ def evaluate_uncertainty(
     x_adv: Any,
     *,
     threat: Threat,
-    quantile: float = 0.95,
-    num_steps: int = 100,
-    weight: float = DEFAULT_WEIGHT,
-    batch_size: int = 128,
-    sample_chunk: int | None = None,
-    mesh: Mesh | None = None,
+    settings: Settings = UncertaintySettings(),
 ) -> UncertaintyReport:
     """Measure uncertainty under attack, and under PGD that knows the detector.
 
@@ -51,18 +65,15 @@ def evaluate_uncertainty(
       y: Labels, [N].
       x_adv: Adversarial inputs from any attack, [N, ...].
       threat: Norm, radius (one, or one an input, [N]) and box.
-      quantile: In (0, 1).
-      num_steps: Of the attack that knows the detector, at least 1.
-      weight: See ``evasive_objective``.
-      batch_size: Inputs at once.
-      sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
-      mesh: Devices to split the images over.
+      settings: ``UncertaintySettings``, or batch and chunk sizes alone.
 
     Raises:
       ValueError: Shapes that differ, a setting out of range, or inputs outside the box.
     """
     arguments.check_key(rng_key)
-    arguments.check_count("batch_size", batch_size, 1)
+    how = UncertaintySettings.extend(settings)
+    quantile = how.quantile
+    arguments.check_count("batch_size", how.batch_size, 1)
     if np.shape(x) != np.shape(x_adv) or np.shape(y) != np.shape(x)[:1] or not len(y):
         raise ValueError(
             "Need as many adversarial inputs and labels as clean inputs, and one at least, got "
@@ -77,9 +88,9 @@ def evaluate_uncertainty(
     def look(images: np.ndarray) -> Uncertainty:
         found = measure(
             posterior,
-            parallel.replicate(images, mesh),
-            sample_chunk=sample_chunk,
-            batch_size=batch_size,
+            parallel.replicate(images, how.mesh),
+            sample_chunk=how.sample_chunk,
+            batch_size=how.batch_size,
         )
         log_probs, *scores = map(parallel.to_host, found)
         # An input without a prediction is as uncertain as one can be.
@@ -89,15 +100,13 @@ def evaluate_uncertainty(
     def attack(number: int, objective: Objective) -> Uncertainty:
         images = run_attack(
             jax.random.fold_in(rng_key, number),
-            pgd.build(num_steps=num_steps),
+            pgd.build(num_steps=how.num_steps),
             objective,
             posterior,
             x,
             y,
             threat=threat,
-            batch_size=batch_size,
-            sample_chunk=sample_chunk,
-            mesh=mesh,
+            settings=AttackSettings(how.batch_size, how.sample_chunk, how.mesh),
         )
         return look(images)
 
@@ -107,7 +116,7 @@ def evaluate_uncertainty(
     for number, name in enumerate(MEASURES if posterior.num_samples > 1 else MEASURES[:1]):
         threshold = float(np.quantile(getattr(clean, name), quantile, method="inverted_cdf"))
         aware = attack(
-            number + 1, evasive_objective(name, threshold, weight, posterior.decision_rule)
+            number + 1, evasive_objective(name, threshold, how.weight, posterior.decision_rule)
         )
         for other in (plain, given):
             aware = _take_better(aware, other, name, y)

@@ -26,6 +26,7 @@ from bnn_adv.evaluation.masking.base import (
 )
 from bnn_adv.evaluation.masking.strength import choose_black_box
 from bnn_adv.posteriors.posterior import Posterior
+from tests.flat import gather as gather_evidence
 
 N, STEPS = 100, 20
 
@@ -246,7 +247,7 @@ def test_bad_arguments_are_named(change, message):
     } | change
     posterior = Posterior(lambda params, x: x, {"w": np.zeros((2, 1))})
     with pytest.raises(ValueError, match=message):
-        masking.gather(jax.random.key(0), posterior, **options)
+        gather_evidence(jax.random.key(0), posterior, **options)
 
 
 def flawed_apply(params, x):

@@ -4,7 +4,6 @@ All share one function whose parameters switch what is wrong with it, so that it
 the box [0, 1]^12 the difference of the two logits is
 
     m(x) = scale (w . (u(x) - 1/2) + 12 bias),    w = (1, -1, 1, -1, ...),
-
 so that an image ``x = 1/2 + t w`` lies at the l_inf distance ``t + bias`` from the boundary where
 ``u`` is the identity. The radius is 0.1.
 """
@@ -16,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.attacks import pgd
+from bnn_adv.attacks import Settings, pgd
 from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.attacks.trace import trace_attack
 from bnn_adv.evaluation import masking
-from bnn_adv.evaluation.masking import CHECKS
+from bnn_adv.evaluation.masking import CHECKS, MaskingSettings
 from bnn_adv.posteriors.posterior import Posterior
+from tests.flat import gather as gather_evidence
 
 DIM, IMAGES, DRAWS, RADIUS = 12, 40, 4, 0.1
 W = np.where(np.arange(DIM) % 2, -1.0, 1.0)
@@ -125,12 +125,12 @@ def gather(scenario, **options):
                 scenario.x,
                 scenario.y,
                 threat=LInf(scenario.radius),
-                batch_size=14,  # one shape of batches: one compilation
+                settings=Settings(batch_size=14),
             )
             for name in scenario.objectives
         ]
         standing = ~np.any([trace.fooled for trace in traces], axis=0)
-    return masking.gather(
+    return gather_evidence(
         jax.random.key(0),
         scenario.posterior,
         scenario.x,
@@ -269,7 +269,7 @@ SCENARIOS = {name: globals()[name] for name in CHECKS}
 
 @pytest.mark.slow
 def test_a_healthy_model_raises_nothing():
-    evidence = gather(healthy(), min_ess=50.0)
+    evidence = gather(healthy(), settings=MaskingSettings(min_ess=50.0))
     assert raised(evidence) == set()
     assert 10 < evidence.probe.standing.sum() < 30
     # Each was measured.

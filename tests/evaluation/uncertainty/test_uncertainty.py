@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_adv.attacks import pgd, run_attack
+from bnn_adv.attacks import AttackSettings, pgd, run_attack
 from bnn_adv.attacks.objectives import OBJECTIVES, value_and_gradient
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute.disk import store_in
 from bnn_adv.evaluation.uncertainty import (
     MEASURES,
+    UncertaintySettings,
     auroc,
-    evaluate_uncertainty,
     evasive_objective,
     expected_calibration_error,
     log_entropy,
@@ -26,6 +26,7 @@ from bnn_adv.evaluation.uncertainty import (
 from bnn_adv.evaluation.uncertainty import scenarios as evaluation
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from tests.conftest import random_posterior
+from tests.flat import evaluate_uncertainty
 
 EPSILON = 0.3
 
@@ -195,8 +196,7 @@ def scene():
         x,
         y,
         threat=LInf(EPSILON),
-        batch_size=48,
-        sample_chunk=6,
+        settings=AttackSettings(batch_size=48, sample_chunk=6),
     )
     return draws, x, y, plain
 
@@ -211,10 +211,7 @@ def report(scene):
         y,
         plain,
         threat=LInf(EPSILON),
-        quantile=0.5,
-        num_steps=20,
-        batch_size=48,
-        sample_chunk=6,
+        settings=UncertaintySettings(quantile=0.5, num_steps=20, batch_size=48, sample_chunk=6),
     )
 
 
@@ -231,8 +228,7 @@ def test_knowing_the_detector_helps(scene, report, name):
         x,
         y,
         threat=LInf(EPSILON),
-        batch_size=48,
-        sample_chunk=6,
+        settings=AttackSettings(batch_size=48, sample_chunk=6),
     )
 
     def evading(inputs):
@@ -301,7 +297,7 @@ def test_single_draw_has_no_mutual_information(scene, monkeypatch):
         y,
         plain,
         threat=LInf(EPSILON),
-        batch_size=48,
+        settings=UncertaintySettings(batch_size=48),
     )
     written = found.to_dict()
     assert written["mutual_information"] is None

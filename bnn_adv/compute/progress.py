@@ -1,14 +1,13 @@
-"""Progress on a terminal as a bar with the time left, elsewhere as plain lines."""
+"""Progress as a bar with the time left on a terminal and in a notebook, elsewhere as lines."""
 
 from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
-
-from tqdm import tqdm
+from typing import Any, Protocol
 
 _SECONDS_BETWEEN_LINES = 15.0
 _SECONDS_BETWEEN_BARS = 0.1
@@ -39,13 +38,33 @@ def progress(label: str, unit: str) -> Iterator[Report]:
     Yields:
       A function to call with (done, total, metrics).
     """
-    with _bar(label, unit) if sys.stderr.isatty() else _lines(label, unit) as report:
+    has_bar = sys.stderr.isatty() or in_notebook()
+    with _bar(label, unit) if has_bar else _lines(label, unit) as report:
         yield report
+
+
+def in_notebook() -> bool:
+    """Return whether a kernel runs this for a notebook."""
+    # Whoever runs in one has imported it; nobody else needs to.
+    shell = sys.modules.get("IPython")
+    kernel = None if shell is None else shell.get_ipython()
+    return kernel is not None and hasattr(kernel, "kernel")
+
+
+def _find_tqdm() -> Any:
+    """Return the bar of a notebook or of a terminal."""
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        # Without ipywidgets a notebook has a bar of text, which is as good.
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
+    return tqdm
 
 
 @contextmanager
 def _bar(task: str, unit: str) -> Iterator[Report]:
-    bar = tqdm(desc=task, unit=f" {unit}", leave=False, dynamic_ncols=True)
+    bar = _find_tqdm()(desc=task, unit=f" {unit}", leave=False, dynamic_ncols=True)
     current, shown = "", 0.0
 
     def report(

@@ -2,10 +2,12 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
+import tqdm.auto
 
-from experiments.launch import progress as module
+from bnn_adv.compute import progress as module
 
 
 class Terminal(io.StringIO):
@@ -62,3 +64,43 @@ def test_an_error_inside_passes_through(stream, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream())
     with pytest.raises(KeyError), module.progress("task", "units"):
         raise KeyError("inside")
+
+
+class Bar:
+    """What a notebook's bar is asked for."""
+
+    def __init__(self, **options):
+        self.shown, self.n, self.total = [], 0, None
+
+    def reset(self, total):
+        self.total = total
+
+    def set_description(self, text, refresh):
+        self.shown.append(text)
+
+    def refresh(self):
+        self.shown.append((self.n, self.total))
+
+    def close(self):
+        self.shown.append("closed")
+
+
+def test_a_notebook_gets_a_bar(monkeypatch):
+    """A kernel's standard error is no terminal."""
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    bars = []
+    monkeypatch.setattr(tqdm.auto, "tqdm", lambda **options: bars.append(Bar(**options)) or bars[0])
+    with module.progress("vi: strong", "image-steps") as report:
+        report(3, 3, label="pgd")
+    assert bars[0].shown == ["vi: strong pgd", (3, 3), "closed"]
+    assert sys.stderr.getvalue() == ""
+
+
+def test_a_shell_of_ipython_is_no_notebook(monkeypatch):
+    shell = SimpleNamespace(get_ipython=lambda: object())
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    assert not module.in_notebook()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    assert not module.in_notebook()
