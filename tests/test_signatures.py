@@ -9,7 +9,9 @@ import bnn_adv
 MOST = 8
 # What every method of inference is told: the key, the network, the data, its settings, and how it
 # runs. Methods outside this repository have the same signature.
-RUNS = {f"bnn_adv.inference.{method}.run": 9 for method in ("sgd", "svi")} | {"bnn_adv.inference.mcmc.run": 10}
+RUNS = {f"bnn_adv.inference.{method}.run": 9 for method in ("sgd", "svi")} | {
+    "bnn_adv.inference.mcmc.run": 10
+}
 
 
 def public_functions():

@@ -251,14 +251,12 @@ def compute_scales(
     if objective.scale is None:
         return jnp.ones((posterior.num_samples, x.shape[0]), x.dtype)
     scale = objective.scale
-    chunk = check_sample_chunk(posterior, sample_chunk, x)
-    found: jax.Array = map_samples(
-        lambda params: scale(posterior.logits(params, x)),
-        posterior.samples,
-        chunk=chunk,
-        shards=posterior.shards,
-    )
-    return found
+    chunk, shards = check_sample_chunk(posterior, sample_chunk, x), posterior.shards
+
+    def one(params: Params) -> jax.Array:
+        return scale(posterior.logits(params, x))
+
+    return jnp.asarray(map_samples(one, posterior.samples, chunk=chunk, shards=shards))
 
 
 def value_and_gradient(
@@ -304,10 +302,8 @@ def value_and_gradient(
             return passes(objective, posterior, *rows[:2], rows[2].T, chunk, finite_steps)
 
         rows = (x, Aim(y, target), scales.T)
-        found: ObjectiveValue = blocks.map_blocks(
-            one_block, rows, blocks.choose_block(each, x.shape[0])
-        )
-        return found
+        size = blocks.choose_block(each, x.shape[0])
+        return ObjectiveValue(*blocks.map_blocks(one_block, rows, size))
 
 
 def _scaled_statistic(
@@ -396,8 +392,7 @@ def _two_passes(
         values, vjp, _ = jax.vjp(statistic, x, has_aux=True)
         # d reduced / d statistic_s: 1/S for the mean, the draw's responsibility for log-mean-exp.
         weight = 1.0 if is_mean else jnp.exp(values - reduced)
-        found: jax.Array = vjp(cotangent * weight / size)[0]
-        return found
+        return jnp.asarray(vjp(cotangent * weight / size)[0])
 
     gradient = fold(backward, draws, "sum")
     return ObjectiveValue(value, gradient, log_predictive(rule, contributions, size))

@@ -229,9 +229,9 @@ def log_probs(
         def one(params: Params) -> jax.Array:
             return jax.nn.log_softmax(posterior.logits(params, rows))
 
-        each = map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards)
-        found: jax.Array = each.swapaxes(0, 1)
-        return found
+        return jnp.swapaxes(
+            map_samples(one, posterior.samples, chunk=chunk, shards=posterior.shards), 0, 1
+        )
 
     return _in_batches(one_batch, x, size, posterior.precision).swapaxes(0, 1)
 
@@ -325,11 +325,10 @@ def _in_batches(
     whole = x.shape[0] // size * size
     with jax.default_matmul_precision(precision):
         parts = jax.lax.map(fn, x[:whole].reshape(-1, size, *x.shape[1:]))
-        result = parts.reshape(whole, *parts.shape[2:])
+        result: jax.Array = parts.reshape(whole, *parts.shape[2:])
         if whole < x.shape[0]:
             result = jnp.concatenate([result, fn(x[whole:])])
-    found: jax.Array = result
-    return found
+    return result
 
 
 def hash_draws(posterior: Posterior) -> str:

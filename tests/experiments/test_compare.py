@@ -12,6 +12,7 @@ from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import files
 from bnn_adv.compute.canonical import digest
 from experiments import compare
+from experiments.launch import stages
 from experiments.launch.compare_config import check_preset, make_comparison
 from experiments.launch.methods import ROWS
 from experiments.launch.presets import PRESETS
@@ -191,12 +192,11 @@ def test_files_that_were_replaced_between_starts_are_refused(tmp_path, monkeypat
         run(folder, **flags)
     assert "partial/deterministic.npz was replaced" in capsys.readouterr().err
     # Forged with its hash: the referee sees it.
-    row["value"]["arrays"] = digest(far, "arrays")
-    files.write_json(record, row)
+    value = {**row["value"], "arrays": digest(far, "arrays")}
+    files.write_json(record, stages.wrap(value, row["sources"]))
     with pytest.raises(SystemExit):
         run(folder, **flags)
     assert "outside the ball" in capsys.readouterr().err
-    row["value"]["arrays"] = digest(arrays, "arrays")
     files.write_arrays(stored, arrays)
     files.write_json(record, row)
     draws = folder / "posterior/deterministic.npz"

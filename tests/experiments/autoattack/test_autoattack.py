@@ -21,6 +21,7 @@ from experiments.autoattack import __main__ as autoattack
 from experiments.autoattack import attackers
 from experiments.autoattack.config import Config, ProcessConfig
 from experiments.autoattack.posteriors import POSTERIORS, Recipe
+from experiments.launch import stages
 
 CONFIG = Config(
     posteriors=("det_relu",), threats=("linf:0.05", "linf:0.1"), suites=("fast",), num_images=24
@@ -181,7 +182,9 @@ def test_a_run_of_another_pytorch_or_other_draws_is_refused(finished, peer, tmp_
         ("autoattack_versions", "was begun with {'torch': '1'}, and"),
     ):
         path = tmp_path / "run" / "partial" / f"{part}.json"
-        files.write_json(path, files.read_json(path) | {"value": {"torch": "1"}})
+        other = {"torch": "1"}
+        sealed = stages.wrap(other, files.read_json(path)["sources"])
+        files.write_json(path, sealed)
         with pytest.raises(ValueError, match=message):
             autoattack.compare(config, str(tmp_path / "run"), processes)
     (peer / "fail").unlink()
