@@ -176,7 +176,7 @@ def test_files_that_were_replaced_between_starts_are_refused(tmp_path, monkeypat
     flags = {"dataset": "half_moons", "methods": "deterministic", "suites": "corrected"}
     folder = tmp_path / "run"
 
-    def stop(*arguments):
+    def stop(*arguments, **options):
         raise OSError("pulled plug")
 
     monkeypatch.setattr(compare, "write_report", stop)
