@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnn_adv.attacks.threat import Threat
-from bnn_adv.compute.types import HostClasses, HostFlags, HostImages, HostNumbers
+from bnn_adv.compute.types import HostClasses, HostFlags, HostImages
 from bnn_adv.evaluation.verification import Verification, verify_arrays
 from bnn_adv.evaluation.verification_arrays import SCHEMA_VERSION
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, logit_rounding
@@ -62,7 +62,7 @@ def close_margin(posterior: Posterior, x: HostImages) -> float:
     return max(_UNDECIDED, 64 * logit_rounding(posterior, x))
 
 
-def least_margin(posterior: Posterior, x: HostImages, largest: HostNumbers) -> HostNumbers:
+def least_margin(posterior: Posterior, x: HostImages, largest: np.ndarray) -> np.ndarray:
     """Return the margin in nats above which a claim holds in every program, [N].
 
     Zero for networks in float32 throughout. What computes in half precision gives other logits for
@@ -71,7 +71,7 @@ def least_margin(posterior: Posterior, x: HostImages, largest: HostNumbers) -> H
     Args:
       posterior: The draws that predict.
       x: Images, [N, ...]; their values do not matter.
-      largest: Largest absolute logit of any draw at each of them, [N].
+      largest: Largest absolute logit of any draw at the images that are asked about, [K].
     """
     rounding = logit_rounding(posterior, x)
     if rounding <= np.finfo(np.float32).eps / 2:

@@ -325,10 +325,8 @@ def _in_batches(
     whole = x.shape[0] // size * size
     with jax.default_matmul_precision(precision):
         parts = jax.lax.map(fn, x[:whole].reshape(-1, size, *x.shape[1:]))
-        result: jax.Array = parts.reshape(whole, *parts.shape[2:])
-        if whole < x.shape[0]:
-            result = jnp.concatenate([result, fn(x[whole:])])
-    return result
+        rest = [fn(x[whole:])] if whole < x.shape[0] else []
+        return jnp.concatenate([parts.reshape(whole, *parts.shape[2:]), *rest])
 
 
 def hash_draws(posterior: Posterior) -> str:
