@@ -51,7 +51,7 @@ class Objective:
     """Define an objective; larger values are better for the attacker.
 
     Args:
-      name: Key in ``OBJECTIVES``.
+      name: Key in ``OBJECTIVES``, or any of one's own; reports show it.
       statistic: ``(logits [B, C], aim) -> [B, K]``, of one draw; None where the decision rule says
         what it is.
       reduce: ``"mean"`` or ``"log_mean_exp"`` over the draws. Or what the posterior's decision rule

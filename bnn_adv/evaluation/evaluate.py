@@ -16,7 +16,7 @@ from bnn_adv.attacks.base import Settings
 from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.validation import check_ess, check_model, check_settings, open_problem
-from bnn_adv.compute import arguments
+from bnn_adv.compute import arguments, parallel
 from bnn_adv.compute.progress import progress as show_progress
 from bnn_adv.evaluation import metrics
 from bnn_adv.evaluation.cascade import (
@@ -264,6 +264,10 @@ def _reporting(
 ) -> Iterator[SuiteProgress | None]:
     if progress != "auto":
         yield progress
+        return
+    if not parallel.is_writer():
+        # Of several processes one is enough.
+        yield None
         return
     with show_progress(label, "image-steps") as report:
         yield lambda name, done, total: report(done, total, label=name)

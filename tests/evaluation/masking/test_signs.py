@@ -20,7 +20,7 @@ from bnn_adv.attacks.objectives import get_objective
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.attacks.trace import trace_attack
 from bnn_adv.evaluation import masking
-from bnn_adv.evaluation.masking import CHECKS, MaskingSettings
+from bnn_adv.evaluation.masking import CHECKS
 from bnn_adv.posteriors.posterior import Posterior
 from tests.flat import gather as gather_evidence
 
@@ -269,7 +269,7 @@ SCENARIOS = {name: globals()[name] for name in CHECKS}
 
 @pytest.mark.slow
 def test_a_healthy_model_raises_nothing():
-    evidence = gather(healthy(), settings=MaskingSettings(min_ess=50.0))
+    evidence = gather(healthy(), min_ess=50.0)
     assert raised(evidence) == set()
     assert 10 < evidence.probe.standing.sum() < 30
     # Each was measured.
