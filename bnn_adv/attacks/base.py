@@ -33,7 +33,16 @@ class Settings:
 
     @classmethod
     def extend(cls, settings: Settings, **more: Any) -> Self:
-        """Return a record of this class with the fields of another one that it shares, and more."""
+        """Return a record of this class with the fields of another one that it shares, and more.
+
+        Raises:
+          TypeError: ``settings`` is no record of settings.
+        """
+        if not isinstance(settings, Settings):
+            raise TypeError(
+                f"settings must be {cls.__name__}(batch_size=..., ...), got "
+                f"{type(settings).__name__}."
+            )
         names = {field.name for field in dataclasses.fields(cls)}
         shared = {
             field.name: getattr(settings, field.name)

@@ -86,10 +86,10 @@ def make_suite(name: str, objective: str, values: Values) -> tuple[Suite, dict[s
         raise ValueError(f"build of {name} returns {type(attack).__name__}, not an Attack.")
     title = f"{attack.name}_{climbed.name}"
     suite = Suite(
-        title,
-        f"One attack, {attack.name} of {attack.num_steps} steps on {climbed.name}; per-image worst "
-        "case.",
         (Entry(title, attack, climbed),),
+        name=title,
+        description=f"One attack, {attack.name} of {attack.num_steps} steps on {climbed.name}; "
+        "per-image worst case.",
         worst_case=True,
     )
     return suite, to_json(config, prefix=f"{short}.")

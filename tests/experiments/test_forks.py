@@ -203,9 +203,9 @@ FILES = {
         from my_fork import my_attack, my_objective
 
         MINE = Suite(
+            (Entry("half", my_attack.build(share=0.5), my_objective.TWICE),),
             "mine",
             "Half a step of the sign.",
-            (Entry("half", my_attack.build(share=0.5), my_objective.TWICE),),
             worst_case=True,
         )
     ''',
