@@ -43,6 +43,7 @@ class Entry:
 
     Raises:
       TypeError: ``attack`` is none.
+      ValueError: It takes no step.
     """
 
     name: str
@@ -58,6 +59,8 @@ class Entry:
                 f"The attack of the entry {self.name!r} must be an Attack, as pgd.build() of "
                 f"bnn_adv.attacks makes one, got {given}."
             )
+        # One of none would leave every input standing.
+        arguments.check_count("num_steps", self.attack.num_steps, 1)
 
     @property
     def objective_name(self) -> str:

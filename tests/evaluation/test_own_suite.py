@@ -144,6 +144,8 @@ def test_what_is_no_suite_is_refused_before_work(problem):
     for wrong, name in (("pgd", "'pgd'"), (pgd, "bnn_adv.attacks.pgd")):
         with pytest.raises(TypeError, match=f"entry 'a' must be an Attack.* got {name}"):
             Entry("a", wrong, "dlr")
+    with pytest.raises(ValueError, match="num_steps must be at least 1"):
+        Entry("a", dataclasses.replace(pgd.build(), num_steps=0), "dlr")
     for wrong in (0, 2.5, True):
         with pytest.raises(ValueError, match="restarts must be at least 1"):
             dataclasses.replace(SUITE, restarts=wrong)

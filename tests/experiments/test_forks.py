@@ -369,6 +369,45 @@ def test_settings_of_ones_own_are_checked_like_any_other(fork, tmp_path, capsys)
     assert not list(tmp_path.iterdir())
 
 
+PLAIN = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    noise: float = 0.1
+    {field}
+
+def run(*args, **options):
+    raise AssertionError
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "given", "message"),
+    [
+        ("plain", "", {"plain.noise": "inf"}, "--plain.noise must be a finite number"),
+        ("table", "sizes: dict = None", {}, "table.sizes can be no flag"),
+        ("bare", "sizes: int = dataclasses.field(kw_only=True)", {}, "sizes, in Config of"),
+        ("hmc", "", {"methods": "hmc,my_fork.hmc"}, "Two methods have one name"),
+    ],
+)
+def test_settings_that_inherit_nothing(name, field, given, message, fork, tmp_path, capsys):
+    (fork / "my_fork" / f"{name}.py").write_text(PLAIN.format(field=field))
+    module = compare if "methods" in given else train
+    given = given if "methods" in given else {"method": f"my_fork.{name}", **given}
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", module=module, **given)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_that_is_none_is_refused(fork, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", module=train, dataset="my_fork.my_network")
+    assert "my_fork.my_network is no data set: it has no load" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_its_row_stands_beside_the_others(fork, tmp_path):
     results = run_here(
         tmp_path / "both",
