@@ -176,7 +176,8 @@ def fields(config_class: type) -> tuple[Field, ...]:
 
 @functools.cache
 def _fields(config_class: type) -> tuple[Field, ...]:
-    hints, docs = typing.get_type_hints(config_class), {}
+    hints = typing.get_type_hints(config_class)
+    docs: dict[str, str] = {}
     for base in reversed(config_class.__mro__):
         docs |= describe(base)
     found = []

@@ -1,5 +1,6 @@
 """What a fork adds is one file each, outside this repository, named on the command line."""
 
+import inspect
 import sys
 import textwrap
 
@@ -247,7 +248,9 @@ def test_a_method_a_network_and_a_data_set_of_ones_own(trained):
     assert files.read_arrays(folder / "posterior" / "my_sampler.npz")
 
 
-def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(fork, tmp_path, monkeypatch):
+def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(
+    fork, tmp_path, monkeypatch, capsys
+):
     flags = {
         "method": "my_fork.my_kernel",
         "dataset": "my_fork.my_data",
@@ -275,6 +278,14 @@ def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(fork, tmp_pa
         with pytest.raises(KeyboardInterrupt):
             run_here(tmp_path / "resumed", module=train, **flags)
     assert 10 < ticks[-1] < 35
+    with monkeypatch.context() as patch:
+        own = sys.modules["my_fork.my_kernel"]
+        names, text = dict(vars(own)), inspect.getsource(own)
+        exec(text.replace("config.step_size)", "2 * config.step_size)"), names)
+        patch.setattr(own, "build", names["build"])
+        with pytest.raises(SystemExit):
+            run_here(tmp_path / "resumed", module=train, **flags)
+    assert "kernel" in capsys.readouterr().err
     run_here(tmp_path / "resumed", module=train, **flags)
     found, expected = (
         files.read_arrays(tmp_path / name / "posterior" / "my_kernel.npz")
@@ -398,6 +409,13 @@ def test_settings_that_inherit_nothing(name, field, given, message, fork, tmp_pa
     with pytest.raises(SystemExit):
         run_here(tmp_path / "run", module=module, **given)
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_likelihood_of_real_targets_is_refused_before_work(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", module=train, **{"hmc.likelihood": "gaussian"})
+    assert "--hmc.likelihood=gaussian is for real targets" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
