@@ -33,7 +33,16 @@ class Settings:
 
     @classmethod
     def extend(cls, settings: Settings, **more: Any) -> Self:
-        """Return a record of this class with the fields of another one that it shares, and more."""
+        """Return a record of this class with the fields of another one that it shares, and more.
+
+        Raises:
+          TypeError: ``settings`` is no record of settings.
+        """
+        if not isinstance(settings, Settings):
+            raise TypeError(
+                f"settings must be {cls.__name__}(batch_size=..., ...), got "
+                f"{type(settings).__name__}."
+            )
         names = {field.name for field in dataclasses.fields(cls)}
         shared = {
             field.name: getattr(settings, field.name)
@@ -63,19 +72,6 @@ class LossFn(Protocol):
 
     def __call__(self, x: jax.Array, target: jax.Array | None = None) -> Loss:
         """Return the loss at ``x``, [B, ...], aiming at classes ``target``, [B], if given."""
-
-
-class AttackState(Protocol):
-    """What the driver reads of an attack's state.
-
-    Leaves with axes have one entry an input on the leading one; what all inputs share is a scalar.
-
-    x_adv: The adversarial inputs so far, [B, ...].
-    success: Inputs known to be fooled at ``x_adv``, [B].
-    """
-
-    x_adv: Any
-    success: Any
 
 
 class Best(NamedTuple):
@@ -129,7 +125,10 @@ class Attack:
     Args:
       name: Key in ``ATTACKS``.
       config: The attack's own frozen settings.
-      init: ``(rng_keys [B], loss_fn, x [B, ...], threat, config) -> state``.
+      init: ``(rng_keys [B], loss_fn, x [B, ...], threat, config) -> state``. A state has
+        ``x_adv``, the adversarial inputs so far, [B, ...], and ``success``, those known to fool,
+        [B]. Its leaves with axes have one entry an input on the leading one; what all inputs share
+        is a scalar.
       step: ``(rng_keys [B], state, loss_fn, x, threat, config) -> state``.
       num_steps: Steps in all.
       stop_on_success: End a batch once all its inputs are fooled.

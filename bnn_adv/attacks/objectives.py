@@ -42,6 +42,8 @@ class Aim(NamedTuple):
     target: jax.Array | None = None
 
 
+_REDUCTIONS = ("mean", "log_mean_exp", "log_predictive", "output")
+
 Statistic = Callable[[jax.Array, Aim], jax.Array]
 Head = Callable[..., jax.Array]
 
@@ -66,6 +68,10 @@ class Objective:
         one vote. Needs ``linear_head``.
       numbers: Further arguments of ``head``. Compiled programs take them as data: one program
         serves all their values, where numbers that ``head`` closes over make a new one each.
+
+    Raises:
+      ValueError: An unknown reduction; ``linear_head`` of one that is not the mean; ``normalise``
+        without ``linear_head``.
     """
 
     name: str
@@ -77,9 +83,34 @@ class Objective:
     normalise: bool = False
     numbers: tuple[float | jax.Array, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check that the parts fit: what does not would be another objective, silently."""
+        if self.reduce not in _REDUCTIONS:
+            raise ValueError(
+                f"Objective {self.name!r}: reduce must be one of {', '.join(_REDUCTIONS)}, got "
+                f"{self.reduce!r}."
+            )
+        if self.linear_head and self.reduce != "mean":
+            raise ValueError(
+                f"Objective {self.name!r}: linear_head=True needs reduce='mean', got "
+                f"{self.reduce!r}."
+            )
+        if self.normalise and not self.linear_head:
+            raise ValueError(f"Objective {self.name!r}: normalise=True needs linear_head=True.")
+
     def value(self, reduced: jax.Array, aim: Aim) -> jax.Array:
-        """Return the head of what was reduced over the draws, [B]."""
-        return self.head(reduced, aim, *self.numbers)
+        """Return the head of what was reduced over the draws, [B].
+
+        Raises:
+          ValueError: The head gives another shape.
+        """
+        found = self.head(reduced, aim, *self.numbers)
+        if jnp.shape(found) != aim.y.shape:
+            raise ValueError(
+                f"The head of objective {self.name!r} must give one number an input, shape "
+                f"{aim.y.shape}, got {jnp.shape(found)}."
+            )
+        return found
 
 
 class ObjectiveValue(NamedTuple):
@@ -324,7 +355,13 @@ def _scaled_statistic(
 
     def statistic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = network(x)
-        values = of_logits(logits, aim) / scale[:, None]
+        values = of_logits(logits, aim)
+        if values.ndim != 2 or values.shape[0] != len(x):
+            raise ValueError(
+                f"The statistic of objective {objective.name!r} must have shape [B, K], here "
+                f"({len(x)}, K), got {values.shape}."
+            )
+        values = values / scale[:, None]
         return values, contribution(posterior.decision_rule, logits)
 
     return statistic

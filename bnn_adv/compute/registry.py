@@ -30,8 +30,8 @@ def find(kind: str, name: str, known: Mapping[str, Any], *, members: tuple[str, 
     missing = [member for member in members if not hasattr(found, member)]
     if missing:
         raise ValueError(
-            f"{name} is no {kind}: it has no {' and no '.join(missing)}. A {kind} has "
-            f"{', '.join(members)}."
+            f"{name} is no {kind}: it has no {' and no '.join(missing)}. Of a {kind} these are "
+            f"needed: {', '.join(members)}."
         )
     return found
 
@@ -50,9 +50,11 @@ def load(kind: str, name: str) -> Any:
     """Import ``package.module`` or ``package.module:Name``.
 
     Raises:
-      ValueError: There is no such module or object.
+      ValueError: There is no such module or object, or the module cannot be imported.
     """
     module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ValueError(f"{name!r} is no path of a {kind}: package.module:Name.")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -63,8 +65,11 @@ def load(kind: str, name: str) -> Any:
             f"No module {module_name!r} for {kind} {name!r}: is its folder on PYTHONPATH, or the "
             "current one?"
         ) from error
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name!r} is no path of a {kind}: package.module:Name.") from error
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{module_name}, of {kind} {name!r}, cannot be imported: {type(error).__name__}: "
+            f"{error}"
+        ) from error
     if not attribute:
         return module
     if not hasattr(module, attribute):

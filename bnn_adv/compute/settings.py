@@ -176,7 +176,10 @@ def fields(config_class: type) -> tuple[Field, ...]:
 
 @functools.cache
 def _fields(config_class: type) -> tuple[Field, ...]:
-    hints, docs = typing.get_type_hints(config_class), describe(config_class)
+    hints = typing.get_type_hints(config_class)
+    docs: dict[str, str] = {}
+    for base in reversed(config_class.__mro__):
+        docs |= describe(base)
     found = []
     for field in dataclasses.fields(config_class):
         kind, is_tuple, is_optional, literal = _read_type(hints[field.name])
@@ -197,6 +200,24 @@ def _fields(config_class: type) -> tuple[Field, ...]:
             )
         )
     return tuple(found)
+
+
+def check_class(config_class: Any, what: str) -> None:
+    """Raise unless a class can be a record of settings: a frozen dataclass with defaults.
+
+    Args:
+      config_class: The class.
+      what: Whose settings they are, for the message.
+
+    Raises:
+      ValueError: The message names the class, or the field without a default.
+    """
+    parameters = getattr(config_class, "__dataclass_params__", None)
+    if not isinstance(config_class, type) or parameters is None or not parameters.frozen:
+        raise ValueError(f"Config of {what} must be a frozen dataclass, got {config_class!r}.")
+    for field in dataclasses.fields(config_class):
+        if field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{field.name}, in Config of {what}, needs a default.")
 
 
 def describe(config_class: type) -> dict[str, str]:

@@ -46,5 +46,10 @@ def load_dataset(
     except ValueError as error:
         raise DatasetError(str(error)) from None
     # A module of one's own has ``load``, as those here; an object is the function itself.
-    dataset = getattr(found, "load", found)(data_dir, seed=seed)
+    load = getattr(found, "load", found)
+    if not callable(load):
+        raise DatasetError(f"{name} is no data set: it has no load(data_dir, *, seed).")
+    dataset = load(data_dir, seed=seed)
+    if not isinstance(dataset, Dataset):
+        raise DatasetError(f"load of {name} must return a Dataset, got {type(dataset).__name__}.")
     return subset(dataset, num_train=num_train, num_test=num_test, seed=seed)

@@ -131,14 +131,14 @@ def evaluate(
         of the attack, image-steps done, image-steps in all).
 
     Raises:
-      TypeError: ``posterior`` is neither; the message says how to make one of it. ``rng_key`` is
-        no typed key.
+      TypeError: ``posterior``, ``suite`` or ``settings`` is none; the message says how to make
+        one. ``rng_key`` is no typed key.
       ValueError: Posterior, inputs or labels do not fit, see ``validation.open_problem``; an
         unknown suite; a number below one.
       VerificationError: Something found could not be confirmed; nothing is reported then.
     """
     started = time.monotonic()
-    suite, how = _find_suite(suite), EvaluationSettings.extend(settings)
+    suite, how = get_suite(suite), EvaluationSettings.extend(settings)
     _check(posterior, rng_key, how)
     sampler = posterior if isinstance(posterior, Sampler) else None
     if isinstance(posterior, Sampler):
@@ -245,10 +245,6 @@ def referee(subject: Subject, attacked: Attacked) -> Refereed:
     return Refereed(standing, lost, verdict, arrays)
 
 
-def _find_suite(suite: str | Suite) -> Suite:
-    return get_suite(suite) if isinstance(suite, str) else suite
-
-
 def _check(posterior: Any, rng_key: Any, how: EvaluationSettings) -> None:
     arguments.check_key(rng_key)
     arguments.check_count("num_probe", how.num_probe, 0)
@@ -262,6 +258,8 @@ def _check(posterior: Any, rng_key: Any, how: EvaluationSettings) -> None:
 def _reporting(
     progress: SuiteProgress | Literal["auto"] | None, label: str
 ) -> Iterator[SuiteProgress | None]:
+    if progress is not None and progress != "auto" and not callable(progress):
+        raise TypeError(f"progress must be 'auto', None or a function, got {progress!r}.")
     if progress != "auto":
         yield progress
         return

@@ -225,8 +225,9 @@ class Evaluation:
         from bnn_adv.report.table import Table, to_html
 
         record = self.record
-        numbers = to_html(Table("", ("", "%"), tuple(report.list_numbers(record))))
-        attacks = to_html(report.attack_table(record))
+        # As text: to what is marked up, text is added escaped.
+        numbers = str(to_html(Table("", ("", "%"), tuple(report.list_numbers(record)))))
+        attacks = str(to_html(report.attack_table(record)))
         signs = "".join(f"<li>{html.escape(text)}</li>" for text in report.raised(record))
         return (
             f"<p>{html.escape(report.describe_problem(record))}</p>\n{numbers}\n"

@@ -24,7 +24,7 @@ from bnn_adv.evaluation.cascade import (
     run_entry,
 )
 from bnn_adv.evaluation.confirmation import confirm
-from bnn_adv.evaluation.suites import Suite
+from bnn_adv.evaluation.suites import Suite, get_suite
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior
 
@@ -67,7 +67,7 @@ class SuiteResult(NamedTuple):
 
 def run_suite(
     rng_key: jax.Array,
-    suite: Suite,
+    suite: str | Suite,
     posterior: Posterior,
     x: Any,
     y: Any,
@@ -83,7 +83,7 @@ def run_suite(
 
     Args:
       rng_key: Typed key; each attack derives its own from its name and restart.
-      suite: From ``SUITES``.
+      suite: A ``Suite``; or the name of one in ``SUITES``, or ``package.module:NAME``.
       posterior: S draws.
       x: Clean images, [N, ...].
       y: Labels, [N].
@@ -92,11 +92,12 @@ def run_suite(
       progress: Progress callback.
 
     Raises:
-      TypeError: ``rng_key`` is no typed key.
+      TypeError: ``rng_key`` is no typed key; ``suite`` is neither a suite nor a name.
       ValueError: Posterior, images, labels or radii do not fit, see ``validation.open_problem``; a
         bad size; checkpoints of something else.
       VerificationError: Something found could not be confirmed; nothing is returned then.
     """
+    suite = get_suite(suite)
     arguments.check_key(rng_key)
     check_settings(settings)
     x, y, threat, _ = open_problem(posterior, x, y, threat)

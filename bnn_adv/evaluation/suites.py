@@ -27,7 +27,7 @@ from bnn_adv.attacks import (
 from bnn_adv.attacks.base import Attack
 from bnn_adv.attacks.objectives import Objective, get_objective
 from bnn_adv.attacks.transfer import Surrogate
-from bnn_adv.compute import registry
+from bnn_adv.compute import arguments, registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +40,27 @@ class Entry:
       objective: An ``Objective``; or its name in ``OBJECTIVES``, or ``package.module:NAME``.
       surrogate: What is attacked in place of the posterior, see ``attacks.transfer``; success
         is always the posterior's.
+
+    Raises:
+      TypeError: ``attack`` is none.
+      ValueError: It takes no step.
     """
 
     name: str
     attack: Attack
     objective: str | Objective
     surrogate: Surrogate = "posterior"
+
+    def __post_init__(self) -> None:
+        """Check that it can be run."""
+        if not isinstance(self.attack, Attack):
+            given = getattr(self.attack, "__name__", repr(self.attack))
+            raise TypeError(
+                f"The attack of the entry {self.name!r} must be an Attack, as pgd.build() of "
+                f"bnn_adv.attacks makes one, got {given}."
+            )
+        # One of none would leave every input standing.
+        arguments.check_count("num_steps", self.attack.num_steps, 1)
 
     @property
     def objective_name(self) -> str:
@@ -58,27 +73,37 @@ class Suite:
     """Define a suite.
 
     Args:
+      entries: Attacks, in order.
       name: Key in ``SUITES``, or any of one's own.
       description: One sentence for tables and reports.
-      entries: Attacks, in order.
       restarts: How often the list of entries is run.
       worst_case: Run each attack on the images that still stand and report the per-image worst;
         else run every attack on all images and report each by itself.
       published_metric: Compute softmax robustness as the published code does.
 
     Raises:
-      ValueError: No entries, two of one name, or two objectives of one name.
+      TypeError: ``entries`` are no entries.
+      ValueError: No entries, two of one name, two objectives of one name, or no round at all.
     """
 
-    name: str
-    description: str
     entries: tuple[Entry, ...]
+    name: str = "own"
+    description: str = ""
     restarts: int = 1
     worst_case: bool = False
     published_metric: bool = False
 
     def __post_init__(self) -> None:
-        """Check that reports can tell entries and objectives apart."""
+        """Check that attacks can be run, and that reports can tell them apart."""
+        if not isinstance(self.entries, list | tuple) or not all(
+            isinstance(entry, Entry) for entry in self.entries
+        ):
+            raise TypeError(
+                "A suite is made of entries: Suite((Entry(name, attack, objective), ...)), got "
+                f"{self.entries!r}."
+            )
+        object.__setattr__(self, "entries", tuple(self.entries))
+        arguments.check_count("restarts", self.restarts, 1)
         if not self.entries:
             raise ValueError(f"The suite {self.name} has no entries: give one Entry at least.")
         names = [entry.name for entry in self.entries]
@@ -104,12 +129,12 @@ class Suite:
 
 
 _PUBLISHED = Suite(
-    "published",
-    "As the published code of September 2020, on known draws: cross-entropy, with a softmax of its "
-    "own, of the network's output: mean probabilities of a Bayesian network (a second softmax), "
-    "logits of a deterministic one, mean logits of an ensemble; FGSM; PGD of 40 steps of size 2 "
-    "without random start, last iterate; metric on softmax of that output.",
-    (
+    name="published",
+    description="As the published code of September 2020, on known draws: cross-entropy, with a "
+    "softmax of its own, of the network's output: mean probabilities of a Bayesian network (a "
+    "second softmax), logits of a deterministic one, mean logits of an ensemble; FGSM; PGD of 40 "
+    "steps of size 2 without random start, last iterate; metric on softmax of that output.",
+    entries=(
         Entry("fgsm", fgsm.build(), "published"),
         Entry(
             "pgd",
@@ -121,10 +146,10 @@ _PUBLISHED = Suite(
 )
 
 _CORRECTED = Suite(
-    "corrected",
-    "As the paper defines it: the mean of the draws' loss gradients; FGSM; PGD of 40 steps of "
-    "2.5 epsilon / 40 from a random start, best iterate.",
-    (
+    name="corrected",
+    description="As the paper defines it: the mean of the draws' loss gradients; FGSM; PGD of 40 "
+    "steps of 2.5 epsilon / 40 from a random start, best iterate.",
+    entries=(
         Entry("fgsm", fgsm.build(), "expected_loss"),
         Entry("pgd", pgd.build(num_steps=40), "expected_loss"),
     ),
@@ -136,10 +161,10 @@ _SHORT_PGD = pgd.build(num_steps=20, stop_on_success=True)
 _SHORT_APGD = apgd.build(num_steps=20, stop_on_success=True)
 
 _FAST = Suite(
-    "fast",
-    "PGD of 20 steps on the margin of the mean logits and on the normalised vote, and Auto-PGD of "
-    "20 steps on the log-predictive margin; per-image worst case.",
-    (
+    name="fast",
+    description="PGD of 20 steps on the margin of the mean logits and on the normalised vote, and "
+    "Auto-PGD of 20 steps on the log-predictive margin; per-image worst case.",
+    entries=(
         Entry("pgd_mean_logit_margin", _SHORT_PGD, "mean_logit_margin"),
         Entry("pgd_normalised_vote", _SHORT_PGD, "normalised_vote"),
         Entry("apgd_log_predictive_margin", _SHORT_APGD, "log_predictive_margin"),
@@ -152,13 +177,13 @@ _APGD = apgd.build(num_steps=100, stop_on_success=True)
 _APGD_T = apgd_t.build(num_steps=25, num_targets=9, start="clean", stop_on_success=True)
 
 _STRONG = Suite(
-    "strong",
-    "PGD of 100 steps on the margin of the mean logits; then, on the images that still stand, "
-    "all of fast; Auto-PGD of 25 steps towards each of the 9 likeliest other classes, on the "
-    "log-predictive margin, on that of the mean logits and on the difference-of-logits ratio; PGD "
-    "of 100 steps on the normalised vote and Auto-PGD of 100 on the log-predictive margin; FAB of "
-    "10 steps towards each class; the square attack with 500 queries; per-image worst case.",
-    (
+    name="strong",
+    description="PGD of 100 steps on the margin of the mean logits; then, on the images that still "
+    "stand, all of fast; Auto-PGD of 25 steps towards each of the 9 likeliest other classes, on "
+    "the log-predictive margin, on that of the mean logits and on the difference-of-logits ratio; "
+    "PGD of 100 steps on the normalised vote and Auto-PGD of 100 on the log-predictive margin; FAB "
+    "of 10 steps towards each class; the square attack with 500 queries; per-image worst case.",
+    entries=(
         # All steps are taken also by images that are fooled early: they move away from the
         # boundary, and so keep fooling predictions from fresh draws.
         Entry("pgd_mean_logit_margin_100", pgd.build(num_steps=100), "mean_logit_margin"),
@@ -179,13 +204,14 @@ _STRONG = Suite(
 )
 
 _FULL = Suite(
-    "full",
-    "All of strong; then, on the images that still stand: random noise and corners; FGSM; PGD of "
-    "100 steps on the expected loss and the loss of the mean, and by the gradients of single draws "
-    "and of the mean weights; Auto-PGD of 100 steps on three more objectives; targeted Auto-PGD of "
-    "50 steps from random starts; FAB of 30; the square attack with 2,000 queries, NES and a "
-    "genetic search, which ask for no gradient; three rounds; per-image worst case.",
-    (
+    name="full",
+    description="All of strong; then, on the images that still stand: random noise and corners; "
+    "FGSM; PGD of 100 steps on the expected loss and the loss of the mean, and by the gradients of "
+    "single draws and of the mean weights; Auto-PGD of 100 steps on three more objectives; "
+    "targeted Auto-PGD of 50 steps from random starts; FAB of 30; the square attack with 2,000 "
+    "queries, NES and a genetic search, which ask for no gradient; three rounds; per-image worst "
+    "case.",
+    entries=(
         *_STRONG.entries,
         Entry("noise", noise.build(num_steps=100), "mean_logit_margin"),
         Entry("corner", corner.build(num_steps=100), "mean_logit_margin"),
@@ -228,15 +254,23 @@ MINIMAL = (Entry("fab_mean_logit_margin", fab.build(num_steps=30), "mean_logit_m
 """Attacks that look for the smallest perturbation, whatever the radius."""
 
 
-def get_suite(name: str) -> Suite:
-    """Return the suite of that name, or of that path ``package.module:NAME``.
+def get_suite(suite: str | Suite) -> Suite:
+    """Return a suite: itself, or by a name of ``SUITES`` or ``package.module:NAME``.
 
     Raises:
-      ValueError: There is none, or what has the name is none.
+      TypeError: It is neither a suite nor a name.
+      ValueError: There is none of that name, or what has it is none.
     """
-    found = registry.find("suite", name, SUITES)
+    if isinstance(suite, Suite):
+        return suite
+    if not isinstance(suite, str):
+        raise TypeError(
+            f"Need a Suite or the name of one, got {type(suite).__name__}. Entries become one by "
+            "Suite((entry, ...))."
+        )
+    found = registry.find("suite", suite, SUITES)
     if not isinstance(found, Suite):
-        raise ValueError(f"{name} is no suite: it is a {type(found).__name__}, not a Suite.")
+        raise ValueError(f"{suite} is no suite: it is a {type(found).__name__}, not a Suite.")
     return found
 
 

@@ -131,10 +131,20 @@ def identify(
     config: Any,
     data: Data,
     mesh: Mesh | None,
+    **more: Any,
 ) -> Callable[[], dict[str, str]]:
     """Return what says, where it is asked for, what a run computes.
 
     A checkpoint of anything else is refused; where there are none, the data are not hashed.
+
+    Args:
+      method: Its name.
+      rng_key: The run's key.
+      network: The network.
+      config: The method's settings.
+      data: Training data.
+      mesh: Devices.
+      more: What else decides the result, by name.
     """
     # One by one: of all together a refusal could not name the one that differs.
     settings = {
@@ -149,6 +159,7 @@ def identify(
         inputs=parallel.to_host(data.x),
         labels=parallel.to_host(data.y),
         mesh=mesh,
+        **more,
     )
 
 

@@ -37,12 +37,6 @@ class Data(NamedTuple):
     y: jax.Array
 
 
-def check_likelihood(name: str) -> None:
-    """Raise ValueError unless there is a likelihood of that name."""
-    if name not in LIKELIHOODS:
-        raise ValueError(f"Unknown likelihood {name!r}. Known: {', '.join(LIKELIHOODS)}.")
-
-
 @dataclasses.dataclass(frozen=True)
 class Prior(Settings):
     """A centred Gaussian prior on every weight and bias.

@@ -37,7 +37,7 @@ class Config(mcmc.Config):
     Args:
       step_size: Length of a step; None: it is tuned.
       length: Distance L after which the direction is renewed; None: it is tuned.
-      num_tune: Steps of the tuner, before the warm-up.
+      num_tune: Steps of the tuner, before the warm-up; none where both are given.
       energy_variance: Variance of the energy's change per parameter that the tuner aims at.
     """
 
@@ -117,7 +117,10 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
         length = found.L if config.length is None else config.length
         return State(chain, jnp.asarray(step_size), jnp.asarray(length))
 
-    return mcmc.Kernel(init, step, None, lambda state: state.chain.position, tune)
+    learns = config.step_size is None or config.length is None
+    return mcmc.Kernel(
+        init, step, None, lambda state: state.chain.position, tune if learns else None
+    )
 
 
 run = functools.partial(mcmc.run, build)

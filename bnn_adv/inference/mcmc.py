@@ -318,7 +318,8 @@ def run(
         thinning=config.thinning,
         progress=progress,
         checkpoints=checkpoints,
-        identity=identify(name_of(build), rng_key, network, config, data, mesh),
+        # The code too: that of one's own kernel changes while the version does not.
+        identity=identify(name_of(build), rng_key, network, config, data, mesh, kernel=build),
     )
     posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, positions)))
     by_draw = (config.num_samples, config.thinning, config.num_chains)

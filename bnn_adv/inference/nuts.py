@@ -35,7 +35,7 @@ class Config(mcmc.Config):
     """
 
     step_size: float = setting(0.001, above=0)
-    max_num_doublings: int = setting(10, least=1)
+    max_num_doublings: int = setting(10, least=1, most=30)
     adapt: Literal["window", "step_size", "none"] = "window"
     target_acceptance_rate: float = setting(0.8, above=0, below=1)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from bnn_adv.compute import registry
-from bnn_adv.compute.settings import Settings
+from bnn_adv.compute.settings import Settings, check_class
 from bnn_adv.networks import convnet, mlp
 from bnn_adv.networks.activations import ACTIVATIONS
 from bnn_adv.networks.convnet import ConvNet, Convolution
@@ -52,7 +52,9 @@ def find_network(name: str) -> Any:
     found = registry.load("network", name)
     if isinstance(found, type) and issubclass(found, nn.Module):
         return _of_module(name, found)
-    return registry.find("network", name, NETWORKS, members=("Config", "build", "describe"))
+    found = registry.find("network", name, NETWORKS, members=("Config", "build", "describe"))
+    check_class(found.Config, f"the network {name}")
+    return found
 
 
 def _of_module(name: str, module: Any) -> Network:

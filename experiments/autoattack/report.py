@@ -15,7 +15,7 @@ def build_row(head: Row, autoattack: Row, suites: Mapping[str, Row]) -> Row:
 
     Args:
       head: posterior, num_draws, threat, norm, epsilon and num_images.
-      autoattack: From ``autoattack_attackers.run_autoattack``.
+      autoattack: From ``attackers.run_autoattack``.
       suites: From ``run_suite``, by name.
 
     Returns:

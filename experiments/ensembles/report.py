@@ -58,7 +58,7 @@ class Size(NamedTuple):
 class Change(NamedTuple):
     """A difference of two accuracies on the same images with its 95 % interval.
 
-    By ``attribution.paired_difference``: the interval stays open where no image changes.
+    By ``metrics.paired_difference``: the interval stays open where no image changes.
     """
 
     value: float

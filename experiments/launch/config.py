@@ -44,7 +44,10 @@ def make(config_class: type, values: Values, *, prefix: str = "", defaults: Any 
         else:
             chosen[field.name] = _convert(name, field, values[name]) if name in values else default
     try:
-        return config_class(**chosen)
+        config = config_class(**chosen)
+        # Records of others need not inherit from Settings.
+        settings.check(config)
+        return config
     except SettingError as error:
         raise ValueError(f"--{prefix}{error.name} {error.problem}") from None
 
@@ -75,6 +78,9 @@ def define_flags(
       prefix: As for ``make``.
       defaults: As for ``make``.
       flag_values: Where the flags are defined.
+
+    Raises:
+      ValueError: A setting is of a type that no flag gives.
     """
     for field, name, default in _walk(config_class, prefix, defaults):
         if dataclasses.is_dataclass(field.kind):
@@ -132,6 +138,11 @@ def _walk(config_class: type, prefix: str, defaults: Any) -> Iterator[tuple[Fiel
 
 
 def _define(name: str, field: Field, default: Any, flag_values: flags.FlagValues) -> None:
+    if field.kind not in (bool, int, float, str):
+        raise ValueError(
+            f"{name} can be no flag: a setting is text, a number, true or false, a Literal of "
+            f"text, a tuple of one of these, or a frozen dataclass of settings, not {field.kind}."
+        )
     text = _describe(field)
     target: Any = {"flag_values": flag_values}
     if field.is_tuple:
@@ -151,7 +162,7 @@ def _define(name: str, field: Field, default: Any, flag_values: flags.FlagValues
 def _describe(field: Field) -> str:
     """Return the help of a flag, with what is allowed."""
     words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
-    bounds = [f"{words[key]} {field.metadata[key]:g}" for key in words if key in field.metadata]
+    bounds = [f"{words[key]} {field.metadata[key]}" for key in words if key in field.metadata]
     allowed = f" ({', '.join(bounds)})" if bounds else ""
     listed = (
         f" Of {', '.join(map(str, field.choices))}." if field.is_tuple and field.choices else ""

@@ -11,7 +11,7 @@ import jax
 from absl import flags
 from flax import linen as nn
 
-from bnn_adv.compute import registry
+from bnn_adv.compute import registry, settings
 from bnn_adv.inference import METHODS, hmc, mcmc, sgd, svi
 from bnn_adv.networks import NETWORKS, find_network
 from bnn_adv.posteriors.decision import DECISION_RULES, check_rule
@@ -107,6 +107,7 @@ def find_method(name: str) -> Method:
     module = registry.find("method", name, {**ROWS, **METHODS}, members=("Config",))
     if not hasattr(module, "run"):
         module = _drive(name, module)
+    settings.check_class(module.Config, f"the method {name}")
     short = registry.short_name(name)
     return Method(short, module, module.Config(), zlib.crc32(short.encode()), DECISION_RULES[0])
 
@@ -145,11 +146,17 @@ def make_rows(values: Values, methods: Sequence[str], network: str) -> tuple[Row
     Raises:
       ValueError: A name is unknown, two rows have one name, or a setting is out of range.
     """
-    found = [find_method(name) for name in methods]
-    names = [method.name for method in found]
-    if len(set(names)) < len(names):
-        raise ValueError(f"Two methods have one name: {', '.join(names)}.")
-    return tuple(_make_row(method, values, network) for method in found)
+    return tuple(_make_row(method, values, network) for method in _find_methods(methods))
+
+
+def _find_methods(names: Sequence[str]) -> list[Method]:
+    found = [find_method(name) for name in names]
+    short = [method.name for method in found]
+    if len(set(short)) < len(short):
+        raise ValueError(
+            f"Two methods have one name, by which flags and rows go: {', '.join(names)}."
+        )
+    return found
 
 
 def _make_row(method: Method, values: Values, network: str) -> Row:
@@ -175,9 +182,11 @@ def define_method_flags(
       methods: Names of the rows.
       own_networks: Names of networks by method, for those that have their own.
       flag_values: Where the flags are defined.
+
+    Raises:
+      ValueError: Two methods have one name.
     """
-    for name in methods:
-        method = find_method(name)
+    for name, method in zip(methods, _find_methods(methods), strict=True):
         prefix = f"{method.name}."
         define_flags(
             method.module.Config, prefix=prefix, defaults=method.defaults, flag_values=flag_values
@@ -206,9 +215,8 @@ def define_network_flags(
     row: str = "",
     flag_values: flags.FlagValues = flags.FLAGS,
 ) -> None:
-    """Define the flags of networks, for all rows or for one."""
-    for name in networks:
-        prefix = network_prefix(row, name)
+    """Define the flags of networks, for all rows or for one; of two of one name, the last one's."""
+    for prefix, name in {network_prefix(row, name): name for name in networks}.items():
         define_flags(find_network(name).Config, prefix=prefix, flag_values=flag_values)
 
 

@@ -84,12 +84,14 @@ def make_suite(name: str, objective: str, values: Values) -> tuple[Suite, dict[s
         raise ValueError(f"--{short}.{error}") from None
     if not isinstance(attack, Attack):
         raise ValueError(f"build of {name} returns {type(attack).__name__}, not an Attack.")
+    if attack.num_steps < 1:
+        raise ValueError(f"The attack that build of {name} returns takes {attack.num_steps} steps.")
     title = f"{attack.name}_{climbed.name}"
     suite = Suite(
-        title,
-        f"One attack, {attack.name} of {attack.num_steps} steps on {climbed.name}; per-image worst "
-        "case.",
         (Entry(title, attack, climbed),),
+        name=title,
+        description=f"One attack, {attack.name} of {attack.num_steps} steps on {climbed.name}; "
+        "per-image worst case.",
         worst_case=True,
     )
     return suite, to_json(config, prefix=f"{short}.")

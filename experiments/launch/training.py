@@ -44,12 +44,18 @@ class Trained(NamedTuple):
 
 
 def check_networks(rows: Sequence[Row], dataset: Dataset) -> None:
-    """Raise unless every row's network takes the data set's inputs.
+    """Raise unless every row's network takes the data set's inputs, and its likelihood labels.
 
     Raises:
-      ValueError: The message names the network and the inputs' shape.
+      ValueError: The message names the network and the inputs' shape, or the likelihood.
     """
     for row in rows:
+        likelihood = getattr(row.config, "likelihood", "categorical")
+        if likelihood == "gaussian":
+            raise ValueError(
+                f"--{row.name}.likelihood={likelihood} is for real targets; the labels of "
+                f"{dataset.name} are classes: leave it out."
+            )
         check_inputs(
             row.build(dataset.num_classes),
             dataset,

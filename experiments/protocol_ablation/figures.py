@@ -29,7 +29,7 @@ def departures_figure(data: Data) -> Figure:
     """Draw accuracies under FGSM, PGD and the strong attack, one line a row.
 
     Args:
-      data: See ``ablation_study.build_study``.
+      data: See ``report.build_study``.
     """
     with style.paper_style():
         figure = Figure(figsize=(6.9, 7.4), layout="constrained")

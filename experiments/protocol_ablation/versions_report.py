@@ -11,7 +11,7 @@ from experiments.launch.tables import Verdict
 from experiments.protocol_ablation.published_versions import CONSTANTS, PAPER
 
 Data = Mapping[str, Any]
-"""See ``ablation_study.build_study``."""
+"""See ``report.build_study``."""
 
 _NAMES = {"2020": "September 2020: fixed", "today": "today: redrawn"}
 _DATES = {"2020": "September 2020", "today": "today"}

@@ -12,7 +12,7 @@ from experiments.protocol_ablation import versions_report as versions
 from experiments.protocol_ablation.switches import SWITCHES
 
 Data = Mapping[str, Any]
-"""What ``experiments.protocol_ablation`` hands over, see ``ablation_study.build_study``."""
+"""What ``experiments.protocol_ablation`` hands over, see ``report.build_study``."""
 
 _HALF = 0.5
 _BLIND = 0.05

@@ -1,4 +1,4 @@
-"""The one door: what is converted, to what, and what is refused by name."""
+"""What enters an attack: what is converted, to what, and what is refused by name."""
 
 import dataclasses
 

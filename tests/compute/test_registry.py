@@ -54,3 +54,15 @@ def test_what_lacks_a_member_is_no_such_thing(fork):
 def test_what_a_module_fails_to_import_is_its_own_error(fork):
     with pytest.raises(ModuleNotFoundError, match="no_such_package_anywhere"):
         registry.find("thing", "my_fork.broken", KNOWN)
+
+
+def test_a_module_that_fails_says_how(fork, tmp_path):
+    """Its own ValueError is not a wrong path."""
+    (tmp_path / "my_fork" / "wrong.py").write_text("raise ValueError('three at least')\n")
+    with pytest.raises(
+        ValueError, match=r"my_fork\.wrong, .* imported: ValueError: three at least"
+    ):
+        registry.find("thing", "my_fork.wrong:THING", KNOWN)
+    (tmp_path / "my_fork" / "typo.py").write_text("def\n")
+    with pytest.raises(ValueError, match="cannot be imported: SyntaxError"):
+        registry.find("thing", "my_fork.typo", KNOWN)

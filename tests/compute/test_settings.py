@@ -100,6 +100,37 @@ def test_help_is_what_the_docstring_says():
     assert found["names"].is_tuple
 
 
+def test_help_of_inherited_settings_is_that_of_their_class():
+    @dataclasses.dataclass(frozen=True)
+    class More(Inner):
+        """More settings.
+
+        Args:
+          shift: Mean.
+        """
+
+        shift: float = 0.0
+
+    found = {field.name: field.help for field in settings.fields(More)}
+    assert found == {
+        "scale": "Standard deviation, of what goes on over two lines.",
+        "shift": "Mean.",
+    }
+
+
+def test_a_class_of_settings_is_a_frozen_dataclass_with_defaults():
+    @dataclasses.dataclass(frozen=True)
+    class Bare:
+        needed: int
+
+    settings.check_class(Config, "a test")
+    with pytest.raises(ValueError, match="needed, in Config of a test, needs a default"):
+        settings.check_class(Bare, "a test")
+    for wrong in (dataclasses.make_dataclass("Thawed", []), dict, {}):
+        with pytest.raises(ValueError, match="Config of a test must be a frozen dataclass"):
+            settings.check_class(wrong, "a test")
+
+
 def test_equal_records_have_one_identity_and_others_another():
     assert digest(Config()) == digest(Config(inner=Inner(1.0)))
     assert digest(Config()) != digest(Config(inner=Inner(2.0))) != digest(Config(count=4))

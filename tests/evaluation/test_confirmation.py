@@ -45,7 +45,7 @@ def test_a_prediction_that_is_not_finite_is_lost_and_not_claimed(worst_case):
         return jnp.where(jnp.abs(x - 0.4) < 0.01, jnp.nan, linear_apply(params, x))
 
     entries = (Entry("fgsm", fgsm.build(), "expected_loss"),)
-    suite = Suite("mine", "", entries, worst_case=worst_case)
+    suite = Suite(entries, worst_case=worst_case)
     posterior = dataclasses.replace(boundary_at_half(), apply_fn=apply_fn)
     found = run_suite(jax.random.key(0), suite, posterior, X, Y, threat=THREAT)
     assert found.accuracies["worst" if worst_case else "fgsm"] == 0.25
@@ -67,7 +67,7 @@ def test_a_prediction_that_is_not_finite_is_lost_and_not_claimed(worst_case):
 def test_images_of_a_wrong_attack_are_not_reported(worst_case):
     def run(change=lambda x: x):
         entries = (Entry("fgsm", attack(change), "expected_loss"),)
-        suite = Suite("mine", "", entries, worst_case=worst_case)
+        suite = Suite(entries, worst_case=worst_case)
         return run_suite(jax.random.key(0), suite, boundary_at_half(), X, Y, threat=THREAT)
 
     assert run().accuracies["worst" if worst_case else "fgsm"] == 0.5

@@ -13,7 +13,7 @@ from bnn_adv.posteriors.posterior import Posterior
 from tests.conftest import linear_apply
 
 FAST = get_suite("fast").entries
-MEANS = RunContext(jax.random.key(0))
+CONTEXT = RunContext(jax.random.key(0))
 
 
 def binary(seed=0, dim=6):
@@ -39,7 +39,7 @@ def test_smallest_radii_are_distances_to_the_boundary(norm):
     subject = Subject(posterior, x, y, THREATS[norm](float(np.median(truth))))
     clean = predict(posterior, x, Settings())
     entries = FAST[:1] if norm == "l1" else FAST
-    curve = trace_curve(entries, (), subject, clean, MEANS, num_bisections=7)
+    curve = trace_curve(entries, (), subject, clean, CONTEXT, num_bisections=7)
     assert (curve.smallest >= truth * (1 - 1e-4)).all()
     # l_1 attacks step along many coordinates, the nearest point lies along one.
     np.testing.assert_allclose(curve.smallest, truth, rtol=0.3 if norm == "l1" else 0.03)
@@ -61,7 +61,7 @@ def test_wrong_inputs_have_radius_zero_and_constant_models_none():
     for model, expected in ((posterior, None), (constant, np.inf)):
         clean = predict(model, x, Settings())
         wrong = np.argmax(clean, -1) != y
-        curve = trace_curve(FAST, (), Subject(model, x, y, LInf(0.1)), clean, MEANS)
+        curve = trace_curve(FAST, (), Subject(model, x, y, LInf(0.1)), clean, CONTEXT)
         assert wrong.sum() == 2
         assert (curve.smallest[wrong] == 0).all()
         assert (curve.smallest[~wrong] > 0).all()

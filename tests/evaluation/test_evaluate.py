@@ -108,6 +108,10 @@ def test_it_shows_itself_in_a_notebook(evaluation):
     tags.feed(page)
     assert not tags.open
     assert "<b>" not in page
+    # Markup, not its text.
+    assert page.startswith("<p>")
+    assert page.count("<table") == 2
+    assert "&lt;table" not in page
     for row in evaluation.per_attack:
         assert any(row.name.split("_")[0] in text.lower() for text in tags.texts)
     assert any(f"{100 * evaluation.adversarial_accuracy:.1f} [" in text for text in tags.texts)

@@ -29,9 +29,9 @@ PGD = Entry(
     "pgd_mean_logit_margin", pgd.build(num_steps=20, stop_on_success=True), "mean_logit_margin"
 )
 SUITE = Suite(
-    "short",
-    "PGD, a transfer and noise.",
-    (
+    name="short",
+    description="PGD, a transfer and noise.",
+    entries=(
         PGD,
         Entry("transfer", pgd.build(num_steps=2), "mean_logit_margin", surrogate="one_draw"),
         Entry("noise", noise.build(num_steps=5), "mean_logit_margin"),

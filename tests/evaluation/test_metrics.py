@@ -68,7 +68,7 @@ def test_published_bound_holds_for_all_predictions(seed, scale):
 def test_equal_predictions_are_perfectly_robust():
     log_probs = np.log([[0.2, 0.8], [0.5, 0.5]])
     assert metrics.softmax_robustness(log_probs, log_probs) == 1.0
-    assert metrics.accuracy(log_probs, [1, 1]) == 0.5
+    assert metrics.accuracy(log_probs, np.array([1, 1])) == 0.5
 
 
 def test_bad_shares_are_refused():

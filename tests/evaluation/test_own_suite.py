@@ -25,7 +25,7 @@ def squared(reduced, aim):
 
 
 MINE = Objective("cubed_margin", logits, "mean", squared)
-SUITE = Suite("mine", "Cubed.", (Entry("cubed", pgd.build(num_steps=3), MINE),), worst_case=True)
+SUITE = Suite((Entry("cubed", pgd.build(num_steps=3), MINE),), "mine", worst_case=True)
 KEY = jax.random.key(0)
 
 
@@ -114,14 +114,81 @@ def test_objectives_are_found_by_name_path_or_as_they_are():
 def test_a_suite_whose_parts_cannot_be_told_apart_is_refused():
     entry = SUITE.entries[0]
     with pytest.raises(ValueError, match="no entries"):
-        Suite("mine", "", ())
+        Suite((), "mine")
     with pytest.raises(ValueError, match="one name: cubed"):
-        Suite("mine", "", (entry, entry))
+        Suite((entry, entry), "mine")
     other = Entry("other", fgsm.build(), dataclasses.replace(MINE, head=margin))
     with pytest.raises(ValueError, match=r"Two objectives .* are called 'cubed_margin'"):
-        Suite("mine", "", (entry, other))
+        Suite((entry, other), "mine")
     with pytest.raises(ValueError, match="Unknown objective 'dlrr'"):
-        Suite("mine", "", (Entry("a", fgsm.build(), "dlrr"),))
+        Suite((Entry("a", fgsm.build(), "dlrr"),), "mine")
+
+
+def test_entries_alone_are_a_suite(problem):
+    found = evaluate(problem, Suite((Entry("mine", pgd.build(num_steps=2), MINE),)))
+    assert (found.suite, found.per_attack[0].name) == ("own", "mine")
+    listed = Suite([SUITE.entries[0]])
+    assert hash(listed) == hash(Suite(SUITE.entries))
+
+
+def test_what_is_no_suite_is_refused_before_work(problem):
+    posterior, x, y = problem
+    for wrong in (None, list(SUITE.entries), SUITE.entries[0]):
+        with pytest.raises(TypeError, match=r"Need a Suite .* got .*become one by Suite"):
+            evaluate(problem, wrong)
+        with pytest.raises(TypeError, match="Need a Suite"):
+            bnn_adv.run_suite(KEY, wrong, posterior, x, y, threat=bnn_adv.LInf(0.1))
+    for wrong in (SUITE.entries[0], (pgd.build(),), "fast"):
+        with pytest.raises(TypeError, match="A suite is made of entries"):
+            Suite(wrong)
+    for wrong, name in (("pgd", "'pgd'"), (pgd, "bnn_adv.attacks.pgd")):
+        with pytest.raises(TypeError, match=f"entry 'a' must be an Attack.* got {name}"):
+            Entry("a", wrong, "dlr")
+    with pytest.raises(ValueError, match="num_steps must be at least 1"):
+        Entry("a", dataclasses.replace(pgd.build(), num_steps=0), "dlr")
+    for wrong in (0, 2.5, True):
+        with pytest.raises(ValueError, match="restarts must be at least 1"):
+            dataclasses.replace(SUITE, restarts=wrong)
+    for wrong in (True, "bar"):
+        with pytest.raises(TypeError, match="progress must be 'auto', None or a function"):
+            evaluate(problem, progress=wrong)
+    with pytest.raises(TypeError, match=r"settings must be EvaluationSettings.*, got dict"):
+        bnn_adv.evaluate(
+            posterior, x, y, threat=bnn_adv.LInf(0.1), rng_key=KEY, settings={"num_probe": 0}
+        )
+
+
+def test_suites_run_by_name(problem):
+    named = bnn_adv.run_suite(KEY, "corrected", *problem, threat=bnn_adv.LInf(0.1))
+    found = bnn_adv.run_suite(
+        KEY, bnn_adv.get_suite("corrected"), *problem, threat=bnn_adv.LInf(0.1)
+    )
+    assert named.accuracies == found.accuracies
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"reduce": "max"}, "reduce must be one of mean, log_mean_exp"),
+        ({"reduce": "log_mean_exp", "linear_head": True}, "needs reduce='mean'"),
+        ({"normalise": True}, "needs linear_head=True"),
+    ],
+)
+def test_parts_of_an_objective_that_do_not_fit_are_refused(change, words):
+    with pytest.raises(ValueError, match=f"'cubed_margin': .*{words}"):
+        dataclasses.replace(MINE, **change)
+
+
+def test_shapes_of_an_objective_are_checked(problem):
+    """A statistic of shape [B] would be spread to [B, B], and a head read another image's."""
+    flat_one = Objective("flat", margin, "mean", lambda reduced, aim: reduced[:, 0])
+    wide = Objective("wide", logits, "mean", lambda reduced, aim: reduced)
+    for wrong, words in (
+        (flat_one, r"statistic .* 'flat' .*\(8, K\), got \(8,\)"),
+        (wide, r"head .* 'wide' .*\(8,\), got \(8, 4\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluate(problem, Suite((Entry("a", fgsm.build(), wrong),)))
 
 
 def test_progress_is_shown_unless_it_is_silenced(problem, monkeypatch, capsys):

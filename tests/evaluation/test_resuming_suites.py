@@ -29,8 +29,8 @@ ENTRIES = (
     Entry("loss", ATTACK, "expected_loss"),
 )
 SUITES = {
-    "each": Suite("each", "", ENTRIES),
-    "worst": Suite("worst", "", ENTRIES[1:], restarts=2, worst_case=True),
+    "each": Suite(ENTRIES, "each"),
+    "worst": Suite(ENTRIES[1:], "worst", restarts=2, worst_case=True),
 }
 
 

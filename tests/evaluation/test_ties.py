@@ -23,7 +23,7 @@ from bnn_adv.posteriors.posterior import Posterior
 from tests.conftest import linear_apply
 
 MARGIN = "mean_logit_margin"
-MEANS = RunContext(jax.random.key(0), Settings(batch_size=8))
+CONTEXT = RunContext(jax.random.key(0), Settings(batch_size=8))
 
 
 def two_votes():
@@ -51,12 +51,12 @@ def test_a_tie_is_not_the_end_of_an_image():
     posterior = two_votes()
     entries = (Entry("near", step_to(0.4), MARGIN), Entry("far", fgsm.build(), MARGIN))
     case = subject(posterior)
-    clean = predict(posterior, case.x, MEANS.settings)
-    found = run_cascade(entries, 1, case, clean, MEANS)
+    clean = predict(posterior, case.x, CONTEXT.settings)
+    found = run_cascade(entries, 1, case, clean, CONTEXT)
     assert found.after == {"near": 1.0, "far": 0.0}
     assert set(found.attack_of) == {"far"}
     np.testing.assert_allclose(found.worst, 0.9, atol=1e-6)
-    alone = fill_outcomes(entries, np.full((2, 3), -1, np.int8), np.arange(3), case, MEANS)
+    alone = fill_outcomes(entries, np.full((2, 3), -1, np.int8), np.arange(3), case, CONTEXT)
     np.testing.assert_array_equal(alone, [[WITHSTOOD] * 3, [BROKEN] * 3])
 
 
@@ -64,8 +64,8 @@ def test_images_that_tie_are_not_shown_as_the_worst():
     """Whoever takes the argmax there would not see them stand."""
     posterior = two_votes()
     case = subject(posterior)
-    clean = predict(posterior, case.x, MEANS.settings)
-    found = run_cascade((Entry("near", step_to(0.4), MARGIN),), 1, case, clean, MEANS)
+    clean = predict(posterior, case.x, CONTEXT.settings)
+    found = run_cascade((Entry("near", step_to(0.4), MARGIN),), 1, case, clean, CONTEXT)
     assert found.standing.all()
     np.testing.assert_array_equal(np.argmax(found.log_probs, axis=-1), case.y)
 

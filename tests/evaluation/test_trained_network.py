@@ -124,7 +124,7 @@ def test_the_brute_force_breaks_what_is_known_to_break(trained):
     params, x, y = trained
     fooled = np.asarray(brute_force(KEY, params, x, y, margin, 100))
     posterior = Posterior(APPLY, jax.tree.map(lambda w: w[None], params))
-    one = Suite("one", "", get_suite("strong").entries[:1], worst_case=True)
+    one = Suite(get_suite("strong").entries[:1], worst_case=True)
     found = run_suite(
         KEY, one, posterior, x, y, threat=LInf(EPSILON), settings=Settings(batch_size=len(x))
     )

@@ -205,7 +205,8 @@ def test_rounding_at_the_edge_of_the_ball_is_accepted(norm):
     x = rng.uniform(size=(64, 768)).astype(np.float32)
     epsilon = np.geomspace(0.01, {"linf": 0.5, "l2": 5, "l1": 50}[norm], 64).astype(np.float32)
     threat = THREATS[norm](jnp.asarray(epsilon))
-    x_adv = np.asarray(threat.project(x + rng.normal(size=x.shape).astype(np.float32), x))
+    moved = jnp.asarray(x + rng.normal(size=x.shape).astype(np.float32))
+    x_adv = np.asarray(threat.project(moved, jnp.asarray(x)))
     arrays = {
         **honest(draws),
         **{"x": x, "x_adv": x_adv, "norm": np.array(norm), "epsilon": epsilon},

@@ -1,5 +1,6 @@
 """What a fork adds is one file each, outside this repository, named on the command line."""
 
+import inspect
 import sys
 import textwrap
 
@@ -203,9 +204,9 @@ FILES = {
         from my_fork import my_attack, my_objective
 
         MINE = Suite(
+            (Entry("half", my_attack.build(share=0.5), my_objective.TWICE),),
             "mine",
             "Half a step of the sign.",
-            (Entry("half", my_attack.build(share=0.5), my_objective.TWICE),),
             worst_case=True,
         )
     ''',
@@ -247,7 +248,9 @@ def test_a_method_a_network_and_a_data_set_of_ones_own(trained):
     assert files.read_arrays(folder / "posterior" / "my_sampler.npz")
 
 
-def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(fork, tmp_path, monkeypatch):
+def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(
+    fork, tmp_path, monkeypatch, capsys
+):
     flags = {
         "method": "my_fork.my_kernel",
         "dataset": "my_fork.my_data",
@@ -275,6 +278,14 @@ def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(fork, tmp_pa
         with pytest.raises(KeyboardInterrupt):
             run_here(tmp_path / "resumed", module=train, **flags)
     assert 10 < ticks[-1] < 35
+    with monkeypatch.context() as patch:
+        own = sys.modules["my_fork.my_kernel"]
+        names, text = dict(vars(own)), inspect.getsource(own)
+        exec(text.replace("config.step_size)", "2 * config.step_size)"), names)
+        patch.setattr(own, "build", names["build"])
+        with pytest.raises(SystemExit):
+            run_here(tmp_path / "resumed", module=train, **flags)
+    assert "kernel" in capsys.readouterr().err
     run_here(tmp_path / "resumed", module=train, **flags)
     found, expected = (
         files.read_arrays(tmp_path / name / "posterior" / "my_kernel.npz")
@@ -366,6 +377,52 @@ def test_settings_of_ones_own_are_checked_like_any_other(fork, tmp_path, capsys)
     with pytest.raises(SystemExit):
         run_here(tmp_path / "run", module=train, method="my_fork.my_data")
     assert "my_fork.my_data is no method: it has no Config" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+PLAIN = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    noise: float = 0.1
+    {field}
+
+def run(*args, **options):
+    raise AssertionError
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "given", "message"),
+    [
+        ("plain", "", {"plain.noise": "inf"}, "--plain.noise must be a finite number"),
+        ("table", "sizes: dict = None", {}, "table.sizes can be no flag"),
+        ("bare", "sizes: int = dataclasses.field(kw_only=True)", {}, "sizes, in Config of"),
+        ("hmc", "", {"methods": "hmc,my_fork.hmc"}, "Two methods have one name"),
+    ],
+)
+def test_settings_that_inherit_nothing(name, field, given, message, fork, tmp_path, capsys):
+    (fork / "my_fork" / f"{name}.py").write_text(PLAIN.format(field=field))
+    module = compare if "methods" in given else train
+    given = given if "methods" in given else {"method": f"my_fork.{name}", **given}
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", module=module, **given)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_likelihood_of_real_targets_is_refused_before_work(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", module=train, **{"hmc.likelihood": "gaussian"})
+    assert "--hmc.likelihood=gaussian is for real targets" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_that_is_none_is_refused(fork, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_here(tmp_path / "run", module=train, dataset="my_fork.my_network")
+    assert "my_fork.my_network is no data set: it has no load" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

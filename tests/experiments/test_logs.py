@@ -42,7 +42,7 @@ posterior = bnn_adv.Posterior(lambda w, x: x @ w, np.random.default_rng(0).norma
 entry = bnn_adv.Entry("fgsm", bnn_adv.attacks.fgsm.build(), "expected_loss")
 found = bnn_adv.evaluate(
     posterior, np.full((2, 3), 0.5, np.float32), np.zeros(2, int), threat=bnn_adv.LInf(0.1),
-    rng_key=jax.random.key(0), suite=bnn_adv.Suite("one", "", (entry,)),
+    rng_key=jax.random.key(0), suite=bnn_adv.Suite((entry,)),
     settings=bnn_adv.EvaluationSettings(num_probe=0, num_curve=0),
 )
 logging.getLogger("my_fork").warning("my own warning")

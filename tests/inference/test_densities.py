@@ -85,8 +85,3 @@ def test_data_are_arguments_and_not_constants_of_the_program():
 def test_bad_priors_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Prior(*arguments)
-
-
-def test_unknown_likelihood_lists_the_known():
-    with pytest.raises(ValueError, match=r"poisson.*categorical, gaussian"):
-        densities.check_likelihood("poisson")

@@ -178,7 +178,7 @@ def test_a_run_of_another_pytorch_or_other_draws_is_refused(finished, peer, tmp_
     with pytest.raises(ValueError, match="no more memory"):
         autoattack.compare(config, str(tmp_path / "run"), processes)
     for part, message in (
-        ("det_relu-draws", "with other draws of det_relu"),
+        ("det_relu-draws", "with other draws or images of det_relu"),
         ("autoattack_versions", "was begun with {'torch': '1'}, and"),
     ):
         path = tmp_path / "run" / "partial" / f"{part}.json"

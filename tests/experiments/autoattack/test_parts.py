@@ -68,7 +68,7 @@ def test_an_attacker_of_other_draws_is_refused():
     params = init_params(jax.random.key(0), MLP((), 10), (8, 8, 1))
     posterior = Posterior.stack(get_apply_fn(MLP((), 10)), [params])
     target = Target(MLP((), 10), posterior, dataset.x_test, dataset.y_test)
-    correct = np.asarray(posterior.apply_fn(params, target.x)).argmax(1) == target.y
+    correct = np.asarray(posterior.apply_fn(params, jnp.asarray(target.x))).argmax(1) == target.y
     correct[5] = ~correct[5]
     asked = attackers.Asked("l2", 0.5, 0)
     with pytest.raises(ValueError, match=r"clean images \[5\]: it does not attack these draws"):
@@ -91,7 +91,8 @@ def test_a_run_of_compare_is_read_and_exported(tmp_path):
     for layer in range(3):
         h = np.tanh(h) if layer else h
         h = h @ arrays[f"w{layer}"][0] + arrays[f"b{layer}"][0]
-    expected = posterior.apply_fn(params, load_dataset("digits", num_test=5).x_test)
+    x = jnp.asarray(load_dataset("digits", num_test=5).x_test)
+    expected = posterior.apply_fn(params, x)
     np.testing.assert_allclose(h, expected, atol=1e-5)
 
     files.write_json(tmp_path / "config.json", {**known, "network": "conv"})
