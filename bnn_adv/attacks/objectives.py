@@ -8,8 +8,7 @@ right for every posterior: on saturated ones the gradient of most of them is exa
 Objectives of the prediction itself follow the posterior's decision rule: where predictions are made
 of mean logits, ``lbar = log softmax (1/S) sum_s z_s``.
 
-Every objective can also aim at a class t: margins become ``z_t - z_y``, losses of the label
-become minus the loss of the target.
+Every objective can also aim at a class t: margins become ``z_t - z_y``, losses minus the target's.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv.attacks import threat as threats
+from bnn_adv.attacks.objective_checks import check_head, check_parts, check_statistic
 from bnn_adv.compute import blocks, registry
 from bnn_adv.compute.singular import finite_gradient, with_finite_steps
 from bnn_adv.compute.streaming import fold_samples, map_samples
@@ -41,8 +41,6 @@ class Aim(NamedTuple):
     y: jax.Array
     target: jax.Array | None = None
 
-
-_REDUCTIONS = ("mean", "log_mean_exp", "log_predictive", "output")
 
 Statistic = Callable[[jax.Array, Aim], jax.Array]
 Head = Callable[..., jax.Array]
@@ -68,10 +66,6 @@ class Objective:
         one vote. Needs ``linear_head``.
       numbers: Further arguments of ``head``. Compiled programs take them as data: one program
         serves all their values, where numbers that ``head`` closes over make a new one each.
-
-    Raises:
-      ValueError: An unknown reduction; ``linear_head`` of one that is not the mean; ``normalise``
-        without ``linear_head``.
     """
 
     name: str
@@ -84,33 +78,12 @@ class Objective:
     numbers: tuple[float | jax.Array, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that the parts fit: what does not would be another objective, silently."""
-        if self.reduce not in _REDUCTIONS:
-            raise ValueError(
-                f"Objective {self.name!r}: reduce must be one of {', '.join(_REDUCTIONS)}, got "
-                f"{self.reduce!r}."
-            )
-        if self.linear_head and self.reduce != "mean":
-            raise ValueError(
-                f"Objective {self.name!r}: linear_head=True needs reduce='mean', got "
-                f"{self.reduce!r}."
-            )
-        if self.normalise and not self.linear_head:
-            raise ValueError(f"Objective {self.name!r}: normalise=True needs linear_head=True.")
+        """Raise ValueError where the parts do not fit."""
+        check_parts(self)
 
     def value(self, reduced: jax.Array, aim: Aim) -> jax.Array:
-        """Return the head of what was reduced over the draws, [B].
-
-        Raises:
-          ValueError: The head gives another shape.
-        """
-        found = self.head(reduced, aim, *self.numbers)
-        if jnp.shape(found) != aim.y.shape:
-            raise ValueError(
-                f"The head of objective {self.name!r} must give one number an input, shape "
-                f"{aim.y.shape}, got {jnp.shape(found)}."
-            )
-        return found
+        """Return the head of what was reduced over the draws, [B]."""
+        return check_head(self.name, self.head(reduced, aim, *self.numbers), aim.y.shape)
 
 
 class ObjectiveValue(NamedTuple):
@@ -235,15 +208,13 @@ def get_objective(objective: str | Objective) -> Objective:
     if isinstance(objective, Objective):
         return objective
     if not isinstance(objective, str):
-        raise TypeError(
-            f"Need an Objective or the name of one, got {type(objective).__name__}: {objective!r}."
-        )
+        kind = type(objective).__name__
+        raise TypeError(f"Need an Objective or the name of one, got {kind}: {objective!r}.")
     found = registry.find("objective", objective, OBJECTIVES)
     if not isinstance(found, Objective):
-        kind = type(found).__name__
         raise ValueError(
-            f"{objective} is no objective: it is a {kind}, not an Objective. Name one as "
-            "package.module:NAME."
+            f"{objective} is no objective: it is a {type(found).__name__}, not an Objective. Name "
+            "one as package.module:NAME."
         )
     return found
 
@@ -355,13 +326,7 @@ def _scaled_statistic(
 
     def statistic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = network(x)
-        values = of_logits(logits, aim)
-        if values.ndim != 2 or values.shape[0] != len(x):
-            raise ValueError(
-                f"The statistic of objective {objective.name!r} must have shape [B, K], here "
-                f"({len(x)}, K), got {values.shape}."
-            )
-        values = values / scale[:, None]
+        values = check_statistic(objective.name, of_logits(logits, aim), len(x)) / scale[:, None]
         return values, contribution(posterior.decision_rule, logits)
 
     return statistic
