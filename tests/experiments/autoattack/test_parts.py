@@ -4,6 +4,7 @@ import concurrent.futures
 import logging
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
