@@ -101,7 +101,7 @@ def test_a_prediction_that_is_not_finite_is_no_class_however_classes_are_numbere
     for array in (log_probs, jnp.asarray(log_probs), log_probs[:, None]):
         assert np.ravel(predicted_class(array)).tolist() == [0, NO_CLASS, NO_CLASS, 0]
     assert metrics.accuracy(log_probs, np.zeros(4, np.int32)) == 0.5
-    assert metrics.accuracy(log_probs[:, ::-1], [1, 1, 1, 1]) == 0.5
+    assert metrics.accuracy(log_probs[:, ::-1], np.ones(4, np.int32)) == 0.5
     # All of such a prediction has changed.
     clean = np.log(np.full((4, 2), 0.5))
     assert metrics.softmax_differences(clean, log_probs)[1] == 1.0
