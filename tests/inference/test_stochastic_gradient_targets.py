@@ -65,7 +65,7 @@ def covariance_of(method, config):
         ("sgld", {"step_size": 0.02, "thinning": 3}),
         ("sghmc", {"step_size": 0.1, "friction": 5.0, "thinning": 4}),
         ("sghmc", {"step_size": 0.1, "friction": 5.0, "thinning": 4, "gradient_variance": 60.0}),
-        ("csgmcmc", {"step_size": 0.02, "thinning": 4, "exploration": 0.5}),
+        ("csgmcmc", {"step_size": 0.03, "thinning": 4, "exploration": 0.3}),
     ],
 )
 def test_exact_gradients_give_the_law_of_the_discretised_dynamics(method, options, temperature):
