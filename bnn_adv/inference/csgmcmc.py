@@ -6,7 +6,10 @@ Langevin dynamics (``sgld``) whose step begins anew in every cycle of C transiti
 
 The first part of a cycle explores, at long steps and without noise; the rest samples, with noise
 of temperature T, as the step falls to zero. Draws of one cycle are of one mode; of the modes, each
-counts as often as the exploration ends there, not by its mass.
+counts as often as the exploration ends there, not by its mass. The exploration ends near a mode:
+where the steps of the sampling do not add up to several times the variance of the widest direction
+(sigma^2 of the prior for a network), draws stay nearer to it than the posterior is, and their log
+density is above HMC's.
 """
 
 from __future__ import annotations
