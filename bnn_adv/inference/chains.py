@@ -31,13 +31,26 @@ class Calls(NamedTuple):
     most: Callable[[int], int]
 
 
+class Plan(NamedTuple):
+    """How long chains run, and which of their transitions end a draw.
+
+    num_warmup: Transitions before the others.
+    num_transitions: The others.
+    count_draws: Maps a number of the others to how many draws have ended by then.
+    records_draws: Whether ``Calls.step`` records draws; else it records every transition.
+    """
+
+    num_warmup: int
+    num_transitions: int
+    count_draws: Callable[[int], int]
+    records_draws: bool = False
+
+
 def run_chains(
     state: Any,
     calls: Calls,
+    plan: Plan,
     *,
-    num_warmup: int,
-    num_samples: int,
-    thinning: int,
     progress: Progress,
     checkpoints: Checkpoints | None,
     identity: Named,
@@ -47,18 +60,18 @@ def run_chains(
     Args:
       state: The first state.
       calls: The sampler.
-      num_warmup: Transitions before the first draw.
-      num_samples: Draws.
-      thinning: Transitions a draw.
+      plan: Transitions and draws.
       progress: Called with (transitions done, transitions in all, metrics).
       checkpoints: Where to save progress and to continue from it.
       identity: What is computed, for the checkpoints.
 
     Returns:
-      The last state; positions, [num_samples, chains, ...]; the records of all transitions after
-      warm-up, [num_samples * thinning, chains].
+      The last state; positions, [draws, chains, ...]; the records of all transitions after warm-up,
+      or of all draws, [records, chains].
     """
-    total, done = num_warmup + num_samples * thinning, 0
+    num_warmup, num_transitions, count_draws, records_draws = plan
+    total, done = num_warmup + num_transitions, 0
+    numbers: dict[str, float] = {}
     kept: list[tuple[Any, Any]] = []
     keeper = checkpoints or NoCheckpoints()
     warming, sampling = Pacer(), Pacer()
@@ -83,15 +96,17 @@ def run_chains(
             count = sampling.next(min(total - done, calls.most(first)))
             with sampling.timed(count):
                 state, (positions, record) = calls.step(state, first, count)
-                record = _head(record, count)
-            draws = (first + count) // thinning - first // thinning
+                draws = count_draws(first + count) - count_draws(first)
+                record = _head(record, draws if records_draws else count)
             kept.append((_head(positions, draws), record))
             leaves = jax.tree.leaves(kept[-1])
             arrays = {f"{i}": leaf for i, leaf in enumerate(leaves)}
             rows = np.array([first, first + count])
             keeper.add_part(f"{first}", {**arrays, "transitions": rows})
             done += count
-            progress(done, total, _summarise(record))
+            if not records_draws or draws:
+                numbers = _summarise(record)
+            progress(done, total, numbers)
             keeper.tick(done, state)
     positions, record = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
     return state, positions, record

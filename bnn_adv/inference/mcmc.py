@@ -20,7 +20,6 @@ from jax.sharding import Mesh
 from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.settings import PRECISIONS, Settings, setting
-from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
@@ -31,10 +30,11 @@ from bnn_adv.inference.base import (
     open_data,
     summarise_held_out,
 )
-from bnn_adv.inference.chains import Calls, run_chains, stack_chains
-from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn, sample_prior
+from bnn_adv.inference.chains import Calls, Plan, run_chains, stack_chains
+from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn
 from bnn_adv.inference.diagnostics import summarise_chains
-from bnn_adv.networks import Params, get_apply_fn, init_params
+from bnn_adv.inference.states import map_chains, start_chains
+from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.posteriors.posterior import Posterior
 
 UNIT = "transitions"
@@ -130,34 +130,14 @@ class Target(NamedTuple):
 
     def map_chains(self, fn: Callable[[jax.Array, Any], Any], states: Any) -> Any:
         """Map ``fn`` over (number, state) of all chains, at the run's precision."""
-        count = self.config.num_chains
-        with jax.default_matmul_precision(self.config.precision):
-            # On a CPU one after the other: there batches of matrix products are slow.
-            return map_samples(
-                lambda chain: fn(*chain),
-                (jnp.arange(count), states),
-                chunk=1 if jax.default_backend() == "cpu" else count,
-                shards=parallel.shards(self.mesh, count, "draws"),
-            )
+        return map_chains(fn, states, self.config, self.mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
 def init(rng_key: jax.Array, data: Data, *, target: Target) -> Any:
     """Start every chain at its own draw of the prior or of the network's initialiser."""
-    kernel, config = target.kernel(data), target.config
-
-    def one_chain(index: jax.Array) -> Any:
-        key = jax.random.fold_in(rng_key, index)
-        position = init_params(key, target.network, data.x.shape[1:])
-        if config.init == "prior":
-            position = sample_prior(key, position, config.prior, temperature=config.temperature)
-        return kernel.init(jax.random.fold_in(key, 1), position)
-
-    with jax.default_matmul_precision(config.precision):
-        state = jax.vmap(one_chain)(jnp.arange(config.num_chains))
-    # BlackJAX starts from Python numbers, whose weak types every transition makes strong: without
-    # this, all programs would compile twice.
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+    kernel, shape = target.kernel(data), data.x.shape[1:]
+    return start_chains(rng_key, kernel.init, target.network, shape, target.config)
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
@@ -313,9 +293,11 @@ def run(
             lambda *now: step(keys[2], now[0], data, *now[1:], target=target),
             functools.partial(most_transitions, thinning=config.thinning),
         ),
-        num_warmup=config.num_warmup,
-        num_samples=config.num_samples,
-        thinning=config.thinning,
+        Plan(
+            config.num_warmup,
+            config.num_samples * config.thinning,
+            lambda done: done // config.thinning,
+        ),
         progress=progress,
         checkpoints=checkpoints,
         # The code too: that of one's own kernel changes while the version does not.
@@ -329,7 +311,7 @@ def run(
     return InferenceResult(posterior, diagnostics, None)
 
 
-def name_of(build: Build) -> str:
+def name_of(build: Callable[..., Any]) -> str:
     """Return a kernel's name: its file's."""
     return build.__module__.rpartition(".")[2]
 

@@ -12,7 +12,7 @@ from absl import flags
 from flax import linen as nn
 
 from bnn_adv.compute import registry, settings
-from bnn_adv.inference import METHODS, hmc, mcmc, sgd, svi
+from bnn_adv.inference import METHODS, hmc, mcmc, sgd, sgmcmc, svi
 from bnn_adv.networks import NETWORKS, find_network
 from bnn_adv.posteriors.decision import DECISION_RULES, check_rule
 from experiments.launch.config import Values, define_flags, list_names, make, to_json
@@ -126,6 +126,9 @@ def _drive(name: str, module: Any) -> _Kernel:
             f"{name} is no method: it has no run, and no build of a Markov kernel. See "
             "bnn_adv/inference/README.md."
         )
+    if issubclass(module.Config, sgmcmc.Config):
+        run = functools.partial(sgmcmc.run, module.build)
+        return _Kernel(module.Config, run, sgmcmc.UNIT)
     return _Kernel(module.Config, functools.partial(mcmc.run, module.build))
 
 

@@ -98,6 +98,57 @@ FILES = {
 
             return mcmc.Kernel(init, step, None, lambda state: state.position)
     ''',
+    # A kernel on minibatches: the base of its settings says which driver it has.
+    "my_thermostat.py": '''
+        """Stochastic-gradient Nose-Hoover thermostats (Ding et al. 2014)."""
+
+        import dataclasses
+        from typing import Any, NamedTuple
+
+        import jax
+        import jax.numpy as jnp
+
+        from bnn_adv.compute.settings import setting
+        from bnn_adv.inference import sgmcmc
+
+
+        @dataclasses.dataclass(frozen=True)
+        class Config(sgmcmc.Config):
+            """Settings of the thermostat.
+
+            Args:
+              step_size: Step.
+            """
+
+            step_size: float = setting(1e-3, above=0)
+
+
+        class State(NamedTuple):
+            """Position, momentum, and friction."""
+
+            position: Any
+            momentum: Any
+            friction: Any
+
+
+        def build(gradient, config):
+            """Return the kernel of an estimated gradient."""
+            from blackjax.sgmcmc import diffusions
+
+            integrate = diffusions.sgnht(alpha=1.0)
+
+            def init(rng_key, position):
+                return State(position, jax.tree.map(jnp.zeros_like, position), 1.0)
+
+            def step(rng_key, state, minibatch, index):
+                slope = gradient(state.position, minibatch)
+                moved = integrate(
+                    rng_key, *state, slope, config.step_size, config.temperature
+                )
+                return State(*moved)
+
+            return sgmcmc.Kernel(init, step, lambda state: state.position)
+    ''',
     "my_network.py": '''
         """One linear layer."""
 
@@ -293,6 +344,27 @@ def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(
     )
     for name, leaf in expected.items():
         np.testing.assert_array_equal(found[name], leaf)
+
+
+def test_a_kernel_on_minibatches_of_ones_own(fork, tmp_path):
+    results = run_here(
+        tmp_path / "run",
+        module=train,
+        method="my_fork.my_thermostat",
+        dataset="my_fork.my_data",
+        compilation_cache="off",
+        **{
+            "mlp.hidden": 4,
+            "my_thermostat.num_samples": 5,
+            "my_thermostat.num_warmup": 20,
+            "my_thermostat.num_chains": 2,
+            "my_thermostat.thinning": 4,
+            "my_thermostat.minibatch_size": 32,
+        },
+    )
+    assert results["num_samples"] == 10
+    assert results["diagnostics"]["num_distinct_draws"] == 10
+    assert results["config"]["my_thermostat.minibatch_size"] == 32
 
 
 def test_its_posterior_is_attacked_like_any_other(trained, tmp_path):

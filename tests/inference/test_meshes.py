@@ -7,12 +7,25 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.compute import parallel
-from bnn_adv.inference import METHODS, adjusted_mclmc, hmc, mclmc, mcmc, nuts, sgd, svi
+from bnn_adv.inference import (
+    METHODS,
+    adjusted_mclmc,
+    csgmcmc,
+    hmc,
+    mclmc,
+    mcmc,
+    nuts,
+    sgd,
+    sghmc,
+    sgld,
+    svi,
+)
 from bnn_adv.inference.densities import Data
 
 NETWORK = networks.MLP((4,), 3, "tanh")
 KEY = jax.random.key(5)
 CHAINS: dict[str, int] = {"num_samples": 3, "num_warmup": 2, "num_chains": 4}
+BATCHES: dict[str, int] = {**CHAINS, "minibatch_size": 8, "thinning": 2}
 CASES = {
     "ensemble": (sgd, sgd.Config(num_members=4, num_epochs=2, minibatch_size=8, member_chunk=1)),
     "one network": (sgd, sgd.Config(num_epochs=2, minibatch_size=8)),
@@ -29,6 +42,9 @@ CASES = {
         adjusted_mclmc,
         adjusted_mclmc.Config(**CHAINS, step_size=0.05, num_integration_steps=2.0),
     ),
+    "sgld": (sgld, sgld.Config(**BATCHES, step_size=1e-3)),
+    "sghmc": (sghmc, sghmc.Config(**BATCHES, step_size=0.01, friction=10.0)),
+    "csgmcmc": (csgmcmc, csgmcmc.Config(**BATCHES, step_size=1e-3, samples_per_cycle=3)),
 }
 
 
@@ -50,6 +66,9 @@ def data():
         ("nuts", "draws:4"),
         ("mclmc", "draws:2,data:2"),
         ("adjusted_mclmc", "draws:4"),
+        ("sgld", "draws:2,data:2"),
+        ("sghmc", "draws:4"),
+        ("csgmcmc", "draws:2,data:2"),
     ],
 )
 def test_equals_one_device(name, mesh, data):

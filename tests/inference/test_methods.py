@@ -22,6 +22,7 @@ DATA = Data(
     jnp.asarray(RNG.uniform(size=(50, 2)), jnp.float32), jnp.asarray(np.arange(50) % 3, jnp.int32)
 )
 CHAINS = {"num_samples": 6, "num_warmup": 4, "num_chains": 2}
+BATCHES = {**CHAINS, "thinning": 3, "minibatch_size": 16}
 TINY = {
     "sgd": {"num_members": 2, "num_epochs": 2, "minibatch_size": 16},
     "svi": {"num_samples": 3, "num_epochs": 2, "minibatch_size": 16},
@@ -29,6 +30,9 @@ TINY = {
     "nuts": {**CHAINS, "step_size": 0.01, "max_num_doublings": 3},
     "mclmc": {**CHAINS, "thinning": 2, "num_tune": 20},
     "adjusted_mclmc": {**CHAINS, "num_integration_steps": 2.0, "num_tune": 20},
+    "sgld": {**BATCHES, "step_size": 1e-3},
+    "sghmc": {**BATCHES, "step_size": 0.01, "friction": 10.0},
+    "csgmcmc": {**BATCHES, "step_size": 1e-3, "samples_per_cycle": 2},
 }
 NAMES = pytest.mark.parametrize("name", METHODS)
 
@@ -134,6 +138,11 @@ def test_draws_differ_from_one_another(name):
         ("mclmc", {"num_tune": 5}, "num_tune must be at least 20, got 5"),
         ("hmc", {"target_acceptance_rate": 1.0}, "target_acceptance_rate"),
         ("hmc", {"step_size": -1.0}, "step_size"),
+        ("sgld", {"minibatch_size": 0}, "minibatch_size.*got 0"),
+        ("sghmc", {"friction": 101.0}, r"at most 1 / step_size \(100\), got 101"),
+        ("sghmc", {"gradient_variance": 2001.0}, r"friction / .*\(2000\), got 2001"),
+        ("csgmcmc", {"samples_per_cycle": 4}, r"multiple of samples_per_cycle \(4\), got 6"),
+        ("csgmcmc", {"exploration": 1.0}, "exploration must be below 1, got 1.0"),
     ],
 )
 def test_bad_settings_are_refused(name, options, message):
@@ -145,6 +154,14 @@ def test_bad_settings_are_refused(name, options, message):
 def test_losses_that_are_not_finite_stop_the_run(name, what):
     with pytest.raises(FloatingPointError, match=f"{what} is not finite at epoch .*learning_rate"):
         run(name, learning_rate=1e38)
+
+
+@pytest.mark.parametrize("name", ["sgld", "sghmc", "csgmcmc"])
+def test_chains_that_are_not_finite_stop_the_run(name):
+    """Nothing is rejected: such a chain would never return."""
+    options = {"friction": 1e-9} if name == "sghmc" else {}
+    with pytest.raises(FloatingPointError, match=r"log density is not finite .* Lower step_size"):
+        run(name, step_size=1e8, num_warmup=10, **options)
 
 
 @NAMES

@@ -18,6 +18,7 @@ DATA = Data(
     jnp.asarray(RNG.uniform(size=(50, 2)), jnp.float32), jnp.asarray(np.arange(50) % 3, jnp.int32)
 )
 CHAINS = {"num_samples": 6, "num_warmup": 5, "num_chains": 2}
+BATCHES = {**CHAINS, "minibatch_size": 16, "thinning": 3}
 HMC = {**CHAINS, "step_size": 0.01}
 SGD = {"num_epochs": 3, "minibatch_size": 16}
 SVI = {"num_samples": 3, "num_epochs": 3, "minibatch_size": 16}
@@ -30,6 +31,9 @@ CASES = {
     "nuts": ("nuts", {**HMC, "max_num_doublings": 3, "thinning": 2}),
     "mclmc": ("mclmc", {**CHAINS, "num_tune": 20, "thinning": 3}),
     "adjusted_mclmc": ("adjusted_mclmc", {**CHAINS, "num_tune": 20, "thinning": 2}),
+    "sgld": ("sgld", {**BATCHES, "step_size": 1e-3}),
+    "sghmc": ("sghmc", {**BATCHES, "step_size": 0.01, "friction": 10.0}),
+    "csgmcmc": ("csgmcmc", {**BATCHES, "step_size": 1e-3, "samples_per_cycle": 2}),
 }
 
 
