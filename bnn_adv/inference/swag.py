@@ -1,0 +1,247 @@
+"""SWAG: a Gaussian around stochastic gradient descent's path (Maddox et al. 2019, arXiv 1902.02476).
+
+After ``num_epochs`` of training, SGD goes on at a constant, high rate. Of its iterates w_i, one
+each epoch, are kept the running mean m_i, the mean square deviation and the last K of
+``w_i - m_i`` as columns of D. Draws (algorithm 1 and eq. 1 there):
+
+    w = m + diag(s^2)^(1/2) z_1 / sqrt(2) + D z_2 / sqrt(2 (K - 1)),    z_1, z_2 ~ N(0, I)
+
+``num_runs`` above one is MultiSWAG (Wilson, Izmailov 2020, arXiv 2002.08791): an equal mixture of
+such Gaussians from as many initialisations. The loss is the negative log posterior over N.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+from jax.tree_util import Partial
+
+from bnn_adv.compute import parallel
+from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.settings import Settings, setting
+from bnn_adv.inference import members, minibatches
+from bnn_adv.inference.base import (
+    InferenceResult,
+    Progress,
+    Store,
+    identify,
+    ignore_progress,
+    keep_on_device,
+    open_data,
+    summarise_held_out,
+)
+from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior
+from bnn_adv.inference.epochs import Epochs, run_epochs
+from bnn_adv.inference.members import Training
+from bnn_adv.networks import Params, get_apply_fn
+from bnn_adv.posteriors.sampler import Sampler
+
+_OPTIMISER = optax.sgd(1.0, momentum=0.9)
+
+UNIT = "minibatches"
+"""What progress counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """How the iterates are made.
+
+    Args:
+      num_samples: Draws of the returned posterior.
+      num_runs: Runs of training, each with a Gaussian of its own.
+      num_epochs: Passes over the data before the first iterate.
+      num_swag_epochs: Passes after that, each of which gives one iterate.
+      rank: Deviations of the last iterates that are kept, K.
+      learning_rate: Step size of SGD with momentum 0.9 before the first iterate.
+      swag_learning_rate: The constant step size after that.
+      minibatch_size: Examples a gradient step sees.
+      prior: The prior.
+      likelihood: A name in ``densities.LIKELIHOODS``.
+    """
+
+    num_samples: int = setting(50, least=1)
+    num_runs: int = setting(1, least=1)
+    num_epochs: int = setting(10, least=0)
+    num_swag_epochs: int = setting(20, least=2)
+    rank: int = setting(20, least=2)
+    learning_rate: float = setting(0.05, above=0)
+    swag_learning_rate: float = setting(0.02, above=0)
+    minibatch_size: int = setting(128, least=1)
+    prior: Prior = Prior()
+    likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of the posterior."""
+        return self.num_samples
+
+
+class Moments(NamedTuple):
+    """What is kept of the iterates, every leaf with a leading axis of runs.
+
+    mean: Their mean m.
+    variance: Their mean square deviation s^2.
+    deviations: The last K of ``w_i - m_i``, [runs, K, ...].
+    """
+
+    mean: Params
+    variance: Params
+    deviations: Params
+
+
+class State(NamedTuple):
+    """The training state, every leaf with a leading axis of runs.
+
+    training: See ``members.State``.
+    epoch: Number of the epoch, from 1.
+    moments: Of the iterates so far.
+    """
+
+    training: members.State
+    epoch: jax.Array
+    moments: Moments
+
+    @property
+    def loss(self) -> jax.Array:
+        """Sums of the losses of this epoch's minibatches so far, in nats."""
+        return self.training.loss
+
+
+def init(rng_key: jax.Array, data: Data, *, training: Training) -> State:
+    """Initialise all runs; moments are zero."""
+    start, rank = members.init(rng_key, data, training=training), count_deviations(training.config)
+    zeros = jax.tree.map(jnp.zeros_like, start.params)
+    deviations = jax.tree.map(lambda w: jnp.zeros((w.shape[0], rank, *w.shape[1:])), zeros)
+    epoch = jnp.zeros(training.num_members, jnp.int32)
+    return State(start, epoch, Moments(zeros, zeros, deviations))
+
+
+def count_deviations(config: Config) -> int:
+    """Return how many deviations there are, K: the rank, or all iterates where they are fewer."""
+    return min(config.rank, config.num_swag_epochs)
+
+
+def start_epoch(
+    rng_key: jax.Array, state: State, num_data: int, *, training: Training
+) -> tuple[State, members.Batches]:
+    """Shuffle the data of an epoch and count it."""
+    started, batches = members.start_epoch(rng_key, state.training, num_data, training=training)
+    return state._replace(training=started, epoch=state.epoch + 1), batches
+
+
+def step(
+    state: State,
+    data: Data,
+    batches: members.Batches,
+    first: int,
+    count: int,
+    *,
+    training: Training,
+    mesh: Mesh | None = None,
+) -> State:
+    """Train on ``count`` minibatches; arguments as for ``members.step``. The last gives an iterate."""
+    config = training.config
+    is_late = state.epoch > config.num_epochs
+    rates = jnp.where(is_late, config.swag_learning_rate, config.learning_rate)
+    after = members.step(
+        state.training, data, batches, first, count, rates, training=training, mesh=mesh
+    )
+    state = state._replace(training=after)
+    return _collect(state, config) if first + count == len(batches.indices) else state
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _collect(state: State, config: Config) -> State:
+    """Add the iterates at the end of an epoch to the moments, from ``num_epochs`` on."""
+    number = state.epoch - config.num_epochs
+
+    def one_run(params: Params, number: jax.Array, old: Moments) -> Moments:
+        def mean(m: jax.Array, w: jax.Array) -> jax.Array:
+            return m + (w - m) / number
+
+        def variance(v: jax.Array, w: jax.Array, m: jax.Array, new: jax.Array) -> jax.Array:
+            # The mean of w^2 less m^2 would lose the digits of a narrow distribution.
+            return v + ((w - m) * (w - new) - v) / number
+
+        new = jax.tree.map(mean, old.mean, params)
+        place = (number - 1) % count_deviations(config)
+        return Moments(
+            new,
+            jax.tree.map(variance, old.variance, params, old.mean, new),
+            jax.tree.map(lambda d, w, m: d.at[place].set(w - m), old.deviations, params, new),
+        )
+
+    def one(params: Params, number: jax.Array, old: Moments) -> Moments:
+        found = one_run(params, jnp.maximum(number, 1), old)
+        return jax.tree.map(lambda a, b: jnp.where(number > 0, a, b), found, old)
+
+    return state._replace(moments=jax.vmap(one)(state.training.params, number, state.moments))
+
+
+def draw(moments: Moments, rng_key: jax.Array) -> Params:
+    """Draw from one of the runs' Gaussians, all equally likely."""
+    run_key, low_rank_key, diagonal_key = jax.random.split(rng_key, 3)
+    leaves, structure = jax.tree.flatten(moments.mean)
+    index = jax.random.randint(run_key, (), 0, leaves[0].shape[0])
+    rest = map(jax.tree.leaves, (moments.variance, moments.deviations))
+    own = [tuple(leaf[index] for leaf in triple) for triple in zip(leaves, *rest, strict=True)]
+    rank = own[0][2].shape[0]
+    mixing = jax.random.normal(low_rank_key, (rank,)) / (2 * (rank - 1)) ** 0.5
+    draws = []
+    for number, (mean, variance, deviations) in enumerate(own):
+        noise = jax.random.normal(jax.random.fold_in(diagonal_key, number), mean.shape)
+        low_rank = jnp.tensordot(mixing, deviations, 1, precision="highest")
+        draws.append(mean + jnp.sqrt(variance / 2) * noise + low_rank)
+    return jax.tree.unflatten(structure, draws)
+
+
+def run(
+    rng_key: jax.Array,
+    network: nn.Module,
+    data: Data,
+    config: Config,
+    *,
+    held_out: Data | None = None,
+    progress: Progress = ignore_progress,
+    checkpoints: Checkpoints | None = None,
+    mesh: Mesh | None = None,
+    store: Store = keep_on_device,
+) -> InferenceResult:
+    """Train, collect iterates and draw from their Gaussians; arguments as for ``sgd.run``.
+
+    Returns:
+      ``num_samples`` draws; ``sample`` and ``sampler`` draw fresh ones.
+    """
+    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    training = Training(network, config, members.posterior_loss, _OPTIMISER, config.num_runs)
+    state, num_data = init(jax.random.fold_in(rng_key, 0), data, training=training), len(data.x)
+    data, num_epochs = parallel.replicate(data, mesh), config.num_epochs + config.num_swag_epochs
+    state, trace = run_epochs(
+        rng_key,
+        parallel.spread(state, mesh, "draws"),
+        Epochs(
+            start=lambda key, now: start_epoch(key, now, num_data, training=training),
+            step=functools.partial(step, data=data, training=training, mesh=mesh),
+            summarise=members.mean_loss,
+            num_epochs=num_epochs,
+            num_batches=minibatches.count(num_data, config.minibatch_size),
+            loss_name="training loss",
+        ),
+        progress=progress,
+        checkpoints=checkpoints,
+        identity=identify("swag", rng_key, network, config, data, mesh),
+    )
+    moments = parallel.gather(state.moments, mesh)
+    sampler = Sampler(get_apply_fn(network), Partial(draw, moments))
+    posterior = sampler.sample(jax.random.fold_in(rng_key, 1 + num_epochs), config.num_samples)
+    posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
+    diagnostics: dict[str, Any] = {"loss": [numbers["loss"] for numbers in trace]}
+    diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
+    return InferenceResult(posterior, diagnostics, sampler.sample, sampler)
