@@ -1,20 +1,34 @@
 """Turn (key, network, data, config) into a posterior and a diagnostics record.
 
 One file a method. Kernels of Markov chains have Config, State, Info, build, run (``mcmc`` drives
-them); methods that optimise have Config, State, init, step, run.
+them); methods that optimise have Config and run, on the steps of ``members`` or their own, which
+``epochs`` drives.
 """
 
-from bnn_adv.inference import adjusted_mclmc, hmc, mclmc, nuts, sgd, svi
+from bnn_adv.inference import (
+    adjusted_mclmc,
+    hmc,
+    laplace,
+    mc_dropout,
+    mclmc,
+    nuts,
+    sgd,
+    svi,
+    swag,
+)
 from bnn_adv.inference.base import InferenceResult
 from bnn_adv.inference.densities import Data
 
 METHODS = {
     "adjusted_mclmc": adjusted_mclmc,
     "hmc": hmc,
+    "laplace": laplace,
+    "mc_dropout": mc_dropout,
     "mclmc": mclmc,
     "nuts": nuts,
     "sgd": sgd,
     "svi": svi,
+    "swag": swag,
 }
 
 __all__ = ["METHODS", "Data", "InferenceResult"]

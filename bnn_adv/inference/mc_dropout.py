@@ -134,11 +134,12 @@ def dropout_loss(
     for name, probability in keep.items():
         flat[f"{name}/kernel"] = flat[f"{name}/kernel"] / probability**0.5
     expected = log_prior(unflatten_dict(flat, sep="/"), config.prior)
-    return -LIKELIHOODS[config.likelihood](outputs, batch.y).mean() - expected / num_data
+    fit: jax.Array = LIKELIHOODS[config.likelihood](outputs, batch.y).mean()
+    return -fit - expected / num_data
 
 
 def _mask(rng_key: jax.Array, keep: float, shape: tuple[int, ...]) -> jax.Array:
-    return jax.random.bernoulli(rng_key, keep, shape) / jnp.float32(keep)
+    return jnp.where(jax.random.bernoulli(rng_key, keep, shape), 1 / keep, 0.0)
 
 
 def run(

@@ -30,7 +30,7 @@ ADAM = optax.adam(1.0)
 
 
 class Loss(Protocol):
-    """What a minibatch costs a member, a scalar in nats; the key is of this minibatch alone."""
+    """What is minimised, by name of argument."""
 
     def __call__(
         self,
@@ -40,7 +40,8 @@ class Loss(Protocol):
         *,
         num_data: int,
         training: Training,
-    ) -> jax.Array: ...
+    ) -> jax.Array:
+        """Return what a minibatch costs, a scalar in nats; its key serves no other minibatch."""
 
 
 class Training(NamedTuple):
@@ -173,9 +174,7 @@ def step(
 
         def loss_fn(params: Params) -> jax.Array:
             num_data = data.x.shape[0]
-            return training.loss(
-                params, Data(x, labels), key, num_data=num_data, training=training
-            )
+            return training.loss(params, Data(x, labels), key, num_data=num_data, training=training)
 
         loss, gradient = jax.value_and_grad(loss_fn)(before.params)
         updates, opt_state = training.optimiser.update(gradient, before.opt_state, before.params)

@@ -38,7 +38,6 @@ UNIT = "minibatches"
 """What progress counts."""
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
     """How networks are trained.

@@ -1,4 +1,4 @@
-"""SWAG: a Gaussian around stochastic gradient descent's path (Maddox et al. 2019, arXiv 1902.02476).
+"""SWAG: a Gaussian around the path of SGD (Maddox et al. 2019, arXiv 1902.02476).
 
 After ``num_epochs`` of training, SGD goes on at a constant, high rate. Of its iterates w_i, one
 each epoch, are kept the running mean m_i, the mean square deviation and the last K of
@@ -146,7 +146,7 @@ def step(
     training: Training,
     mesh: Mesh | None = None,
 ) -> State:
-    """Train on ``count`` minibatches; arguments as for ``members.step``. The last gives an iterate."""
+    """Train on ``count`` minibatches, as ``members.step``; an epoch's last gives an iterate."""
     config = training.config
     is_late = state.epoch > config.num_epochs
     rates = jnp.where(is_late, config.swag_learning_rate, config.learning_rate)
@@ -180,7 +180,8 @@ def _collect(state: State, config: Config) -> State:
 
     def one(params: Params, number: jax.Array, old: Moments) -> Moments:
         found = one_run(params, jnp.maximum(number, 1), old)
-        return jax.tree.map(lambda a, b: jnp.where(number > 0, a, b), found, old)
+        kept: Moments = jax.tree.map(lambda a, b: jnp.where(number > 0, a, b), found, old)
+        return kept
 
     return state._replace(moments=jax.vmap(one)(state.training.params, number, state.moments))
 

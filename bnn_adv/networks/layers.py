@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from bnn_adv.compute.types import Logits, Params
@@ -35,7 +36,7 @@ class Layer(NamedTuple):
     """
 
     name: str
-    kernel_size: tuple[int, ...] | None
+    kernel_size: Any
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -52,15 +53,16 @@ def visit_layers(visit: Visit, network: nn.Module, params: Params, x: jax.Array)
       x: Inputs, [B, ...].
     """
 
-    def intercept(call, args, kwargs, context):  # type: ignore[no-untyped-def]
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
         if context.method_name != "__call__" or not isinstance(module, KINDS):
             return call(*args, **kwargs)
-        return visit("/".join(module.path), *args, call)
+        return visit("/".join(module.path), args[0], call)
 
     with nn.intercept_methods(intercept):
-        found: Logits = network.apply({"params": params}, x)
-    return found
+        found: Any = network.apply({"params": params}, x)
+    logits: Logits = found
+    return logits
 
 
 @functools.lru_cache(maxsize=64)
@@ -76,10 +78,10 @@ def list_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer
     """
     found: list[Layer] = []
 
-    def intercept(call, args, kwargs, context):  # type: ignore[no-untyped-def]
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module, outputs = context.module, call(*args, **kwargs)
         if context.method_name == "__call__" and isinstance(module, KINDS):
-            size = None if isinstance(module, nn.Dense) else tuple(module.kernel_size)
+            size = getattr(module, "kernel_size", None)
             name, shapes = "/".join(module.path), (args[0].shape[1:], outputs.shape[1:])
             has_bias = getattr(module, "use_bias", True)
             found.append(Layer(name, size, type(module).__name__, *shapes, has_bias))
@@ -90,7 +92,7 @@ def list_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer
             logits: Logits = network.init_with_output(rng_key, x)[0]
         return logits
 
-    example = jax.ShapeDtypeStruct((1, *input_shape), jax.numpy.float32)
+    example = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     jax.eval_shape(look, jax.random.key(0), example)
     names = [layer.name for layer in found]
     if twice := {name for name in names if names.count(name) > 1}:

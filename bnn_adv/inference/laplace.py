@@ -1,0 +1,180 @@
+"""Laplace approximation: a Gaussian at the posterior's mode (Daxberger et al. 2021, 2106.14806).
+
+    q(w) = N(w*, T (H + diag(1 / sigma^2))^(-1))
+
+w* by ``sgd``'s machinery, H the generalised Gauss-Newton matrix of all data (``curvature``), sigma
+the prior's scales, T the temperature. ``structure`` says what of H is kept:
+
+- ``last_layer``: the whole block of the last layer; all others stay at w*. Exact where the network
+  is that layer and the likelihood Gaussian.
+- ``diagonal``: of all layers.
+- ``kronecker``: of all layers a block ``A (x) G / (N places)`` each (Ritter et al. 2018; KFC,
+  Grosse, Martens 2016, of convolutions), to which the prior is added exactly, in its eigenbasis.
+
+Draws are weights of the network itself, not of its linearisation, from which those papers predict
+at all layers: networks that attacks can differentiate, and at wide posteriors worse predictions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import jax
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
+
+from bnn_adv.compute import parallel
+from bnn_adv.compute.checkpoint import Checkpoints
+from bnn_adv.compute.settings import SettingError, Settings, setting
+from bnn_adv.inference import curvature, gaussians
+from bnn_adv.inference.base import (
+    InferenceResult,
+    Progress,
+    Store,
+    identify,
+    ignore_progress,
+    keep_on_device,
+    open_data,
+    summarise_held_out,
+)
+from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior
+from bnn_adv.inference.members import Training, posterior_loss, train
+from bnn_adv.networks import Params, get_apply_fn, init_params
+from bnn_adv.networks.layers import Layer, list_layers
+from bnn_adv.posteriors.sampler import Sampler
+
+UNIT = "minibatches"
+"""What progress counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """How the mode is found, and what of the curvature is kept.
+
+    Args:
+      num_samples: Draws of the returned posterior.
+      structure: ``"last_layer"``, ``"diagonal"`` or ``"kronecker"``, see above.
+      num_epochs: Passes over the data on the way to the mode.
+      learning_rate: Adam's step size.
+      minibatch_size: Examples a gradient step sees.
+      prior: The prior.
+      likelihood: A name in ``densities.LIKELIHOODS``.
+      temperature: The covariance is multiplied by it; the mode stays.
+    """
+
+    num_samples: int = setting(50, least=1)
+    structure: Literal["last_layer", "diagonal", "kronecker"] = "last_layer"
+    num_epochs: int = setting(20, least=1)
+    learning_rate: float = setting(0.001, above=0)
+    minibatch_size: int = setting(128, least=1)
+    prior: Prior = Prior()
+    likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
+    temperature: float = setting(1.0, above=0)
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of the posterior."""
+        return self.num_samples
+
+
+def choose_layers(
+    network: nn.Module, input_shape: tuple[int, ...], structure: str
+) -> tuple[Layer, ...]:
+    """Return the layers whose blocks of H are asked for.
+
+    Raises:
+      SettingError: The network has weights that ``structure`` does not know.
+    """
+    if structure == "diagonal":
+        return ()
+    layers = list_layers(network, input_shape)
+    chosen = layers[-1:] if structure == "last_layer" else layers
+    known = ("Dense",) if structure == "last_layer" else ("Dense", "Convolve")
+    wrong = [f"{layer.name} ({layer.kind})" for layer in chosen if layer.kind not in known]
+    # Of a dense layer that is applied at many places gradients are no single products.
+    wrong += [layer.name for layer in chosen if layer.kind == "Dense" and len(layer.inputs) > 1]
+    if structure == "kronecker":
+        shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), network, input_shape))
+        known_weights = {f"{layer.name}/{part}" for layer in layers for part in ("kernel", "bias")}
+        wrong += sorted(set(flatten_dict(shapes, sep="/")) - known_weights)
+    if wrong or not chosen:
+        what = ", ".join(wrong) or "none"
+        raise SettingError(
+            "structure",
+            f"{structure} is defined for the layers {' and '.join(known)}, and this network has "
+            f"{what}. Give diagonal, which any network has.",
+        )
+    return chosen
+
+
+def fit_gaussian(
+    params: Params, data: Data, network: nn.Module, config: Config, mesh: Mesh | None = None
+) -> jax.tree_util.Partial:
+    """Return the function ``rng_key -> params`` that draws from the Gaussian at ``params``.
+
+    Args:
+      params: The mode, w*.
+      data: All training data.
+      network: The network.
+      config: Settings.
+      mesh: Devices: blocks of data are split over ``data``.
+    """
+    layers = choose_layers(network, data.x.shape[1:], config.structure)
+    where = parallel.replicate(params, mesh), parallel.spread(data, mesh, "data")
+    options: dict[str, Any] = {"network": network, "likelihood": config.likelihood}
+    found: jax.tree_util.Partial
+    if config.structure == "diagonal":
+        diagonal = parallel.gather(curvature.diagonal(*where, **options), mesh)
+        found = gaussians.diagonal(params, diagonal, config.prior, config.temperature)
+    elif config.structure == "kronecker":
+        factors = parallel.to_host(curvature.kronecker(*where, layers=layers, **options))
+        # Both factors are sums over all data and places: their product counts each twice.
+        counts = {layer.name: len(data.x) * math.prod(layer.outputs[:-1]) for layer in layers}
+        found = gaussians.kronecker(params, factors, counts, config.prior, config.temperature)
+    else:
+        block = parallel.to_host(curvature.full(*where, layer=layers[0], **options))
+        name = layers[0].name
+        found = gaussians.full(params, name, block, config.prior, config.temperature)
+    return found
+
+
+def run(
+    rng_key: jax.Array,
+    network: nn.Module,
+    data: Data,
+    config: Config,
+    *,
+    held_out: Data | None = None,
+    progress: Progress = ignore_progress,
+    checkpoints: Checkpoints | None = None,
+    mesh: Mesh | None = None,
+    store: Store = keep_on_device,
+) -> InferenceResult:
+    """Find the mode, measure the curvature there and draw; arguments as for ``sgd.run``.
+
+    Returns:
+      ``num_samples`` draws; ``sample`` and ``sampler`` draw fresh ones.
+    """
+    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    choose_layers(network, data.x.shape[1:], config.structure)
+    params, losses = train(
+        rng_key,
+        data,
+        Training(network, config, posterior_loss),
+        progress=progress,
+        checkpoints=checkpoints,
+        mesh=mesh,
+        identity=identify("laplace", rng_key, network, config, data, mesh),
+    )
+    mode = jax.tree.map(lambda w: w[0], params)
+    sampler = Sampler(get_apply_fn(network), fit_gaussian(mode, data, network, config, mesh))
+    posterior = sampler.sample(
+        jax.random.fold_in(rng_key, 1 + config.num_epochs), config.num_samples
+    )
+    posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
+    diagnostics: dict[str, Any] = {"loss": losses}
+    diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
+    return InferenceResult(posterior, diagnostics, sampler.sample, sampler)
