@@ -7,6 +7,7 @@ than one in any direction. It is decomposed on the host in float64.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,13 +24,18 @@ from bnn_adv.networks import Params
 
 
 class Basis(NamedTuple):
-    """A layer's Gaussian: its noise is ``rows (deviations * z) columns^T``, z ~ N(0, I).
+    """A layer's Gaussian: its noise is ``scales U ((U^T z V) * deviations) V^T``, z ~ N(0, I).
 
-    rows: [D, D], the prior's scales in it.
-    columns: [F, F].
+    The root of the covariance that is symmetric depends on no choice of eigenvectors, which
+    rounding makes.
+
+    scales: The prior's, [D].
+    rows: U, [D, D].
+    columns: V, [F, F].
     deviations: [D, F].
     """
 
+    scales: jax.Array
     rows: jax.Array
     columns: jax.Array
     deviations: jax.Array
@@ -89,7 +95,7 @@ def kronecker(
         left, rows = _eigh(scales[:, None] * np.asarray(inputs, np.float64) * scales)
         right, columns = _eigh(np.asarray(outputs, np.float64))
         precision = left[:, None] * right / counts[name] + 1
-        parts = scales[:, None] * rows, columns, np.sqrt(temperature / precision)
+        parts = scales, rows, columns, np.sqrt(temperature / precision)
         bases[name] = Basis(*(jnp.asarray(part, jnp.float32) for part in parts))
     return Partial(_draw_kronecker, params, bases)
 
@@ -127,10 +133,12 @@ def _draw_full(params: Params, roots: Mapping[str, jax.Array], rng_key: jax.Arra
 
 def _draw_kronecker(params: Params, bases: Mapping[str, Basis], rng_key: jax.Array) -> Params:
     noise = {}
-    for index, (name, (rows, columns, deviations)) in enumerate(sorted(bases.items())):
+    product = functools.partial(jnp.linalg.multi_dot, precision="highest")
+    for index, (name, basis) in enumerate(sorted(bases.items())):
+        scales, rows, columns, deviations = basis
         z = jax.random.normal(jax.random.fold_in(rng_key, index), deviations.shape)
-        left = jnp.matmul(rows, deviations * z, precision="highest")
-        noise[name] = jnp.matmul(left, columns.T, precision="highest")
+        inner = product([rows.T, z, columns]) * deviations
+        noise[name] = scales[:, None] * product([rows, inner, columns.T])
     return _add(params, noise)
 
 

@@ -28,19 +28,19 @@ from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import Checkpoints
-from bnn_adv.compute.settings import SettingError, Settings, setting
-from bnn_adv.inference import curvature, gaussians
+from bnn_adv.compute.settings import SettingError, setting
+from bnn_adv.inference import curvature, gaussians, members
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
     Store,
+    draw_anew,
     identify,
     ignore_progress,
     keep_on_device,
     open_data,
-    summarise_held_out,
 )
-from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior
+from bnn_adv.inference.densities import Data
 from bnn_adv.inference.members import Training, posterior_loss, train
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.networks.layers import Layer, list_layers
@@ -51,33 +51,16 @@ UNIT = "minibatches"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(members.Config):
     """How the mode is found, and what of the curvature is kept.
 
     Args:
-      num_samples: Draws of the returned posterior.
       structure: ``"last_layer"``, ``"diagonal"`` or ``"kronecker"``, see above.
-      num_epochs: Passes over the data on the way to the mode.
-      learning_rate: Adam's step size.
-      minibatch_size: Examples a gradient step sees.
-      prior: The prior.
-      likelihood: A name in ``densities.LIKELIHOODS``.
       temperature: The covariance is multiplied by it; the mode stays.
     """
 
-    num_samples: int = setting(50, least=1)
     structure: Literal["last_layer", "diagonal", "kronecker"] = "last_layer"
-    num_epochs: int = setting(20, least=1)
-    learning_rate: float = setting(0.001, above=0)
-    minibatch_size: int = setting(128, least=1)
-    prior: Prior = Prior()
-    likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
     temperature: float = setting(1.0, above=0)
-
-    @property
-    def num_draws(self) -> int:
-        """Draws of the posterior."""
-        return self.num_samples
 
 
 def choose_layers(
@@ -171,10 +154,11 @@ def run(
     )
     mode = jax.tree.map(lambda w: w[0], params)
     sampler = Sampler(get_apply_fn(network), fit_gaussian(mode, data, network, config, mesh))
-    posterior = sampler.sample(
-        jax.random.fold_in(rng_key, 1 + config.num_epochs), config.num_samples
+    return draw_anew(
+        jax.random.fold_in(rng_key, 1 + config.num_epochs),
+        sampler,
+        config.num_samples,
+        {"loss": losses},
+        held_out=held_out,
+        store=store,
     )
-    posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
-    diagnostics: dict[str, Any] = {"loss": losses}
-    diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
-    return InferenceResult(posterior, diagnostics, sampler.sample, sampler)

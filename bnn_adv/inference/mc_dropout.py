@@ -28,18 +28,19 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from bnn_adv.compute.checkpoint import Checkpoints
-from bnn_adv.compute.settings import Settings, setting
+from bnn_adv.compute.settings import setting
+from bnn_adv.inference import members
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
     Store,
+    draw_anew,
     identify,
     ignore_progress,
     keep_on_device,
     open_data,
-    summarise_held_out,
 )
-from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, log_prior
+from bnn_adv.inference.densities import LIKELIHOODS, Data, log_prior
 from bnn_adv.inference.members import Training, train
 from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.networks.layers import list_layers, visit_layers
@@ -50,33 +51,16 @@ UNIT = "minibatches"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(members.Config):
     """How the network is trained.
 
     Args:
-      num_samples: Masks of the returned posterior.
       rate: Probability with which an input of a layer is dropped.
       input_rate: The same of the network's inputs.
-      num_epochs: Passes over the data.
-      learning_rate: Adam's step size.
-      minibatch_size: Examples a gradient step sees.
-      prior: The prior.
-      likelihood: A name in ``densities.LIKELIHOODS``.
     """
 
-    num_samples: int = setting(50, least=1)
     rate: float = setting(0.1, above=0, below=1)
     input_rate: float = setting(0.0, least=0, below=1)
-    num_epochs: int = setting(20, least=1)
-    learning_rate: float = setting(0.001, above=0)
-    minibatch_size: int = setting(128, least=1)
-    prior: Prior = Prior()
-    likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
-
-    @property
-    def num_draws(self) -> int:
-        """Draws of the posterior."""
-        return self.num_samples
 
 
 def keep_probabilities(
@@ -173,10 +157,11 @@ def run(
     trained = jax.tree.map(lambda w: w[0], params)
     draw = Partial(functools.partial(draw_weights, keep=keep), trained)
     sampler = Sampler(get_apply_fn(network), draw)
-    posterior = sampler.sample(
-        jax.random.fold_in(rng_key, 1 + config.num_epochs), config.num_samples
+    return draw_anew(
+        jax.random.fold_in(rng_key, 1 + config.num_epochs),
+        sampler,
+        config.num_samples,
+        {"loss": losses},
+        held_out=held_out,
+        store=store,
     )
-    posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
-    diagnostics: dict[str, Any] = {"loss": losses}
-    diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
-    return InferenceResult(posterior, diagnostics, sampler.sample, sampler)

@@ -6,6 +6,7 @@ over members, learning rates and meshes are here, passes over the data are ``epo
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple, Protocol
 
@@ -18,15 +19,42 @@ from jax.sharding import Mesh
 from bnn_adv.compute import blocks, parallel
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.identity import Named
+from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import Progress
-from bnn_adv.inference.densities import Data, logdensity_fn
+from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn
 from bnn_adv.inference.epochs import Epochs, run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
 
 ADAM = optax.adam(1.0)
 """With rate 1: its updates are linear in the rate, by which every member multiplies its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of methods that train on the posterior's density and then draw.
+
+    Args:
+      num_samples: Draws of the returned posterior.
+      num_epochs: Passes over the data.
+      learning_rate: The optimiser's step size.
+      minibatch_size: Examples a gradient step sees.
+      prior: The prior.
+      likelihood: A name in ``densities.LIKELIHOODS``.
+    """
+
+    num_samples: int = setting(50, least=1)
+    num_epochs: int = setting(20, least=1)
+    learning_rate: float = setting(0.001, above=0)
+    minibatch_size: int = setting(128, least=1)
+    prior: Prior = Prior()
+    likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of the posterior."""
+        return self.num_samples
 
 
 class Loss(Protocol):

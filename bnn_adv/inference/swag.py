@@ -1,11 +1,7 @@
 """SWAG: a Gaussian around the path of SGD (Maddox et al. 2019, arXiv 1902.02476).
 
-After ``num_epochs`` of training, SGD goes on at a constant, high rate. Of its iterates w_i, one
-each epoch, are kept the running mean m_i, the mean square deviation and the last K of
-``w_i - m_i`` as columns of D. Draws (algorithm 1 and eq. 1 there):
-
-    w = m + diag(s^2)^(1/2) z_1 / sqrt(2) + D z_2 / sqrt(2 (K - 1)),    z_1, z_2 ~ N(0, I)
-
+After ``num_epochs`` of training, SGD goes on at a constant, high rate. Of its iterates, one each
+epoch, ``moments`` keeps mean, variances and the last deviations, and draws from their Gaussian.
 ``num_runs`` above one is MultiSWAG (Wilson, Izmailov 2020, arXiv 2002.08791): an equal mixture of
 such Gaussians from as many initialisations. The loss is the negative log posterior over N.
 """
@@ -14,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,22 +21,22 @@ from jax.tree_util import Partial
 
 from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import Checkpoints
-from bnn_adv.compute.settings import Settings, setting
-from bnn_adv.inference import members, minibatches
+from bnn_adv.compute.settings import setting
+from bnn_adv.inference import members, minibatches, moments
 from bnn_adv.inference.base import (
     InferenceResult,
     Progress,
     Store,
+    draw_anew,
     identify,
     ignore_progress,
     keep_on_device,
     open_data,
-    summarise_held_out,
 )
-from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior
+from bnn_adv.inference.densities import Data
 from bnn_adv.inference.epochs import Epochs, run_epochs
 from bnn_adv.inference.members import Training
-from bnn_adv.networks import Params, get_apply_fn
+from bnn_adv.networks import get_apply_fn
 from bnn_adv.posteriors.sampler import Sampler
 
 _OPTIMISER = optax.sgd(1.0, momentum=0.9)
@@ -50,50 +46,24 @@ UNIT = "minibatches"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(members.Config):
     """How the iterates are made.
 
     Args:
-      num_samples: Draws of the returned posterior.
       num_runs: Runs of training, each with a Gaussian of its own.
       num_epochs: Passes over the data before the first iterate.
       num_swag_epochs: Passes after that, each of which gives one iterate.
       rank: Deviations of the last iterates that are kept, K.
       learning_rate: Step size of SGD with momentum 0.9 before the first iterate.
       swag_learning_rate: The constant step size after that.
-      minibatch_size: Examples a gradient step sees.
-      prior: The prior.
-      likelihood: A name in ``densities.LIKELIHOODS``.
     """
 
-    num_samples: int = setting(50, least=1)
     num_runs: int = setting(1, least=1)
     num_epochs: int = setting(10, least=0)
     num_swag_epochs: int = setting(20, least=2)
     rank: int = setting(20, least=2)
     learning_rate: float = setting(0.05, above=0)
     swag_learning_rate: float = setting(0.02, above=0)
-    minibatch_size: int = setting(128, least=1)
-    prior: Prior = Prior()
-    likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
-
-    @property
-    def num_draws(self) -> int:
-        """Draws of the posterior."""
-        return self.num_samples
-
-
-class Moments(NamedTuple):
-    """What is kept of the iterates, every leaf with a leading axis of runs.
-
-    mean: Their mean m.
-    variance: Their mean square deviation s^2.
-    deviations: The last K of ``w_i - m_i``, [runs, K, ...].
-    """
-
-    mean: Params
-    variance: Params
-    deviations: Params
 
 
 class State(NamedTuple):
@@ -106,7 +76,7 @@ class State(NamedTuple):
 
     training: members.State
     epoch: jax.Array
-    moments: Moments
+    moments: moments.Moments
 
     @property
     def loss(self) -> jax.Array:
@@ -117,10 +87,8 @@ class State(NamedTuple):
 def init(rng_key: jax.Array, data: Data, *, training: Training) -> State:
     """Initialise all runs; moments are zero."""
     start, rank = members.init(rng_key, data, training=training), count_deviations(training.config)
-    zeros = jax.tree.map(jnp.zeros_like, start.params)
-    deviations = jax.tree.map(lambda w: jnp.zeros((w.shape[0], rank, *w.shape[1:])), zeros)
     epoch = jnp.zeros(training.num_members, jnp.int32)
-    return State(start, epoch, Moments(zeros, zeros, deviations))
+    return State(start, epoch, moments.zeros(start.params, rank))
 
 
 def count_deviations(config: Config) -> int:
@@ -161,46 +129,8 @@ def step(
 def _collect(state: State, config: Config) -> State:
     """Add the iterates at the end of an epoch to the moments, from ``num_epochs`` on."""
     number = state.epoch - config.num_epochs
-
-    def one_run(params: Params, number: jax.Array, old: Moments) -> Moments:
-        def mean(m: jax.Array, w: jax.Array) -> jax.Array:
-            return m + (w - m) / number
-
-        def variance(v: jax.Array, w: jax.Array, m: jax.Array, new: jax.Array) -> jax.Array:
-            # The mean of w^2 less m^2 would lose the digits of a narrow distribution.
-            return v + ((w - m) * (w - new) - v) / number
-
-        new = jax.tree.map(mean, old.mean, params)
-        place = (number - 1) % count_deviations(config)
-        return Moments(
-            new,
-            jax.tree.map(variance, old.variance, params, old.mean, new),
-            jax.tree.map(lambda d, w, m: d.at[place].set(w - m), old.deviations, params, new),
-        )
-
-    def one(params: Params, number: jax.Array, old: Moments) -> Moments:
-        found = one_run(params, jnp.maximum(number, 1), old)
-        kept: Moments = jax.tree.map(lambda a, b: jnp.where(number > 0, a, b), found, old)
-        return kept
-
-    return state._replace(moments=jax.vmap(one)(state.training.params, number, state.moments))
-
-
-def draw(moments: Moments, rng_key: jax.Array) -> Params:
-    """Draw from one of the runs' Gaussians, all equally likely."""
-    run_key, low_rank_key, diagonal_key = jax.random.split(rng_key, 3)
-    leaves, structure = jax.tree.flatten(moments.mean)
-    index = jax.random.randint(run_key, (), 0, leaves[0].shape[0])
-    rest = map(jax.tree.leaves, (moments.variance, moments.deviations))
-    own = [tuple(leaf[index] for leaf in triple) for triple in zip(leaves, *rest, strict=True)]
-    rank = own[0][2].shape[0]
-    mixing = jax.random.normal(low_rank_key, (rank,)) / (2 * (rank - 1)) ** 0.5
-    draws = []
-    for number, (mean, variance, deviations) in enumerate(own):
-        noise = jax.random.normal(jax.random.fold_in(diagonal_key, number), mean.shape)
-        low_rank = jnp.tensordot(mixing, deviations, 1, precision="highest")
-        draws.append(mean + jnp.sqrt(variance / 2) * noise + low_rank)
-    return jax.tree.unflatten(structure, draws)
+    found = jax.vmap(moments.add)(state.moments, state.training.params, number)
+    return state._replace(moments=found)
 
 
 def run(
@@ -239,10 +169,12 @@ def run(
         checkpoints=checkpoints,
         identity=identify("swag", rng_key, network, config, data, mesh),
     )
-    moments = parallel.gather(state.moments, mesh)
-    sampler = Sampler(get_apply_fn(network), Partial(draw, moments))
-    posterior = sampler.sample(jax.random.fold_in(rng_key, 1 + num_epochs), config.num_samples)
-    posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
-    diagnostics: dict[str, Any] = {"loss": [numbers["loss"] for numbers in trace]}
-    diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
-    return InferenceResult(posterior, diagnostics, sampler.sample, sampler)
+    draw = Partial(moments.draw, parallel.gather(state.moments, mesh))
+    return draw_anew(
+        jax.random.fold_in(rng_key, 1 + num_epochs),
+        Sampler(get_apply_fn(network), draw),
+        config.num_samples,
+        {"loss": [numbers["loss"] for numbers in trace]},
+        held_out=held_out,
+        store=store,
+    )

@@ -100,6 +100,20 @@ def test_help_is_what_the_docstring_says():
     assert found["names"].is_tuple
 
 
+def test_what_is_inherited_is_described_where_it_stands():
+    @dataclasses.dataclass(frozen=True)
+    class Child(Inner):
+        """One more.
+
+        Args:
+          own: A count.
+        """
+
+        own: int = setting(1)
+
+    assert settings.describe(Child) == {**settings.describe(Inner), "own": "A count."}
+
+
 def test_equal_records_have_one_identity_and_others_another():
     assert digest(Config()) == digest(Config(inner=Inner(1.0)))
     assert digest(Config()) != digest(Config(inner=Inner(2.0))) != digest(Config(count=4))

@@ -11,6 +11,7 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.compute.disk import store_in
+from bnn_adv.compute.settings import fields
 from bnn_adv.inference import METHODS, mcmc, minibatches
 from bnn_adv.inference.base import InferenceResult, keep_on_device
 from bnn_adv.inference.densities import Data
@@ -54,6 +55,7 @@ def test_has_the_members_of_its_siblings(name):
     members = ("Config", *(("State", "Info", "build") if is_kernel else ()), "run")
     for member in (module, *(getattr(module, member) for member in members)):
         assert member.__doc__
+    assert all(field.help for field in fields(module.Config))
     assert module.UNIT
     assert module.Config().num_draws >= 1
     if is_kernel:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv.inference import moments as moments_
 from bnn_adv.inference import swag
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.members import Training, posterior_loss
@@ -53,9 +54,9 @@ def test_draws_have_the_covariance_of_the_paper():
     rank, size, count = 3, 4, 20_000
     mean, variance = RNG.normal(size=(1, size)), RNG.uniform(0.5, 2, size=(1, size))
     deviations = RNG.normal(size=(1, rank, size))
-    moments = swag.Moments(*({"w": jnp.asarray(a)} for a in (mean, variance, deviations)))
+    moments = moments_.Moments(*({"w": jnp.asarray(a)} for a in (mean, variance, deviations)))
     keys = jax.random.split(jax.random.key(0), count)
-    draws = np.asarray(jax.vmap(lambda key: swag.draw(moments, key)["w"])(keys), np.float64)
+    draws = np.asarray(jax.vmap(lambda key: moments_.draw(moments, key)["w"])(keys), np.float64)
     covariance = np.diag(variance[0]) / 2 + deviations[0].T @ deviations[0] / (2 * (rank - 1))
     spread = np.sqrt(np.diag(covariance))
     assert (np.abs(draws.mean(axis=0) - mean[0]) < 5 * spread / np.sqrt(count)).all()
@@ -65,8 +66,10 @@ def test_draws_have_the_covariance_of_the_paper():
 
 def test_every_run_is_drawn_from_alike():
     zeros = jnp.zeros((3, 2, 1))
-    moments = swag.Moments({"w": jnp.arange(3.0)[:, None]}, {"w": jnp.zeros((3, 1))}, {"w": zeros})
+    moments = moments_.Moments(
+        {"w": jnp.arange(3.0)[:, None]}, {"w": jnp.zeros((3, 1))}, {"w": zeros}
+    )
     keys = jax.random.split(jax.random.key(0), 3000)
-    draws = np.asarray(jax.vmap(lambda key: swag.draw(moments, key)["w"])(keys))[:, 0]
+    draws = np.asarray(jax.vmap(lambda key: moments_.draw(moments, key)["w"])(keys))[:, 0]
     counts = np.bincount(draws.astype(int))
     assert (np.abs(counts - 1000) < 5 * np.sqrt(1000 * 2 / 3)).all()
