@@ -1,5 +1,7 @@
 """Samplers on a posterior known in closed form: Bayesian linear regression."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -175,6 +177,31 @@ def test_laplace_is_exact_where_the_posterior_is_gaussian(structure, prior, temp
     kept = np.diag(np.diag(precision)) if structure == "diagonal" else precision
     covariance = temperature * np.linalg.inv(kept)
     assert_within_five_standard_errors(draws, mean=mean, covariance=covariance)
+
+
+@pytest.mark.parametrize("structure", ["last_layer", "kronecker"])
+def test_laplace_says_how_far_from_the_mode_it_is(structure):
+    config = laplace.Config(
+        num_epochs=60,
+        minibatch_size=40,
+        likelihood="gaussian",
+        structure=structure,
+        learning_rate=0.01,
+        prior=Prior(SCALE),
+        temperature=0.01,
+    )
+    short = laplace.run(jax.random.key(0), NETWORK, DATA, config)
+    (mode, _) = short.sampler.draw.args
+    off = np.append(mode["logits"]["kernel"], mode["logits"]["bias"]) - MEAN
+    gain = off @ np.linalg.inv(COVARIANCE) @ off / 2
+    assert gain > 0.15
+    # 50 squares of a Gaussian: their mean is right to a fifth.
+    assert abs(short.diagnostics["mode_gain"] / gain - 1) < 1
+    assert "nats below the posterior's mode" in short.diagnostics["warnings"][0]
+    longer = dataclasses.replace(config, num_epochs=1500)
+    found = laplace.run(jax.random.key(0), NETWORK, DATA, longer).diagnostics
+    assert found["mode_gain"] < 1e-4
+    assert not found["warnings"]
 
 
 def test_swag_is_centred_on_the_mode():
