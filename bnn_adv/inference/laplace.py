@@ -50,6 +50,8 @@ from bnn_adv.posteriors.sampler import Sampler
 UNIT = "minibatches"
 """What progress counts."""
 
+# Beyond it a matrix of float64 takes more than a GB, and minutes to decompose.
+_MOST_WEIGHTS = 12_000
 _NUM_PROBES = 50
 # Draws lie half a nat a weight below the mode: a tenth of that.
 _MOST_GAIN = 0.05
@@ -94,6 +96,13 @@ def choose_layers(
             "structure",
             f"{structure} is defined for the layers {' and '.join(known)}, and this network has "
             f"{what}. Give diagonal, which any network has.",
+        )
+    size = (chosen[0].inputs[-1] + chosen[0].has_bias) * chosen[0].outputs[-1]
+    if structure == "last_layer" and size > _MOST_WEIGHTS:
+        raise SettingError(
+            "structure",
+            f"last_layer keeps a matrix of all pairs of at most {_MOST_WEIGHTS:,} weights, and "
+            f"{chosen[0].name} has {size:,}. Give kronecker.",
         )
     return chosen
 

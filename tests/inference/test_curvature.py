@@ -184,6 +184,7 @@ def test_kronecker_is_exact_where_every_place_is_an_output_of_its_own():
     [
         (Normalised(), (2,), "kronecker", "network has norm/bias, norm/scale. Give diagonal"),
         (Flax(), (4, 4, 1), "kronecker", r"conv \(Conv\)"),
+        (Places(), (4, 3, 1), "last_layer", r"conv \(Convolve\)"),
     ],
 )
 def test_layers_of_unknown_curvature_are_refused(network, shape, structure, message):
@@ -191,6 +192,11 @@ def test_layers_of_unknown_curvature_are_refused(network, shape, structure, mess
     config = laplace.Config(structure=structure)
     with pytest.raises(ValueError, match=f"structure {structure} is defined for .*{message}"):
         laplace.run(jax.random.key(0), network, data, config)
+
+
+def test_matrices_of_very_many_weights_are_refused():
+    with pytest.raises(ValueError, match=r"at most 12,000 weights, and logits has 13,010. Give"):
+        laplace.choose_layers(MLP((1300,), 10), (2,), "last_layer")
 
 
 @pytest.mark.parametrize("structure", ["last_layer", "diagonal", "kronecker"])

@@ -85,7 +85,7 @@ def test_dropout_of_inputs_is_ridge_regression():
         learning_rate=0.001,
         minibatch_size=40,
         num_samples=1,
-        prior=Prior(0.5),
+        prior=Prior(0.2),
         likelihood="gaussian",
     )
     network, data = MLP((), 1), Data(jnp.asarray(x), jnp.asarray(y))
@@ -93,8 +93,12 @@ def test_dropout_of_inputs_is_ridge_regression():
     (trained,) = sampler.draw.args
     found = np.append(trained["logits"]["kernel"], trained["logits"]["bias"])
     design, keep = np.append(x, np.ones((40, 1)), axis=1).astype(np.float64), 0.7
-    ridge = np.append((1 - keep) / keep * (x**2).sum(axis=0) + 4 / keep, 4)
+    ridge = np.append((1 - keep) / keep * (x**2).sum(axis=0) + 25 / keep, 25)
     expected = np.linalg.solve(design.T @ design + np.diag(ridge), design.T @ y[:, 0])
-    plain = np.linalg.solve(design.T @ design + 4 * np.eye(3), design.T @ y[:, 0])
-    np.testing.assert_allclose(found, expected, atol=0.03)
-    assert np.abs(plain - expected).max() > 0.1
+    plain = np.linalg.solve(design.T @ design + 25 * np.eye(3), design.T @ y[:, 0])
+    ridge[:2] += 25 - 25 / keep
+    other = np.linalg.solve(design.T @ design + np.diag(ridge), design.T @ y[:, 0])
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    assert np.abs(plain - expected).max() > 0.05
+    # The prior of the trained weights in place of that of the draws.
+    assert np.abs(other - expected).max() > 0.02
