@@ -26,11 +26,11 @@ def flatten(posterior):
     return np.concatenate([weights, np.asarray(posterior.samples["logits"]["bias"])], axis=1)
 
 
-def assert_within_five_standard_errors(draws, chains=1, covariance=COVARIANCE):
+def assert_within_five_standard_errors(draws, chains=1, covariance=COVARIANCE, *, mean=MEAN):
     """Means, and every entry of the covariance; enough effective samples first."""
-    centred = draws - MEAN
+    centred = draws - mean
     products = (centred[:, :, None] * centred[:, None, :]).reshape(len(draws), -1)
-    for values, truth in ((draws, MEAN), (products, covariance.ravel())):
+    for values, truth in ((draws, mean), (products, covariance.ravel())):
         per_chain = values.reshape(chains, -1, values.shape[-1]).astype(np.float64)
         ess = effective_sample_size(per_chain)
         assert ess.min() > 200, ess

@@ -9,7 +9,8 @@ import bnn_adv
 MOST = 8
 # What every method of inference is told: the key, the network, the data, its settings, and how it
 # runs. Methods outside this repository have the same signature.
-RUNS = {f"bnn_adv.inference.{method}.run": 9 for method in ("sgd", "svi")} | {
+_OPTIMISED = ("laplace", "mc_dropout", "sgd", "svi", "swag")
+RUNS = {f"bnn_adv.inference.{method}.run": 9 for method in _OPTIMISED} | {
     f"bnn_adv.inference.{driver}.run": 10 for driver in ("mcmc", "sgmcmc")
 }
 

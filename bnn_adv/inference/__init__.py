@@ -1,20 +1,23 @@
 """Turn (key, network, data, config) into a posterior and a diagnostics record.
 
 One file a method. Kernels of Markov chains have Config, State, Info, build, run (``mcmc`` drives
-those of the full data, ``sgmcmc`` those of minibatches); methods that optimise have Config, State,
-init, step, run.
+those of the full data, ``sgmcmc`` those of minibatches); methods that optimise have Config and run,
+on the steps of ``members`` or their own, which ``epochs`` drives.
 """
 
 from bnn_adv.inference import (
     adjusted_mclmc,
     csgmcmc,
     hmc,
+    laplace,
+    mc_dropout,
     mclmc,
     nuts,
     sgd,
     sghmc,
     sgld,
     svi,
+    swag,
 )
 from bnn_adv.inference.base import InferenceResult
 from bnn_adv.inference.densities import Data
@@ -23,12 +26,15 @@ METHODS = {
     "adjusted_mclmc": adjusted_mclmc,
     "csgmcmc": csgmcmc,
     "hmc": hmc,
+    "laplace": laplace,
+    "mc_dropout": mc_dropout,
     "mclmc": mclmc,
     "nuts": nuts,
     "sgd": sgd,
     "sghmc": sghmc,
     "sgld": sgld,
     "svi": svi,
+    "swag": swag,
 }
 
 __all__ = ["METHODS", "Data", "InferenceResult"]

@@ -65,6 +65,32 @@ def summarise_held_out(posterior: Posterior, held_out: Data | None) -> dict[str,
     }
 
 
+def draw_anew(
+    rng_key: jax.Array,
+    sampler: Sampler,
+    num_samples: int,
+    diagnostics: dict[str, Any],
+    *,
+    held_out: Data | None,
+    store: Store,
+) -> InferenceResult:
+    """Return what a method found that draws anew.
+
+    Args:
+      rng_key: Typed key of the returned draws.
+      sampler: The distribution.
+      num_samples: Draws of the posterior.
+      diagnostics: What the method says; numbers on held-out data are added.
+      held_out: Data for a check of the result.
+      store: Where the draws go.
+    """
+    posterior = sampler.sample(rng_key, num_samples)
+    posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
+    summary = summarise_held_out(posterior, held_out)
+    record = diagnostics | summary | {"warnings": []}
+    return InferenceResult(posterior, record, sampler.sample, sampler)
+
+
 def open_data(
     rng_key: jax.Array,
     network: nn.Module,

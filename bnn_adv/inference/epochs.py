@@ -16,7 +16,7 @@ from bnn_adv.inference.base import Progress, check_finite
 
 
 class _Step(Protocol):
-    def __call__(self, state: Any, *, batches: jax.Array, first: int, count: int) -> Any: ...
+    def __call__(self, state: Any, *, batches: Any, first: int, count: int) -> Any: ...
 
 
 class Epochs(NamedTuple):
@@ -30,7 +30,7 @@ class Epochs(NamedTuple):
     loss_name: For errors.
     """
 
-    start: Callable[[jax.Array, Any], tuple[Any, jax.Array]]
+    start: Callable[[jax.Array, Any], tuple[Any, Any]]
     step: _Step
     summarise: Callable[[np.ndarray], dict[str, float]]
     num_epochs: int

@@ -1,11 +1,13 @@
 """Samplers on a posterior known in closed form: Bayesian linear regression."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.inference import METHODS, hmc, svi
+from bnn_adv.inference import METHODS, hmc, laplace, sgd, svi, swag
 from bnn_adv.inference.densities import Data, Prior
 from tests.linear_regression import (
     COVARIANCE,
@@ -122,6 +124,79 @@ def test_published_kl_weight_is_as_if_there_were_fewer_data():
     draws = flatten(svi.run(jax.random.key(0), NETWORK, DATA, config).posterior)
     precision = (DESIGN.T @ DESIGN) / 4 + np.eye(3) / SCALE**2
     np.testing.assert_allclose(draws.std(axis=0), 1 / np.sqrt(np.diag(precision)), rtol=0.2)
+
+
+FULL_BATCH = {"num_epochs": 1500, "minibatch_size": 40, "likelihood": "gaussian"}
+
+
+@pytest.mark.parametrize("scale", [0.8, 0.1])
+def test_sgd_under_a_prior_finds_the_mode(scale):
+    config = sgd.Config(**FULL_BATCH, learning_rate=0.01, map_prior=True, prior=Prior(scale))
+    found = flatten(sgd.run(jax.random.key(0), NETWORK, DATA, config).posterior)
+    mode = np.linalg.solve(DESIGN.T @ DESIGN + np.eye(3) / scale**2, DESIGN.T @ Y[:, 0])
+    np.testing.assert_allclose(found[0], mode, atol=1e-4)
+
+
+@pytest.mark.parametrize("structure", ["last_layer", "kronecker", "diagonal"])
+@pytest.mark.parametrize(
+    ("prior", "temperature"), [(Prior(SCALE), 1.0), (Prior(0.2, "fan_in"), 0.25)]
+)
+def test_laplace_is_exact_where_the_posterior_is_gaussian(structure, prior, temperature):
+    """One Kronecker block with one output is the whole matrix; the diagonal is its diagonal."""
+    config = laplace.Config(
+        **FULL_BATCH,
+        structure=structure,
+        num_samples=4000,
+        learning_rate=0.01,
+        prior=prior,
+        temperature=temperature,
+    )
+    draws = flatten(laplace.run(jax.random.key(0), NETWORK, DATA, config).posterior)
+    scales = prior.scale / np.sqrt([2, 2, 1] if prior.kind == "fan_in" else [1, 1, 1])
+    precision = DESIGN.T @ DESIGN + np.diag(scales**-2)
+    mean = np.linalg.solve(precision, DESIGN.T @ Y[:, 0])
+    kept = np.diag(np.diag(precision)) if structure == "diagonal" else precision
+    covariance = temperature * np.linalg.inv(kept)
+    assert_within_five_standard_errors(draws, mean=mean, covariance=covariance)
+
+
+@pytest.mark.parametrize("structure", ["last_layer", "kronecker"])
+def test_laplace_says_how_far_from_the_mode_it_is(structure):
+    config = laplace.Config(
+        num_epochs=60,
+        minibatch_size=40,
+        likelihood="gaussian",
+        structure=structure,
+        learning_rate=0.01,
+        prior=Prior(SCALE),
+        temperature=0.01,
+    )
+    short = laplace.run(jax.random.key(0), NETWORK, DATA, config)
+    (mode, _) = short.sampler.draw.args
+    off = np.append(mode["logits"]["kernel"], mode["logits"]["bias"]) - MEAN
+    gain = off @ np.linalg.inv(COVARIANCE) @ off / 2
+    assert gain > 0.15
+    # 50 squares of a Gaussian: their mean is right to a fifth.
+    assert abs(short.diagnostics["mode_gain"] / gain - 1) < 1
+    assert "nats below the posterior's mode" in short.diagnostics["warnings"][0]
+    longer = dataclasses.replace(config, num_epochs=1500)
+    found = laplace.run(jax.random.key(0), NETWORK, DATA, longer).diagnostics
+    assert found["mode_gain"] < 1e-4
+    assert not found["warnings"]
+
+
+def test_swag_is_centred_on_the_mode():
+    """Full batches: its iterates have nothing but the mode to move around."""
+    config = swag.Config(
+        num_epochs=200,
+        num_swag_epochs=10,
+        minibatch_size=40,
+        num_samples=20,
+        prior=Prior(SCALE),
+        likelihood="gaussian",
+    )
+    draws = flatten(swag.run(jax.random.key(0), NETWORK, DATA, config).posterior)
+    np.testing.assert_allclose(draws, np.broadcast_to(MEAN, draws.shape), atol=1e-3)
 
 
 def test_temperature_scales_the_covariance():

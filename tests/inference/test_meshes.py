@@ -12,6 +12,8 @@ from bnn_adv.inference import (
     adjusted_mclmc,
     csgmcmc,
     hmc,
+    laplace,
+    mc_dropout,
     mclmc,
     mcmc,
     nuts,
@@ -19,17 +21,23 @@ from bnn_adv.inference import (
     sghmc,
     sgld,
     svi,
+    swag,
 )
 from bnn_adv.inference.densities import Data
 
 NETWORK = networks.MLP((4,), 3, "tanh")
 KEY = jax.random.key(5)
+FIT: dict[str, int] = {"num_samples": 2, "num_epochs": 2, "minibatch_size": 8}
 CHAINS: dict[str, int] = {"num_samples": 3, "num_warmup": 2, "num_chains": 4}
 BATCHES: dict[str, int] = {**CHAINS, "minibatch_size": 8, "thinning": 2}
 CASES = {
     "ensemble": (sgd, sgd.Config(num_members=4, num_epochs=2, minibatch_size=8, member_chunk=1)),
     "one network": (sgd, sgd.Config(num_epochs=2, minibatch_size=8)),
-    "svi": (svi, svi.Config(num_samples=2, num_epochs=2, minibatch_size=8)),
+    "svi": (svi, svi.Config(**FIT)),
+    "laplace": (laplace, laplace.Config(**FIT)),
+    "laplace of all layers": (laplace, laplace.Config(**FIT, structure="kronecker")),
+    "mc_dropout": (mc_dropout, mc_dropout.Config(**FIT, rate=0.5)),
+    "swag": (swag, swag.Config(**FIT, num_runs=2, num_swag_epochs=2)),
     "hmc": (
         hmc,
         hmc.Config(
@@ -62,6 +70,10 @@ def data():
         ("ensemble", "draws:2,data:2"),
         ("one network", "draws:4"),  # cannot be split: it runs whole on every device
         ("svi", "draws:2,data:2"),
+        ("laplace", "draws:2,data:2"),
+        ("laplace of all layers", "data:4"),
+        ("mc_dropout", "draws:2,data:2"),
+        ("swag", "draws:2,data:2"),
         ("hmc", "draws:2,data:2"),
         ("nuts", "draws:4"),
         ("mclmc", "draws:2,data:2"),

@@ -11,6 +11,7 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.compute.disk import store_in
+from bnn_adv.compute.settings import fields
 from bnn_adv.inference import METHODS, mcmc, minibatches
 from bnn_adv.inference.base import InferenceResult, keep_on_device
 from bnn_adv.inference.densities import Data
@@ -26,6 +27,12 @@ BATCHES = {**CHAINS, "thinning": 3, "minibatch_size": 16}
 TINY = {
     "sgd": {"num_members": 2, "num_epochs": 2, "minibatch_size": 16},
     "svi": {"num_samples": 3, "num_epochs": 2, "minibatch_size": 16},
+    "laplace": {"num_samples": 3, "num_epochs": 2, "minibatch_size": 16},
+    "mc_dropout": {"num_samples": 3, "num_epochs": 2, "minibatch_size": 16, "rate": 0.5},
+    "swag": {
+        **{"num_samples": 3, "num_epochs": 1, "minibatch_size": 16},
+        **{"num_runs": 2, "num_swag_epochs": 3, "rank": 2},
+    },
     "hmc": {**CHAINS, "step_size": 0.01},
     "nuts": {**CHAINS, "step_size": 0.01, "max_num_doublings": 3},
     "mclmc": {**CHAINS, "thinning": 2, "num_tune": 20},
@@ -49,9 +56,10 @@ def test_has_the_members_of_its_siblings(name):
     assert dataclasses.is_dataclass(module.Config)
     assert hash(module.Config()) == hash(module.Config())
     is_kernel = hasattr(module, "build")
-    members = ("Config", "State", *(("Info", "build") if is_kernel else ("init", "step")), "run")
+    members = ("Config", *(("State", "Info", "build") if is_kernel else ()), "run")
     for member in (module, *(getattr(module, member) for member in members)):
         assert member.__doc__
+    assert all(field.help for field in fields(module.Config))
     assert module.UNIT
     assert module.Config().num_draws >= 1
     if is_kernel:
@@ -133,6 +141,9 @@ def test_draws_differ_from_one_another(name):
         ("svi", {"guide": "flow"}, "mean_field, low_rank, got 'flow'"),
         ("svi", {"init": "published", "guide": "low_rank"}, "guide mean_field only"),
         ("svi", {"likelihood": "poisson"}, "poisson"),
+        ("laplace", {"structure": "full"}, "last_layer, diagonal, kronecker, got 'full'"),
+        ("mc_dropout", {"rate": 1.0}, "rate must be below 1, got 1.0"),
+        ("swag", {"rank": 1}, "rank must be at least 2, got 1"),
         ("hmc", {"thinning": 0}, "thinning.*got 0"),
         ("hmc", {"adapt": "all"}, "window, step_size, none, got 'all'"),
         ("mclmc", {"num_tune": 5}, "num_tune must be at least 20, got 5"),
@@ -150,7 +161,9 @@ def test_bad_settings_are_refused(name, options, message):
         run(name, **options)
 
 
-@pytest.mark.parametrize(("name", "what"), [("sgd", "training loss"), ("svi", "ELBO")])
+@pytest.mark.parametrize(
+    ("name", "what"), [("sgd", "training loss"), ("svi", "ELBO"), ("swag", "training loss")]
+)
 def test_losses_that_are_not_finite_stop_the_run(name, what):
     with pytest.raises(FloatingPointError, match=f"{what} is not finite at epoch .*learning_rate"):
         run(name, learning_rate=1e38)
@@ -181,14 +194,18 @@ def test_data_that_cannot_be_learnt_are_refused_before_work(name, data, message)
         run(name, data=data)
 
 
-def test_fresh_draws_of_svi_are_new_and_of_the_same_guide():
-    result = run("svi", num_samples=400, num_epochs=1)
-    old = result.posterior.samples["logits"]["bias"]
+@pytest.mark.parametrize("name", ["svi", "laplace", "mc_dropout", "swag"])
+def test_fresh_draws_are_new_and_of_the_same_distribution(name):
+    result = run(name, num_samples=400, num_epochs=1)
+    old = result.posterior.samples["logits"]["kernel"]
     for sample in (result.sample, jax.jit(result.sampler.sample, static_argnums=1)):
-        new = sample(jax.random.key(7), 400).samples["logits"]["bias"]
+        new = sample(jax.random.key(7), 400).samples["logits"]["kernel"]
         assert not np.array_equal(old, new)
         error = np.hypot(old.std(axis=0), new.std(axis=0)) / np.sqrt(400)
         assert (np.abs(old.mean(axis=0) - new.mean(axis=0)) < 5 * error).all()
+
+
+def test_what_cannot_draw_anew_says_so():
     assert run("sgd").sample is None
     assert run("sgd").sampler is None
 
