@@ -98,7 +98,7 @@ def run_attack(
     x, y, threat = inputs.convert(x, y, threat)
     indices = arguments.as_indices(how.indices, len(x))
     judge = batches.judge_of(posterior)
-    programs.note(judge.apply_fn, judge.samples)
+    programs.note(judge.apply_fn)
     check_classes(judge, x, y)
     parts = 1 if mesh is None else mesh.shape["data"]
     if batch_size % parts:

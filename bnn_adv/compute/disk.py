@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import threading
 import weakref
@@ -34,31 +35,40 @@ from bnn_adv.compute.leaves import (
 _INDEX = "draws.json"
 
 _MOST_OPEN = 4
-"""Folders of draws whose files stay open and whose next chunk is kept; compiled programs keep the
-draws themselves longer than anybody reads them."""
+"""Folders of draws whose files stay open and whose next chunk is kept."""
 
 
-class _Opened:
-    """Folders whose files are open, the one that was read last at the end."""
+class _Folders:
+    """The folders of draws by number, and those that were read last, the newest at the end."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._folders: OrderedDict[int, weakref.ref[DiskDraws]] = OrderedDict()
+        self._numbers = itertools.count()
+        self._known: weakref.WeakValueDictionary[int, _Folder] = weakref.WeakValueDictionary()
+        self._opened: OrderedDict[int, _Folder] = OrderedDict()
 
     def __identity__(self) -> None:
         """Return nothing: which folders are open says nothing of the draws."""
 
-    def note(self, draws: DiskDraws) -> None:
+    def add(self, folder: _Folder) -> int:
+        """Return a number for a folder."""
+        number = next(self._numbers)
+        self._known[number] = folder
+        return number
+
+    def get(self, number: Any) -> _Folder:
+        """Return the folder of a number; while it is among the last that were read, it lives."""
+        return self._known[int(number)]
+
+    def note(self, folder: _Folder) -> None:
         """Put a folder at the end, and close those before the last ``_MOST_OPEN``."""
-        self._folders.pop(id(draws), None)
-        self._folders[id(draws)] = weakref.ref(draws)
-        while len(self._folders) > _MOST_OPEN:
-            _, oldest = self._folders.popitem(last=False)
-            if (found := oldest()) is not None:
-                found.close()
+        self._opened.pop(id(folder), None)
+        self._opened[id(folder)] = folder
+        while len(self._opened) > _MOST_OPEN:
+            self._opened.popitem(last=False)[1].close()
 
 
-_opened = _Opened()
+_folders = _Folders()
 
 
 @functools.cache
@@ -67,49 +77,21 @@ def _reader() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="read-draws")
 
 
-@jax.tree_util.register_static
-class DiskDraws:
-    """Stand for S draws in a folder; a leafless pytree node, static under ``jit``.
+class _Folder:
+    """The files of draws: opened when they are read, closed when others are."""
 
-    ``read`` works inside compiled programs, by a callback to the host. While the device computes
-    with one chunk, a thread of the host reads the next one.
-
-    Args:
-      folder: Written by ``write_draws``.
-      template: One draw: pytree of arrays or ``ShapeDtypeStruct``.
-
-    Raises:
-      FileNotFoundError: The folder holds no draws.
-      ValueError: An array is missing, unknown or of another shape; the message names it.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], template: Any) -> None:
-        self.folder = Path(folder)
-        self.template = jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape, w.dtype), template)
-        index = files.read_json(self.folder / _INDEX)
-        self.num_samples = int(index["num_samples"])
-        wanted = flatten_names(self.template)
-        dtypes, named = index.get("dtypes", {}), index["arrays"]
-        arrays = {name: _map(self.folder / file, dtypes.get(name)) for name, file in named.items()}
-        check_draws(self.folder, arrays, wanted, dtypes)
-        self._files = [(self.folder / named[name], dtypes.get(name)) for name in wanted]
-        self._stamps = [_stamp(path) for path, _ in self._files]
+    def __init__(self, files_: list[tuple[Path, str | None]], num_samples: int) -> None:
+        self.num_samples = num_samples
+        self._files = files_
+        self._stamps = [_stamp(path) for path, _ in files_]
         self._maps: list[np.ndarray] | None = None
         self._lock = threading.Lock()
         self._next: tuple[tuple[int, int], Future[list[np.ndarray]]] | None = None
 
-    def __identity__(self) -> dict[str, Any]:
-        """Return what the draws are, wherever the folder is, see ``canonical.digest``."""
-        return {"template": self.template, "arrays": self.arrays}
-
     @property
     def arrays(self) -> list[np.ndarray]:
-        """All draws' leaves in plain form (``leaves``), memory-mapped: [S, ...] each.
-
-        Raises:
-          ValueError: A file was replaced since.
-        """
-        with _opened.lock:
+        """All draws' leaves in plain form (``leaves``), memory-mapped: [S, ...] each."""
+        with _folders.lock:
             maps = self._maps
             if maps is None:
                 for (path, _), stamp in zip(self._files, self._stamps, strict=True):
@@ -119,28 +101,15 @@ class DiskDraws:
                             "again for the new ones."
                         )
                 maps = self._maps = [_map(path, dtype) for path, dtype in self._files]
-            _opened.note(self)
+            _folders.note(self)
         return list(maps)
 
     def close(self) -> None:
         """Close the files, and forget the next chunk; what is read again is opened again."""
         self._maps = self._next = None
 
-    def read(self, start: jax.Array, size: int) -> Any:
-        """Return the draws from ``start`` on, stacked: a pytree of [size, ...]."""
-        leaves, structure = jax.tree.flatten(self.template)
-        plain = [plain_shape(leaf) for leaf in leaves]
-        shapes = [jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype) for leaf in plain]
-        found = jax.pure_callback(lambda first: self._fetch(int(first), size), shapes, start)
-        return jax.tree.unflatten(structure, list(map(from_plain, found, leaves)))
-
-    def take(self, indices: Any) -> Any:
-        """Return the draws at ``indices`` in memory, a pytree of NumPy arrays (keys: JAX's)."""
-        leaves, structure = jax.tree.flatten(self.template)
-        chosen = [np.array(array[np.asarray(indices)]) for array in self.arrays]
-        return jax.tree.unflatten(structure, list(map(from_plain, chosen, leaves)))
-
-    def _fetch(self, start: int, size: int) -> list[np.ndarray]:
+    def fetch(self, start: int, size: int) -> list[np.ndarray]:
+        """Return the draws from ``start`` on, and have a thread read those after them."""
         with self._lock:
             pending, self._next = self._next, None
         if pending is not None and pending[0] == (start, size):
@@ -156,6 +125,86 @@ class DiskDraws:
 
     def _copy(self, start: int, size: int) -> list[np.ndarray]:
         return [to_plain(np.array(array[start : start + size])) for array in self.arrays]
+
+
+@jax.tree_util.register_pytree_node_class
+class DiskDraws:
+    """Stand for S draws in a folder: a pytree node whose only leaf is the number of the folder.
+
+    ``read`` works inside compiled programs, by a callback to the host. While the device computes
+    with one chunk, a thread of the host reads the next one. The number is data of a program, so
+    that draws of one network in several folders run the same ones.
+
+    Args:
+      folder: Written by ``write_draws``.
+      template: One draw: pytree of arrays or ``ShapeDtypeStruct``.
+
+    Raises:
+      FileNotFoundError: The folder holds no draws.
+      ValueError: An array is missing, unknown or of another shape; the message names it.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], template: Any) -> None:
+        path = self.folder = Path(folder)
+        self.template = jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape, w.dtype), template)
+        index = files.read_json(path / _INDEX)
+        self.num_samples = int(index["num_samples"])
+        wanted = flatten_names(self.template)
+        dtypes, named = index.get("dtypes", {}), index["arrays"]
+        arrays = {name: _map(path / file, dtypes.get(name)) for name, file in named.items()}
+        check_draws(path, arrays, wanted, dtypes)
+        stored = [(path / named[name], dtypes.get(name)) for name in wanted]
+        self._folder: _Folder | None = _Folder(stored, self.num_samples)
+        self._number: Any = np.int32(_folders.add(self._folder))
+
+    def tree_flatten(self) -> tuple[tuple[Any], tuple[Any, ...]]:
+        """Return the number of the folder, and what programs are compiled for."""
+        leaves, structure = jax.tree.flatten(self.template)
+        return (self._number,), (structure, tuple(leaves), self.num_samples)
+
+    @classmethod
+    def tree_unflatten(cls, kind: tuple[Any, ...], children: tuple[Any]) -> DiskDraws:
+        """Return the draws again; within a program the number is traced."""
+        found = object.__new__(cls)
+        structure, leaves, found.num_samples = kind
+        found.template = jax.tree.unflatten(structure, leaves)
+        (found._number,) = children
+        is_known = isinstance(found._number, np.integer | jax.Array) and not isinstance(
+            found._number, jax.core.Tracer
+        )
+        found._folder = _folders.get(found._number) if is_known else None
+        return found
+
+    def __identity__(self) -> dict[str, Any]:
+        """Return what the draws are, wherever the folder is, see ``canonical.digest``."""
+        return {"template": self.template, "arrays": self.arrays}
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """All draws' leaves in plain form (``leaves``), memory-mapped: [S, ...] each.
+
+        Raises:
+          ValueError: A file was replaced since.
+        """
+        return (self._folder or _folders.get(self._number)).arrays
+
+    def read(self, start: jax.Array, size: int) -> Any:
+        """Return the draws from ``start`` on, stacked: a pytree of [size, ...]."""
+        leaves, structure = jax.tree.flatten(self.template)
+        plain = [plain_shape(leaf) for leaf in leaves]
+        shapes = [jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype) for leaf in plain]
+        found = jax.pure_callback(functools.partial(_fetch, size=size), shapes, self._number, start)
+        return jax.tree.unflatten(structure, list(map(from_plain, found, leaves)))
+
+    def take(self, indices: Any) -> Any:
+        """Return the draws at ``indices`` in memory, a pytree of NumPy arrays (keys: JAX's)."""
+        leaves, structure = jax.tree.flatten(self.template)
+        chosen = [np.array(array[np.asarray(indices)]) for array in self.arrays]
+        return jax.tree.unflatten(structure, list(map(from_plain, chosen, leaves)))
+
+
+def _fetch(number: Any, start: Any, *, size: int) -> list[np.ndarray]:
+    return _folders.get(number).fetch(int(start), size)
 
 
 def write_draws(folder: str | os.PathLike[str], parts: Iterable[Any], *, num_samples: int) -> None:

@@ -1,9 +1,8 @@
 """Compiled programs, and what keeps their number bounded.
 
 JAX keeps every program that it has compiled, and with it all that the program was compiled for: the
-function that turns parameters into logits, what that closes over, and draws that stay on disk. A
-process that evaluates one network after the other would fill its memory with programs that nobody
-runs again.
+function that turns parameters into logits, and what that closes over. A process that evaluates one
+network after the other would fill its memory with programs that nobody runs again.
 """
 
 from __future__ import annotations
@@ -61,28 +60,21 @@ def jit(fn: Callable[..., Any], **options: Any) -> Any:
     return compiled
 
 
-def note(apply_fn: Any, samples: Any = None) -> None:
+def note(apply_fn: Any) -> None:
     """Say, outside of compiled programs, whose programs are about to run.
 
     Args:
       apply_fn: The function of a network.
-      samples: Its draws, which count where they are a static part of programs.
     """
-    is_static = samples is not None and not jax.tree.leaves(samples)
-    for one in (apply_fn, samples) if is_static else (apply_fn,):
-        _note(one)
-
-
-def _note(one: Any) -> None:
-    number = id(one)
-    if number in _noted and _noted[number]() is one:
+    number = id(apply_fn)
+    if number in _noted and _noted[number]() is apply_fn:
         return
     if len(_noted) >= MOST:
         drop()
     try:
-        _noted[number] = weakref.ref(one)
+        _noted[number] = weakref.ref(apply_fn)
     except TypeError:
-        _noted[number] = lambda: one
+        _noted[number] = lambda: apply_fn
 
 
 def drop() -> None:

@@ -221,16 +221,9 @@ def check_class(config_class: Any, what: str) -> None:
 
 
 def describe(config_class: type) -> dict[str, str]:
-    """Return what the ``Args`` in the docstrings of a class and its bases say of its fields."""
-    found: dict[str, str] = {}
-    for base in reversed(config_class.__mro__):
-        found |= _read_args(base.__doc__ or "")
-    # Markup is for those who read the source.
-    return {name: text.replace("``", "") for name, text in found.items()}
-
-
-def _read_args(docstring: str) -> dict[str, str]:
-    _, _, rest = inspect.cleandoc(docstring).partition("Args:\n")
+    """Return what the ``Args`` of a class's docstring say of each of its fields."""
+    text = inspect.cleandoc(config_class.__doc__ or "")
+    _, _, rest = text.partition("Args:\n")
     found: dict[str, str] = {}
     for line in rest.splitlines():
         if line and not line.startswith(" "):
@@ -240,7 +233,8 @@ def _read_args(docstring: str) -> dict[str, str]:
             found[name] = match[2]
         elif found and line.strip():
             found[name] += f" {line.strip()}"
-    return found
+    # Markup is for those who read the source.
+    return {name: text.replace("``", "") for name, text in found.items()}
 
 
 def _read_type(hint: Any) -> tuple[Any, bool, bool, tuple[Any, ...]]:

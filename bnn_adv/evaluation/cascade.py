@@ -117,7 +117,7 @@ def predict(posterior: Posterior, x: HostImages, settings: Settings) -> HostLogi
     The last batch is padded as those of attacks are: the images that stand differ in number after
     every attack, and each number would compile anew.
     """
-    programs.note(posterior.apply_fn, posterior.samples)
+    programs.note(posterior.apply_fn)
     count, size = len(x), settings.batch_size
     if count % size:
         full = count - count % size

@@ -117,10 +117,8 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
         length = found.L if config.length is None else config.length
         return State(chain, jnp.asarray(step_size), jnp.asarray(length))
 
-    learns = config.step_size is None or config.length is None
-    return mcmc.Kernel(
-        init, step, None, lambda state: state.chain.position, tune if learns else None
-    )
+    learned = tune if config.step_size is None or config.length is None else None
+    return mcmc.Kernel(init, step, None, lambda state: state.chain.position, learned)
 
 
 run = functools.partial(mcmc.run, build)

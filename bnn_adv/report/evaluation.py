@@ -146,7 +146,9 @@ def list_extras(record: Results) -> list[str]:
         found.append(f"Smallest radius found per input, median over {curve['num_images']}: {what}.")
     count = to_dict(record.get("confirmed")).get("num_confirmed")
     if count is not None:
-        found.append(f"Confirmed independently: {count:,} adversarial inputs.")
+        found.append(
+            f"Confirmed independently: {count:,} inputs in the ball that are classified wrongly."
+        )
     return found
 
 

@@ -13,6 +13,7 @@ from bnn_adv.compute import registry
 from bnn_adv.compute.settings import PRECISIONS, SettingError, Settings, seed, setting
 from bnn_adv.data import DATASETS
 from bnn_adv.evaluation.suites import SUITES, get_suite
+from bnn_adv.inference import METHODS
 from bnn_adv.networks import NETWORKS
 from experiments.launch.config import (
     Values,
@@ -80,7 +81,7 @@ class CompareConfig(DataConfig):
 
     methods: tuple[str, ...] = setting(
         tuple(ROWS),
-        f"Methods to train, of {', '.join(ROWS)}; or package.module of your own.",
+        f"Methods to train, of {', '.join({**ROWS, **METHODS})}; or package.module of your own.",
         is_distinct=True,
         least_length=1,
     )

@@ -30,12 +30,11 @@ def find_settings(name: str) -> type:
     Raises:
       ValueError: There is none, or an argument of its ``build`` has no default.
     """
-    return _find_settings(name)
+    return _find_settings(name, registry.find("attack", name, ATTACKS, members=("build",)))
 
 
 @functools.cache
-def _find_settings(name: str) -> type:
-    module = registry.find("attack", name, ATTACKS, members=("build",))
+def _find_settings(name: str, module: Any) -> type:
     docs = settings.describe(getattr(module, "Config", object)) | settings.describe(module.build)
     hints, fields = typing.get_type_hints(module.build), []
     for parameter in inspect.signature(module.build).parameters.values():

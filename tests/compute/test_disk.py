@@ -63,9 +63,9 @@ def test_take_reads_the_named_draws(posterior, on_disk):
 
 
 def test_the_program_holds_no_draws(on_disk, batch):
-    """They are read while it runs: its arguments are the inputs alone."""
+    """They are read while it runs: its arguments are the inputs, and which folder it is."""
     memory = predict_log_probs.lower(on_disk, batch[0]).compile().memory_analysis()
-    assert memory.argument_size_in_bytes == batch[0].size * 4
+    assert memory.argument_size_in_bytes == batch[0].size * 4 + 4
 
 
 def test_a_wrong_count_leaves_nothing(posterior, tmp_path):
