@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from bnn_adv.compute import files, parallel
 from bnn_adv.data import Dataset, hash_data, load_dataset
 from bnn_adv.evaluation.suites import get_suite
+from bnn_adv.inference.records import ChainRecord
 from bnn_adv.report import Example, format_table, write_report
 from experiments.launch import runtime, stages
 from experiments.launch.attacking import attack_or_load, describe_examples
@@ -34,6 +35,7 @@ from experiments.launch.compare_config import (
 )
 from experiments.launch.config import choose_preset, define_flags, make, read_flags
 from experiments.launch.entry import start
+from experiments.launch.log_densities import compare_rows, log_density_table
 from experiments.launch.paper import list_paper_tables
 from experiments.launch.presets import PRESETS
 from experiments.launch.run_directory import RunDirectory, describe_command
@@ -137,10 +139,13 @@ def _work(
         "y": dataset.y_test,
     }
     examples: list[Example] = []
+    chains: dict[str, ChainRecord] = {}
     for method in comparison.rows:
         trained = train_or_load(config, method, dataset, run, mesh)
         row, adversarial = attack_or_load(config, method, trained, dataset, run, mesh)
         rows.append(row)
+        if trained.chains is not None:
+            chains[method.name] = trained.chains
         arrays |= adversarial
         examples += describe_examples(config, method, trained, dataset, adversarial, mesh)
     results = {
@@ -163,10 +168,16 @@ def _work(
         "config": {key: value for key, value in comparison.to_json().items() if key != "data_dir"},
     }
     diagnostics = {row["model"]: row["diagnostics"] for row in rows}
+    if pairs := compare_rows(comparison.rows, diagnostics):
+        results["log_densities"] = pairs
     run.write(files.write_json, "diagnostics.json", diagnostics)
     run.write(files.write_arrays, "adversarial.npz", arrays)
-    beside = list_paper_tables(results)
-    run.write(lambda path, _: write_report(path, results, examples, extra=beside), ".", None)
+    beside = [*list_paper_tables(results), *log_density_table(pairs)]
+    run.write(
+        lambda path, _: write_report(path, results, examples, extra=beside, chains=chains),
+        ".",
+        None,
+    )
     run.finish(results)
     run.log(stage="finished", seconds=round(time.monotonic() - started, 1))
     return results

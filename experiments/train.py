@@ -26,6 +26,7 @@ from bnn_adv.evaluation import metrics
 from bnn_adv.inference import METHODS
 from bnn_adv.networks import NETWORKS, count_params
 from bnn_adv.posteriors.posterior import predict_log_probs
+from bnn_adv.report.write import draw_chains, write_figures
 from experiments.launch import runtime
 from experiments.launch.compare_config import DataConfig
 from experiments.launch.config import define_flags, make, peek, read_flags, to_json
@@ -127,6 +128,8 @@ def train(
             "config": {key: value for key, value in settings.items() if key != "data_dir"},
         }
         run.write(files.write_json, "diagnostics.json", {row.name: trained.diagnostics})
+        chains = {} if trained.chains is None else {row.name: trained.chains}
+        run.write(lambda path, found: write_figures(path, draw_chains(found)), ".", chains)
         run.finish(results)
     if parallel.is_writer():
         print(format_training(results))

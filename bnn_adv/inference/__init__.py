@@ -21,6 +21,7 @@ from bnn_adv.inference import (
 )
 from bnn_adv.inference.base import InferenceResult
 from bnn_adv.inference.densities import Data
+from bnn_adv.inference.records import ChainRecord, load_chains
 
 METHODS = {
     "adjusted_mclmc": adjusted_mclmc,
@@ -37,4 +38,4 @@ METHODS = {
     "swag": swag,
 }
 
-__all__ = ["METHODS", "Data", "InferenceResult"]
+__all__ = ["METHODS", "ChainRecord", "Data", "InferenceResult", "load_chains"]

@@ -99,8 +99,8 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
         seen = Info(info.acceptance_rate, info.is_divergent, chain.logdensity, count)
         return state._replace(chain=chain), seen
 
-    def tune(rng_key: jax.Array, state: State) -> State:
-        chain, found, _ = adjusted_mclmc_find_L_and_step_size(
+    def tune(rng_key: jax.Array, state: State) -> tuple[State, jax.Array]:
+        chain, found, count = adjusted_mclmc_find_L_and_step_size(
             transition,
             logdensity,
             config.num_tune,
@@ -112,7 +112,7 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
             diagonal_preconditioning=False,
             target_num_integration_steps=config.num_integration_steps,
         )
-        return State(chain, jnp.asarray(found.step_size))
+        return State(chain, jnp.asarray(found.step_size)), _GRADIENTS * count
 
     learns = config.step_size is None
     return mcmc.Kernel(

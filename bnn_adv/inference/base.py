@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,9 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from bnn_adv.compute import arguments, identity, parallel
+from bnn_adv.compute.disk import as_arrays, flatten_names
 from bnn_adv.inference.densities import Data
+from bnn_adv.inference.records import ChainRecord
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from bnn_adv.posteriors.sampler import Sampler
@@ -36,12 +38,45 @@ class InferenceResult(NamedTuple):
       None. A defender that draws anew at every prediction is "fresh", else "frozen".
     sampler: The same distribution as a ``Sampler``, for attacks that draw anew at every step; None
       where there is none.
+    chains: What is kept of every draw of Markov chains; None for other methods.
     """
 
     posterior: Posterior
     diagnostics: dict[str, Any]
     sample: Callable[[jax.Array, int], Posterior] | None
     sampler: Sampler | None = None
+    chains: ChainRecord | None = None
+
+    def to_arviz(self, var_names: Sequence[str] = ()) -> Any:
+        """Return the chains as ArviZ reads them.
+
+        Args:
+          var_names: Arrays of the network that join the group ``posterior``, by their names as
+            ``params/dense_0/kernel``. Weights are not identified, so that their R-hat may be large
+            where the predictions' is not.
+
+        Returns:
+          A DataTree of Xarray with dimensions chain and draw: ``posterior`` holds
+          ``held_out_log_prob``, the log probability of held-out labels; ``log_likelihood`` the
+          same, as ``held_out``; ``sample_stats`` what ``ChainRecord`` lists.
+
+        Raises:
+          ImportError: ``arviz_base`` is not installed.
+          ValueError: The method has no chains, or the network no such array.
+        """
+        if self.chains is None:
+            raise ValueError("This method has no Markov chains, and ArviZ reads chains.")
+        shape = self.chains.sample_stats["lp"].shape
+        samples = self.posterior.samples
+        names = flatten_names(getattr(samples, "template", samples))
+        known = dict(zip(names, as_arrays(samples), strict=True))
+        if unknown := set(var_names) - set(known):
+            raise ValueError(
+                f"The network has no {', '.join(sorted(unknown))}; it has {', '.join(known)}."
+            )
+        return self.chains.to_arviz(
+            {name: known[name].reshape(*shape, *known[name].shape[1:]) for name in var_names}
+        )
 
 
 def ignore_progress(done: int, total: int, metrics: dict[str, float]) -> None:

@@ -19,13 +19,15 @@ from bnn_adv.inference.base import Progress
 class Calls(NamedTuple):
     """A sampler's device calls.
 
-    tune: Maps the first state to the one that the warm-up starts from.
-    warm_up: Maps (state, first, count) to the state and a record of the last transition.
+    tune: Maps the first state to the one that the warm-up starts from and the gradients that each
+      chain has computed, [chains]; None where that is not known.
+    warm_up: Maps (state, first, count) to the state and a record of the last transition, whose
+      ``num_gradients`` are those of all of the call.
     step: Maps (state, first, count) to the state and (positions, records), padded at the end.
     most: Maps ``first`` to how many transitions ``step`` has room for.
     """
 
-    tune: Callable[[Any], Any]
+    tune: Callable[[Any], tuple[Any, Any]]
     warm_up: Callable[[Any, int, int], tuple[Any, Any]]
     step: Callable[[Any, int, int], tuple[Any, tuple[Any, Any]]]
     most: Callable[[int], int]
@@ -46,6 +48,22 @@ class Plan(NamedTuple):
     records_draws: bool = False
 
 
+class Ran(NamedTuple):
+    """What came of chains.
+
+    state: The last one.
+    positions: Of the draws, [draws, chains, ...].
+    record: Of all transitions after the warm-up, or of all draws, [records, chains].
+    spent: Gradients of all chains before the draws, by ``"tuning"`` and ``"warmup"``, where they
+      are known.
+    """
+
+    state: Any
+    positions: Any
+    record: Any
+    spent: dict[str, int]
+
+
 def run_chains(
     state: Any,
     calls: Calls,
@@ -54,7 +72,7 @@ def run_chains(
     progress: Progress,
     checkpoints: Checkpoints | None,
     identity: Named,
-) -> tuple[Any, Any, Any]:
+) -> Ran:
     """Run chains, however they are cut into device calls.
 
     Args:
@@ -64,33 +82,32 @@ def run_chains(
       progress: Called with (transitions done, transitions in all, metrics).
       checkpoints: Where to save progress and to continue from it.
       identity: What is computed, for the checkpoints.
-
-    Returns:
-      The last state; positions, [draws, chains, ...]; the records of all transitions after warm-up,
-      or of all draws, [records, chains].
     """
     num_warmup, num_transitions, count_draws, records_draws = plan
     total, done = num_warmup + num_transitions, 0
     numbers: dict[str, float] = {}
+    spent: dict[str, int] = {}
     kept: list[tuple[Any, Any]] = []
     keeper = checkpoints or NoCheckpoints()
     warming, sampling = Pacer(), Pacer()
     with keeper.session(identity) as saved:
         if saved is not None:
-            state, done = saved.fit(state), saved.step
+            state, done, spent = saved.fit(state), saved.step, dict(saved.meta)
             if saved.parts:
                 shapes = jax.eval_shape(lambda: calls.step(state, 0, 1)[1])
                 kept = _recall(saved, jax.tree.structure(shapes), done - num_warmup)
         else:
-            state = calls.tune(state)
+            state, gradients = calls.tune(state)
+            _add(spent, "tuning", gradients)
         while done < num_warmup:
             count = warming.next(num_warmup - done)
             with warming.timed(count):
                 state, record = calls.warm_up(state, done, count)
                 numbers = _summarise(parallel.to_host(record))
+            _add(spent, "warmup", getattr(record, "num_gradients", None))
             done += count
             progress(done, total, numbers)
-            keeper.tick(done, state)
+            keeper.tick(done, state, dict(spent))
         while done < total:
             first = done - num_warmup
             count = sampling.next(min(total - done, calls.most(first)))
@@ -107,14 +124,20 @@ def run_chains(
             if not records_draws or draws:
                 numbers = _summarise(record)
             progress(done, total, numbers)
-            keeper.tick(done, state)
+            keeper.tick(done, state, dict(spent))
     positions, record = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
-    return state, positions, record
+    return Ran(state, positions, record, spent)
 
 
 def stack_chains(draws: np.ndarray) -> np.ndarray:
     """Return draws of all chains, chain after chain: [S, chains, ...] -> [S * chains, ...]."""
     return draws.swapaxes(0, 1).reshape(-1, *draws.shape[2:])
+
+
+def _add(spent: dict[str, int], name: str, gradients: Any) -> None:
+    if gradients is not None:
+        count = int(np.asarray(parallel.to_host(gradients)).sum(dtype=np.int64))
+        spent[name] = spent.get(name, 0) + count
 
 
 def _recall(saved: Saved, structure: Any, done: int) -> list[tuple[Any, Any]]:

@@ -14,7 +14,14 @@ import numpy as np
 
 from bnn_adv.compute.disk import as_arrays
 from bnn_adv.inference.densities import Data
-from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT, Mixing, measure_mixing
+from bnn_adv.inference.mixing import BFMI_LEAST, ESS_LEAST, RHAT_LIMIT, Mixing, measure_mixing
+from bnn_adv.inference.transitions import (
+    Gradients,
+    describe_cost,
+    describe_energies,
+    describe_transitions,
+)
+from bnn_adv.networks import count_params
 from bnn_adv.posteriors.posterior import Posterior, log_probs
 
 MIXING_KEYS = (
@@ -33,16 +40,22 @@ _NEEDED = ("max_rhat", "log_density_rhat", "min_ess", "log_density_ess")
 
 
 def summarise_chains(
-    posterior: Posterior, info: Any, num_chains: int, held_out: Data | None
+    posterior: Posterior,
+    info: Any,
+    num_chains: int,
+    predictions: np.ndarray | None,
+    gradients: Gradients | None = None,
 ) -> dict[str, Any]:
     """Summarise Markov chains, with a sentence for everything that went wrong.
 
     Args:
       posterior: Draws of all chains, chain after chain.
       info: Record with ``logdensity`` and, where the kernel knows them, ``acceptance_rate``,
-        ``is_divergent``, ``energy_error`` and ``num_gradients``, each [draws, thinning, chains].
+        ``is_divergent``, ``energy_error`` and ``energy``, each [draws, thinning, chains].
       num_chains: Number of chains.
-      held_out: Points for R-hat and ESS of predictions; None leaves these out.
+      predictions: Log probability of held-out labels, see ``predict_held_out``, for R-hat and ESS;
+        None leaves these out.
+      gradients: What the chains cost.
 
     Returns:
       Numbers and lists ready for JSON. An R-hat that is infinite or not defined is left out, and
@@ -57,9 +70,10 @@ def summarise_chains(
     each = max(posterior.num_samples // num_chains, 1)
     still = [len(set(names[first : first + each])) == 1 for first in range(0, len(names), each)]
     chains = [tuple(names[first : first + each]) for first in range(0, len(names), each)]
+    mixing = _mixing(predictions, density[:, -1].T)
     summary: dict[str, Any] = {
         "num_chains": num_chains,
-        **_describe_transitions(info),
+        **describe_transitions(info),
         "num_distinct_draws": len(set(names)),
         "num_still_chains": sum(still) if each > 1 else 0,
         "num_equal_chains": len(still) - len(set(chains)),
@@ -68,29 +82,27 @@ def summarise_chains(
         ],
         "num_nonfinite_log_densities": int(np.sum(~np.isfinite(density))),
         "rhat": _RANK_NORMALISED,
-        **_mixing(posterior, num_chains, held_out, density[:, -1].T),
+        **mixing,
+        **describe_energies(info, count_params(posterior.take([0]).samples)),
+        **describe_cost(mixing, gradients or Gradients()),
     }
     summary["warnings"] = _warnings(summary, posterior.num_samples)
     return summary
 
 
-def _describe_transitions(info: Any) -> dict[str, float | int | None]:
-    """Return what a kernel says of its transitions, over all of them."""
-    found: dict[str, float | int | None] = {}
-    if (rate := getattr(info, "acceptance_rate", None)) is not None:
-        # A transition whose acceptance probability is NaN is rejected.
-        accepted = np.nan_to_num(np.asarray(rate, np.float64), nan=0.0)
-        found["acceptance_rate"] = float(accepted.mean())
-    if (divergent := getattr(info, "is_divergent", None)) is not None:
-        found["num_divergent"] = int(np.sum(divergent))
-    if (errors := getattr(info, "energy_error", None)) is not None:
-        error = np.asarray(errors, np.float64)
-        finite = np.isfinite(error)
-        found["num_nonfinite_energies"] = int(np.sum(~finite))
-        found["mean_abs_energy_error"] = (
-            float(np.abs(error[finite]).mean()) if finite.any() else None
-        )
-    return found
+def predict_held_out(
+    posterior: Posterior, held_out: Data | None, num_chains: int
+) -> np.ndarray | None:
+    """Return the log probability of every held-out label under every draw, in nats.
+
+    Returns:
+      [chains, draws, points]; None without held-out data.
+    """
+    if held_out is None:
+        return None
+    values = np.asarray(log_probs(posterior, held_out.x))
+    own = np.take_along_axis(values, np.asarray(held_out.y)[None, :, None], axis=-1)[..., 0]
+    return own.reshape(num_chains, -1, own.shape[-1])
 
 
 def has_mixed(diagnostics: Mapping[str, Any]) -> bool | None:
@@ -156,22 +168,16 @@ def _name_draws(posterior: Posterior) -> list[bytes]:
     return found
 
 
-def _mixing(
-    posterior: Posterior, num_chains: int, held_out: Data | None, density: np.ndarray
-) -> dict[str, float | int]:
+def _mixing(predictions: np.ndarray | None, density: np.ndarray) -> dict[str, float | int]:
     """Return R-hats and effective sample sizes that are finite, and how many R-hats are not."""
     found: dict[str, float] = {}
     undefined = 0
     if (trace := measure_mixing(density[..., None])) is not None:
         found |= _log_density_numbers(trace)
         undefined += int(trace.is_undefined.sum())
-    if held_out is not None:
-        values = np.asarray(log_probs(posterior, held_out.x))
-        own = np.take_along_axis(values, np.asarray(held_out.y)[None, :, None], axis=-1)[..., 0]
-        each = measure_mixing(own.reshape(num_chains, -1, own.shape[-1]))
-        if each is not None:
-            found |= _prediction_numbers(each)
-            undefined += int(each.is_undefined.sum())
+    if predictions is not None and (each := measure_mixing(predictions)) is not None:
+        found |= _prediction_numbers(each)
+        undefined += int(each.is_undefined.sum())
     finite = {name: float(value) for name, value in found.items() if np.isfinite(value)}
     return {"num_undefined_rhats": undefined, **finite}
 
@@ -190,9 +196,12 @@ def _prediction_numbers(found: Mixing) -> dict[str, float]:
     return {
         "max_rhat": rhat.max(),
         "median_rhat": np.median(rhat),
+        # No mean of two of them: one may be infinite.
+        "rhat_95": np.quantile(rhat, 0.95, method="higher"),
         "min_ess": found.ess.min(),
         "median_ess": np.median(found.ess),
         "min_tail_ess": found.tail_ess.min(),
+        "median_tail_ess": np.median(found.tail_ess),
     }
 
 
@@ -247,6 +256,13 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
         )
     if summary.get("num_divergent"):
         found.append(f"{summary['num_divergent']} transitions diverged.")
+    low = [value for value in summary.get("e_bfmi", ()) if value is not None and value < BFMI_LEAST]
+    if low:
+        found.append(
+            f"E-BFMI of {len(low)} of {summary['num_chains']} chains is below {BFMI_LEAST} (least "
+            f"{min(low):.2f}): a new momentum changes the energy little, and its tails take long "
+            "to reach. Warm up longer, adapt the mass matrix, or choose another prior."
+        )
     if summary["num_undefined_rhats"]:
         found.append(
             f"Chains have not mixed: R-hat of {summary['num_undefined_rhats']} quantities "

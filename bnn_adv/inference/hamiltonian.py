@@ -37,6 +37,7 @@ class Info(NamedTuple):
     energy_error: Energy at the proposal minus energy at the start, in nats.
     logdensity: Log density after the transition, in nats, up to a constant.
     num_gradients: Gradient evaluations.
+    energy: At the start, with the momentum drawn anew, in nats, up to a constant.
     """
 
     acceptance_rate: jax.Array
@@ -44,6 +45,7 @@ class Info(NamedTuple):
     energy_error: jax.Array
     logdensity: jax.Array
     num_gradients: jax.Array
+    energy: jax.Array
 
 
 def build_adaptive(
@@ -74,9 +76,15 @@ def build_adaptive(
         metric = centred_metric(tuned.inverse_mass_matrix)
         masses = {"step_size": tuned.step_size, "inverse_mass_matrix": metric}
         after, info = transition(rng_key, chain, logdensity, **masses, **move(tuned))
-        error = info.energy - (metric.kinetic_energy(info.momentum) - chain.logdensity)
-        count = jnp.asarray(info.num_integration_steps)
-        seen = Info(info.acceptance_rate, info.is_divergent, error, after.logdensity, count)
+        energy = metric.kinetic_energy(info.momentum) - chain.logdensity
+        seen = Info(
+            info.acceptance_rate,
+            info.is_divergent,
+            info.energy - energy,
+            after.logdensity,
+            jnp.asarray(info.num_integration_steps),
+            energy,
+        )
         return State(after, tuned), seen
 
     def adapt(rng_key: jax.Array, state: State, index: jax.Array) -> tuple[State, Info]:

@@ -99,8 +99,8 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
         seen = Info(~info.nonans, info.energy_change, chain.logdensity, jnp.asarray(_GRADIENTS))
         return state._replace(chain=chain), seen
 
-    def tune(rng_key: jax.Array, state: State) -> State:
-        chain, found, _ = mclmc_find_L_and_step_size(
+    def tune(rng_key: jax.Array, state: State) -> tuple[State, int]:
+        chain, found, count = mclmc_find_L_and_step_size(
             transition,
             config.num_tune,
             state.chain,
@@ -115,7 +115,7 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
         )
         step_size = found.step_size if config.step_size is None else config.step_size
         length = found.L if config.length is None else config.length
-        return State(chain, jnp.asarray(step_size), jnp.asarray(length))
+        return State(chain, jnp.asarray(step_size), jnp.asarray(length)), _GRADIENTS * count
 
     learned = tune if config.step_size is None or config.length is None else None
     return mcmc.Kernel(init, step, None, lambda state: state.chain.position, learned)

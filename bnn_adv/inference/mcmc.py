@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
@@ -28,12 +29,12 @@ from bnn_adv.inference.base import (
     ignore_progress,
     keep_on_device,
     open_data,
-    summarise_held_out,
 )
 from bnn_adv.inference.chains import Calls, Plan, run_chains, stack_chains
+from bnn_adv.inference.conclude import conclude
 from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn
-from bnn_adv.inference.diagnostics import summarise_chains
 from bnn_adv.inference.states import map_chains, start_chains
+from bnn_adv.inference.transitions import Gradients
 from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.posteriors.posterior import Posterior
 
@@ -50,18 +51,20 @@ class Kernel(NamedTuple):
     init: ``(rng_key, position) -> state``.
     step: ``(rng_key, state) -> (state, info)``; info is a NamedTuple of scalars with the log
       density after the transition, ``logdensity``, in nats up to a constant. Diagnostics know
-      ``acceptance_rate``, ``is_divergent``, ``energy_error`` and ``num_gradients``.
+      ``acceptance_rate``, ``is_divergent``, ``energy_error``, ``num_gradients``, and, of kernels
+      with a momentum that is drawn anew, the ``energy`` with it.
     adapt: ``(rng_key, state, index) -> (state, info)``: transition ``index`` of the warm-up, which
       learns; the last one leaves the state to sample with. None: the warm-up is burn-in alone.
     position: ``state -> position``.
-    tune: ``(rng_key, state) -> state``: what is learned in one call, before the warm-up.
+    tune: ``(rng_key, state) -> (state, num_gradients)``: what is learned in one call, before the
+      warm-up, and the gradients that it took.
     """
 
     init: Callable[[jax.Array, Params], Any]
     step: Callable[[jax.Array, Any], tuple[Any, Any]]
     adapt: Callable[[jax.Array, Any, jax.Array], tuple[Any, Any]] | None
     position: Callable[[Any], Params]
-    tune: Callable[[jax.Array, Any], Any] | None = None
+    tune: Callable[[jax.Array, Any], tuple[Any, Any]] | None = None
 
 
 Build = Callable[[Callable[[Params], jax.Array], Any], Kernel]
@@ -141,14 +144,23 @@ def init(rng_key: jax.Array, data: Data, *, target: Target) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
-def tune(rng_key: jax.Array, state: Any, data: Data, *, target: Target) -> Any:
-    """Let every chain learn what its kernel learns in one call."""
+def tune(rng_key: jax.Array, state: Any, data: Data, *, target: Target) -> tuple[Any, Any]:
+    """Let every chain learn what its kernel learns in one call.
+
+    Returns:
+      State; the gradients that it took, [chains], None where the kernel learns nothing.
+    """
     kernel = target.kernel(data)
     if kernel.tune is None:
-        return state
+        return state, None
     learn = kernel.tune
-    tuned = target.map_chains(lambda i, own: learn(jax.random.fold_in(rng_key, i), own), state)
-    return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), tuned, state)
+
+    def one_chain(chain: jax.Array, own: Any) -> tuple[Any, jax.Array]:
+        tuned, count = learn(jax.random.fold_in(rng_key, chain), own)
+        return tuned, jnp.asarray(count, jnp.int32)
+
+    tuned, counts = target.map_chains(one_chain, state)
+    return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), tuned, state), counts
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
@@ -172,7 +184,7 @@ def warm_up(
       target: What is sampled.
 
     Returns:
-      State; info of the last transition, [chains].
+      State; info of the last transition, [chains], but for ``num_gradients``: that of all.
     """
     kernel = target.kernel(data)
 
@@ -182,6 +194,9 @@ def warm_up(
             return kernel.step(key, own) if kernel.adapt is None else kernel.adapt(key, own, index)
 
         after, info = target.map_chains(one_chain, carry[0])
+        if hasattr(info, "num_gradients"):
+            total = carry[1].num_gradients + info.num_gradients
+            info = info._replace(num_gradients=total)
         return after, info
 
     blank = _blank(rng_key, state, data, target)[1]
@@ -285,7 +300,7 @@ def run(
     target = Target(build, network, config, mesh)
     data = parallel.spread(data, mesh, "data")
     state = parallel.spread(init(keys[0], data, target=target), mesh, "draws")
-    state, positions, record = run_chains(
+    ran = run_chains(
         state,
         Calls(
             lambda now: tune(keys[3], now, data, target=target),
@@ -303,12 +318,14 @@ def run(
         # The code too: that of one's own kernel changes while the version does not.
         identity=identify(name_of(build), rng_key, network, config, data, mesh, kernel=build),
     )
-    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, positions)))
+    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, ran.positions)))
     by_draw = (config.num_samples, config.thinning, config.num_chains)
-    record = jax.tree.map(lambda values: values.reshape(by_draw), record)
-    diagnostics = summarise_chains(posterior, record, config.num_chains, held_out)
-    diagnostics |= _describe_state(state) | summarise_held_out(posterior, held_out)
-    return InferenceResult(posterior, diagnostics, None)
+    record = jax.tree.map(lambda values: values.reshape(by_draw), ran.record)
+    counts = getattr(record, "num_gradients", None)
+    sampling = None if counts is None else int(counts.sum(dtype=np.int64))
+    return conclude(
+        posterior, record, held_out, Gradients(sampling, **ran.spent), _describe_state(ran.state)
+    )
 
 
 def name_of(build: Callable[..., Any]) -> str:

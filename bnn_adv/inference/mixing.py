@@ -27,6 +27,9 @@ A posterior mean then has a standard error of a tenth of the posterior standard 
 R-hat itself is too noisy to be believed (Vehtari et al. ask for 50 per half of a chain).
 """
 
+BFMI_LEAST = 0.3
+"""Smallest energy fraction of missing information that raises no warning, as in Stan."""
+
 _TAILS = (0.05, 0.95)
 _LEAST_DRAWS = 4
 
@@ -84,3 +87,28 @@ def measure_mixing(draws: np.ndarray) -> Mixing | None:
         tail[finite] = array_stats.ess(kept, chain_axis=0, draw_axis=1, method="tail", prob=_TAILS)
     # A sum of estimated autocorrelations may have any sign, a number of draws has not.
     return Mixing(rhat, np.maximum(ess, 0), np.maximum(tail, 0))
+
+
+def measure_bfmi(energies: np.ndarray) -> np.ndarray:
+    """Return the energy fraction of missing information of Hamiltonian chains (E-BFMI).
+
+        mean_n (E_n - E_(n-1))^2 / var_n E_n
+
+    (Betancourt 2016, arXiv 1604.00695): how much of the energy's spread one new momentum makes up
+    for. Independent energies have 2 on average, and energies with the autocorrelation rho
+    2 (1 - rho). Near 0 the energy is a slow random walk, and its tails take long to reach.
+
+    Args:
+      energies: Of successive transitions, [chains, transitions].
+
+    Returns:
+      One number a chain; NaN where it is not defined.
+    """
+    each = np.asarray(energies, np.float64)
+    found = np.full(len(each), np.nan)
+    if each.shape[1] < _LEAST_DRAWS:
+        return found
+    defined = np.isfinite(each).all(axis=1) & (each != each[:, :1]).any(axis=1)
+    if defined.any():
+        found[defined] = array_stats.bfmi(each[defined], chain_axis=0, draw_axis=1)
+    return found

@@ -33,13 +33,13 @@ from bnn_adv.inference.base import (
     ignore_progress,
     keep_on_device,
     open_data,
-    summarise_held_out,
 )
 from bnn_adv.inference.chains import Calls, Plan, run_chains, stack_chains
+from bnn_adv.inference.conclude import conclude
 from bnn_adv.inference.cycles import Cycle
 from bnn_adv.inference.densities import Data, logdensity_fn
-from bnn_adv.inference.diagnostics import summarise_chains
 from bnn_adv.inference.states import map_chains, start_chains
+from bnn_adv.inference.transitions import Gradients
 from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.posteriors.posterior import Posterior
 
@@ -303,10 +303,10 @@ def run(
         check_finite("log density", density, f"minibatch {done}", "step_size")
         progress(done, total, numbers)
 
-    _, positions, record = run_chains(
+    ran = run_chains(
         parallel.spread(init(starts, data, target=target), mesh, "draws"),
         Calls(
-            lambda now: now,
+            lambda now: (now, None),
             lambda *now: warm_up(moves, now[0], data, *now[1:], target=target),
             lambda *now: step(moves, now[0], data, *now[1:], target=target),
             functools.partial(most_transitions, cycle=cycle),
@@ -321,11 +321,12 @@ def run(
         checkpoints=checkpoints,
         identity=identify(mcmc.name_of(build), rng_key, network, config, data, mesh),
     )
-    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, positions)))
-    record = jax.tree.map(lambda values: values[:, None], record)
-    diagnostics = summarise_chains(posterior, record, config.num_chains, held_out)
-    diagnostics |= summarise_held_out(posterior, held_out)
-    return InferenceResult(posterior, diagnostics, None)
+    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, ran.positions)))
+    record = jax.tree.map(lambda values: values[:, None], ran.record)
+    # Of all data: a transition computes one of a minibatch.
+    share = config.num_chains * min(config.minibatch_size / len(data.y), 1.0)
+    spent = Gradients(share * cycle.end(config.num_samples - 1), share * config.num_warmup)
+    return conclude(posterior, record, held_out, spent)
 
 
 def _advance(

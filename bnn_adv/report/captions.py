@@ -76,4 +76,15 @@ def figure_captions(results: Results, *, has_points: bool = False) -> dict[str, 
             "Training curves. Loss and negative ELBO per epoch should have levelled off; a log "
             "density should wander about one level, without trend, in every chain."
         ),
+        "traces": (
+            "Traces of Markov chains, one colour a chain: log density, and the log probability of "
+            "the label at the held-out points where R-hat is largest and where it is the median. "
+            "Chains that have mixed cannot be told apart, and none drifts."
+        ),
+        "ranks": (
+            "Ranks of each chain's draws among those of all chains, of the quantities above. Of "
+            "chains with one law every histogram is flat at its dotted line, but for chance; bars "
+            "stop at twice that. A slope is a shifted chain, a U or a hump one that is too wide or "
+            "too narrow."
+        ),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_adv.inference.transitions import ess_per_second
 from bnn_adv.report import wording
 from bnn_adv.report.fields import Results
 
@@ -76,11 +77,9 @@ def _of_model(row: Mapping[str, Any]) -> Pairs:
         "parameters": parameters,
         "draws": row.get("num_samples"),
     }
-    diagnostics = {
-        name: value
-        for name, value in wording.to_dict(row.get("diagnostics")).items()
-        if name != "warnings"
-    }
+    recorded = wording.to_dict(row.get("diagnostics"))
+    diagnostics = {name: value for name, value in recorded.items() if name != "warnings"}
+    diagnostics |= ess_per_second(recorded)
     seconds = {f"{name} (s)": value for name, value in wording.to_dict(row.get("seconds")).items()}
     present = {name: value for name, value in known.items() if value is not None}
     pairs = describe_settings(present | diagnostics | seconds)

@@ -21,8 +21,8 @@ def render_html(
 
     Args:
       results: What the run found.
-      figures: PNG by name. ``accuracy`` stands with the results, ``training`` with the
-        diagnostics, all others between them, in order.
+      figures: PNG by name. ``accuracy`` stands with the results, ``training``, ``traces`` and
+        ``ranks`` with the diagnostics, all others between them, in order.
       captions: Plain text by name; a figure without one is captioned by its name.
       extra: Tables that follow that of the accuracies.
 

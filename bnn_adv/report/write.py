@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bnn_adv.compute.files import atomic_writer, write_text
+from bnn_adv.inference.records import ChainRecord
 from bnn_adv.report import style, wording
 from bnn_adv.report.captions import figure_captions
+from bnn_adv.report.chains import rank_figure, trace_figure
 from bnn_adv.report.examples import Example
 from bnn_adv.report.fields import Results
 from bnn_adv.report.figures import accuracy_figure
@@ -24,6 +26,7 @@ def write_report(
     examples: Sequence[Example] = (),
     *,
     extra: Sequence[Table] = (),
+    chains: Mapping[str, ChainRecord] | None = None,
 ) -> Path:
     """Write ``figures/*.png`` and ``report.html`` into a run directory, each atomically.
 
@@ -32,6 +35,7 @@ def write_report(
       results: The content of ``results.json``.
       examples: Attacked inputs to show; none leaves out their figure.
       extra: Tables that follow that of the accuracies.
+      chains: Record of every draw by name of the model, of those that are Markov chains.
 
     Returns:
       Path of ``report.html``.
@@ -49,11 +53,23 @@ def write_report(
         "training": training_figure(results),
     }
     figures = {name: style.to_png(figure) for name, figure in drawn.items() if figure is not None}
+    figures |= draw_chains(chains or {})
     has_points = any(example.clean.ndim == 1 for example in examples)
     captions = figure_captions(results, has_points=has_points)
     page = render_html(results, figures, captions, extra=extra)
-    for name, png in figures.items():
-        with atomic_writer(run_dir / "figures" / f"{name}.png") as file:
-            file.write(png)
+    write_figures(run_dir, figures)
     write_text(run_dir / "report.html", page)
     return run_dir / "report.html"
+
+
+def draw_chains(chains: Mapping[str, ChainRecord]) -> dict[str, bytes]:
+    """Return the figures of Markov chains as PNG by name, ``traces`` and ``ranks``."""
+    drawn = {"traces": trace_figure(chains), "ranks": rank_figure(chains)}
+    return {name: style.to_png(figure) for name, figure in drawn.items() if figure is not None}
+
+
+def write_figures(run_dir: str | os.PathLike[str], figures: Mapping[str, bytes]) -> None:
+    """Write PNG by name as ``figures/NAME.png`` into a run directory, each atomically."""
+    for name, png in figures.items():
+        with atomic_writer(Path(run_dir) / "figures" / f"{name}.png") as file:
+            file.write(png)

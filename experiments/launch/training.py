@@ -18,6 +18,7 @@ from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset
 from bnn_adv.inference.base import keep_on_device
 from bnn_adv.inference.densities import Data
+from bnn_adv.inference.records import ChainRecord, load_chains, name_file, save_chains
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, load_posterior, save_posterior, shard_posterior
 from experiments.launch import stages
@@ -36,11 +37,13 @@ class Trained(NamedTuple):
     posterior: Draws that the attacker knows.
     fresh: Other draws of the same posterior, or None where none can be drawn.
     diagnostics: The method's record, with the seconds that training took.
+    chains: What is kept of every draw of Markov chains; None for other methods.
     """
 
     posterior: Posterior
     fresh: Posterior | None
     diagnostics: dict[str, Any]
+    chains: ChainRecord | None = None
 
 
 def check_networks(rows: Sequence[Row], dataset: Dataset) -> None:
@@ -99,7 +102,10 @@ def train_or_load(
     loaded = {model: posterior} if fresh is None else {model: posterior, f"{model}_fresh": fresh}
     diagnostics = stages.break_seal(run, record, files.read_json(run.path / record), loaded)
     on_mesh = None if fresh is None else _place(fresh, mesh)
-    return Trained(_place(posterior, mesh), on_mesh, diagnostics)
+    # Runs of older versions have none.
+    kept = run.path / name_file(model)
+    chains = load_chains(kept) if parallel.agree(kept.exists()) else None
+    return Trained(_place(posterior, mesh), on_mesh, diagnostics, chains)
 
 
 def _place(posterior: Posterior, mesh: Mesh | None) -> Posterior:
@@ -149,6 +155,8 @@ def _train(
         fresh = result.sample(row.key(config.seed, 2), result.posterior.num_samples)
         _save(run, f"{model}_fresh", fresh, on_disk=config.draws_on_disk)
         trained[f"{model}_fresh"] = fresh
+    if result.chains is not None:
+        run.write(save_chains, name_file(model), result.chains)
     if not config.draws_on_disk:
         _save(run, model, result.posterior, on_disk=False)
     seconds = time.monotonic() - started if checkpoints is None else checkpoints.seconds

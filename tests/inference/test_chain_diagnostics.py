@@ -16,6 +16,7 @@ from bnn_adv.inference.diagnostics import (
     count_distinct,
     describe_mixing,
     has_mixed,
+    predict_held_out,
     summarise_chains,
 )
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT, measure_mixing
@@ -55,7 +56,8 @@ def summarise(predictions, density=None):
     )
     held_out = Data(jnp.eye(points), jnp.zeros(points, jnp.int32))
     record = info(draws, chains, logdensity=np.transpose(density)[:, None])
-    found = summarise_chains(posterior, record, chains, held_out)
+    predictions = predict_held_out(posterior, held_out, chains)
+    found = summarise_chains(posterior, record, chains, predictions)
     json.dumps(found, allow_nan=False)
     return found
 

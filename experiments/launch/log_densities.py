@@ -1,0 +1,68 @@
+"""Unadjusted chains of a comparison beside adjusted ones of the same target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnn_adv.inference.log_densities import compare_log_densities, is_adjusted
+from bnn_adv.report.table import Cell, Table
+from experiments.launch.methods import Row
+
+
+def compare_rows(
+    methods: Sequence[Row], diagnostics: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Compare the log densities of all pairs of an unadjusted and an adjusted method of one target.
+
+    Args:
+      methods: The rows, of one data set.
+      diagnostics: Their records by name of the row.
+
+    Returns:
+      JSON values, a pair each.
+    """
+    found = []
+    adjusted = {row.name: is_adjusted(diagnostics[row.name]) for row in methods}
+    for one in (row for row in methods if adjusted[row.name] is False):
+        for other in (
+            row for row in methods if adjusted[row.name] and _target(row) == _target(one)
+        ):
+            names = one.name, other.name
+            difference = compare_log_densities(*(diagnostics[name] for name in names), names)
+            if difference is not None:
+                found.append(
+                    {"unadjusted": one.name, "adjusted": other.name, **difference._asdict()}
+                )
+    return found
+
+
+def _target(row: Row) -> tuple[Any, ...]:
+    config = row.config
+    return row.network_name, row.network, config.prior, config.temperature, config.likelihood
+
+
+def log_density_table(pairs: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Return the pairs of ``compare_rows`` as a table, in a list that is empty without any."""
+    lines = tuple(
+        (
+            Cell(pair["unadjusted"], "name", is_heading=True),
+            Cell(pair["adjusted"], "name"),
+            f"{pair['nats']:+.1f}",
+            "{:+.1f} to {:+.1f}".format(*pair["interval"]) if pair["is_judged"] else None,
+            Cell(pair["sentence"], "prose"),
+        )
+        for pair in pairs
+    )
+    if not lines:
+        return []
+    return [
+        Table(
+            "Log density of unadjusted chains",
+            ("unadjusted", "adjusted", "difference (nats)", "95 % interval", "what follows"),
+            lines,
+            "Mean log density of the draws less that of chains with a Metropolis test, of the same "
+            "network, data, prior, likelihood and temperature. The intervals are by the Monte "
+            "Carlo standard errors of both.",
+        )
+    ]
