@@ -67,6 +67,8 @@ def compare_log_densities(
     if mixing[0] is None or mixing[1] is None:
         return None
     errors = [_standard_error(curves) for curves in both]
+    if not np.isfinite(errors).all():
+        return None
     nats = float(both[0].mean() - both[1].mean())
     half = _NORMAL_95 * float(np.hypot(*errors))
     interval = (nats - half, nats + half)

@@ -22,18 +22,19 @@ def compare_rows(
     Returns:
       JSON values, a pair each.
     """
-    found = []
     adjusted = {row.name: is_adjusted(diagnostics[row.name]) for row in methods}
-    for one in (row for row in methods if adjusted[row.name] is False):
-        for other in (
-            row for row in methods if adjusted[row.name] and _target(row) == _target(one)
-        ):
-            names = one.name, other.name
-            difference = compare_log_densities(*(diagnostics[name] for name in names), names)
-            if difference is not None:
-                found.append(
-                    {"unadjusted": one.name, "adjusted": other.name, **difference._asdict()}
-                )
+    pairs = [
+        (one.name, other.name)
+        for one in methods
+        for other in methods
+        if adjusted[one.name] is False and adjusted[other.name] and _target(one) == _target(other)
+    ]
+    found = []
+    for names in pairs:
+        one, other = (diagnostics[name] for name in names)
+        if (difference := compare_log_densities(one, other, names)) is not None:
+            values = {**difference._asdict(), "interval": list(difference.interval)}
+            found.append({"unadjusted": names[0], "adjusted": names[1], **values})
     return found
 
 
