@@ -19,7 +19,7 @@ from bnn_adv.inference import (
     svi,
     swag,
 )
-from bnn_adv.inference.base import InferenceResult
+from bnn_adv.inference.base import InferenceResult, RunOptions
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.records import ChainRecord, load_chains
 
@@ -38,4 +38,4 @@ METHODS = {
     "swag": swag,
 }
 
-__all__ = ["METHODS", "ChainRecord", "Data", "InferenceResult", "load_chains"]
+__all__ = ["METHODS", "ChainRecord", "Data", "InferenceResult", "RunOptions", "load_chains"]

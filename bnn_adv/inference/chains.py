@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.checkpoint import NoCheckpoints
 from bnn_adv.compute.checkpoint_store import Saved
 from bnn_adv.compute.identity import Named, OtherWorkError
 from bnn_adv.compute.pacing import Pacer
-from bnn_adv.inference.base import Progress
+from bnn_adv.inference.base import RunOptions
 
 
 class Calls(NamedTuple):
@@ -69,8 +69,7 @@ def run_chains(
     calls: Calls,
     plan: Plan,
     *,
-    progress: Progress,
-    checkpoints: Checkpoints | None,
+    options: RunOptions,
     identity: Named,
 ) -> Ran:
     """Run chains, however they are cut into device calls.
@@ -79,8 +78,7 @@ def run_chains(
       state: The first state.
       calls: The sampler.
       plan: Transitions and draws.
-      progress: Called with (transitions done, transitions in all, metrics).
-      checkpoints: Where to save progress and to continue from it.
+      options: Whom to tell of transitions done, and where to save progress.
       identity: What is computed, for the checkpoints.
     """
     num_warmup, num_transitions, count_draws, records_draws = plan
@@ -88,7 +86,7 @@ def run_chains(
     numbers: dict[str, float] = {}
     spent: dict[str, int] = {}
     kept: list[tuple[Any, Any]] = []
-    keeper = checkpoints or NoCheckpoints()
+    keeper = options.checkpoints or NoCheckpoints()
     warming, sampling = Pacer(), Pacer()
     with keeper.session(identity) as saved:
         if saved is not None:
@@ -106,7 +104,7 @@ def run_chains(
                 numbers = _summarise(parallel.to_host(record))
             _add(spent, "warmup", getattr(record, "num_gradients", None))
             done += count
-            progress(done, total, numbers)
+            options.progress(done, total, numbers)
             keeper.tick(done, state, dict(spent))
         while done < total:
             first = done - num_warmup
@@ -123,7 +121,7 @@ def run_chains(
             done += count
             if not records_draws or draws:
                 numbers = _summarise(record)
-            progress(done, total, numbers)
+            options.progress(done, total, numbers)
             keeper.tick(done, state, dict(spent))
     positions, record = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
     return Ran(state, positions, record, spent)

@@ -70,7 +70,7 @@ def compare_log_densities(
     if not np.isfinite(errors).all():
         return None
     nats = float(both[0].mean() - both[1].mean())
-    half = _NORMAL_95 * float(np.hypot(*errors))
+    half = _NORMAL_95 * float(np.hypot(errors[0], errors[1]))
     interval = (nats - half, nats + half)
     rhats = [found.rhat[0] for found in mixing if found is not None]
     unsettled = [
