@@ -230,19 +230,19 @@ def _attack(
         return predicted_class(predict(posterior, images, settings)) == y
 
     stored = {}
-    for key, protocol in list_compared(config.suite).items():
+    for key, suite in list_compared(config.suite).items():
         name = f"attack-{count}-{config.epsilons.index(epsilon)}-{key}"
         checkpoints = run.checkpoints(name, config.checkpoint_every)
 
         def compute(
             key: str = key,
-            protocol: Suite = protocol,
+            suite: Suite = suite,
             checkpoints: Checkpoints | None = checkpoints,
         ) -> dict[str, np.ndarray]:
             with progress(f"{count} members: {key}", "image-steps") as report:
                 found = run_suite(
                     _key(config, _ATTACK),
-                    protocol,
+                    suite,
                     posterior,
                     x,
                     y,

@@ -227,15 +227,15 @@ def _attack(
     found: dict[str, Search],
     report: Report,
 ) -> tuple[Attacked, ...]:
-    """Run every protocol in every ball, and hold what each attack left against the grid."""
+    """Run every suite in every ball, and hold what each attack left against the grid."""
     rows = []
     for norm in context.config.norms:
         for index, epsilon in enumerate(context.config.epsilons):
-            for role, protocol in list_compared(context.config.suite).items():
+            for role, suite in list_compared(context.config.suite).items():
                 name = f"attack-{cell.name}-{norm}-{index}-{role}"
                 threat = THREATS[norm](epsilon)
                 compute = functools.partial(
-                    _standing, context, cell, posterior, threat, protocol, name, report
+                    _standing, context, cell, posterior, threat, suite, name, report
                 )
                 stored = stages.cached_arrays(context.run, name, compute)
                 for attack, standing in stored.items():
@@ -249,14 +249,14 @@ def _standing(
     cell: Cell,
     posterior: Posterior,
     threat: Any,
-    protocol: Suite,
+    suite: Suite,
     name: str,
     report: Report,
 ) -> dict[str, np.ndarray]:
-    """Return which points every attack of a protocol leaves standing, by the attack's name."""
+    """Return which points every attack of a suite leaves standing, by the attack's name."""
     result = run_suite(
         context.key(cell, 6),
-        protocol,
+        suite,
         posterior,
         context.x,
         context.y,

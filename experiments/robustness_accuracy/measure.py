@@ -183,7 +183,7 @@ class _Trainer:
 def _attack(
     work: Work, name: str, stage: str, posterior: Posterior, diagnostics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return a network's numbers under the published, the corrected and the strong protocol."""
+    """Return a network's numbers under the published, the corrected and the strong suite."""
     config, dataset = work.config, work.datasets[name]
     x, y, settings = dataset.x_test, dataset.y_test, Settings(config.batch_size)
     num_draws = posterior.num_samples
@@ -192,7 +192,7 @@ def _attack(
         posterior = posterior.take(places)
     clean = predict(posterior, x, settings)
     share = metrics.accuracy(clean, y)
-    protocols: dict[str, Any] = {}
+    suites: dict[str, Any] = {}
     seen = []
 
     def describe(log_probs: np.ndarray) -> dict[str, float]:
@@ -204,11 +204,11 @@ def _attack(
             "corrected_metric": metrics.softmax_robustness(clean, log_probs),
         }
 
-    for key, protocol in list_compared(config.suite).items():
+    for key, suite in list_compared(config.suite).items():
         with progress(f"{stage}: {key}", "image-steps") as report:
             found = run_suite(
                 _key(config, stage, 1),
-                protocol,
+                suite,
                 posterior,
                 x,
                 y,
@@ -216,12 +216,12 @@ def _attack(
                 settings=settings,
                 progress=_labelled(report),
             )
-        protocols[key] = {"zero_gradient_share": found.zero_gradient_share}
+        suites[key] = {"zero_gradient_share": found.zero_gradient_share}
         for attack, images in found.adversarial.items():
             seen.append(predict(posterior, images, settings))
-            protocols[key][attack] = describe(seen[-1])
+            suites[key][attack] = describe(seen[-1])
     # An image that any attack breaks is not robust.
-    protocols["strong"]["worst"] = describe(worst_log_probs(seen, y))
+    suites["strong"]["worst"] = describe(worst_log_probs(seen, y))
     return {
         "status": "done",
         "reason": "",
@@ -233,7 +233,7 @@ def _attack(
         "num_test": len(y),
         "accuracy": share,
         "accuracy_interval": list(metrics.wilson_interval(share, len(y))),
-        "protocols": protocols,
+        "protocols": suites,
         "diagnostics": {key: diagnostics[key] for key in _KEPT if key in diagnostics},
     }
 

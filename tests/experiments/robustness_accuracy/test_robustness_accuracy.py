@@ -47,11 +47,11 @@ def _never(*_, **__):
 
 @pytest.fixture(autouse=True)
 def _noise(monkeypatch):
-    """Attack by noise: the protocols compile for seconds, and run in the smoke scale."""
+    """Attack by noise: the suites compile for seconds, and run in the smoke scale."""
 
-    def attack(rng_key, protocol, posterior, x, y, *, threat, **_):
+    def attack(rng_key, suite, posterior, x, y, *, threat, **_):
         noisy = np.clip(x + threat.epsilon * np.sign(x - 0.5), 0, 1).astype(np.float32)
-        names = ["worst"] if protocol.worst_case else [e.name for e in protocol.entries]
+        names = ["worst"] if suite.worst_case else [e.name for e in suite.entries]
         shares = dict.fromkeys(names, 0.5)
         return SuiteResult(dict.fromkeys(names, noisy), shares, 0.5, 0.25, None)
 
