@@ -22,7 +22,7 @@ from bnn_adv.compute.progress import Report, progress
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.suites import Suite, list_compared
-from bnn_adv.inference import InferenceResult, hmc
+from bnn_adv.inference import InferenceResult, RunOptions, hmc
 from bnn_adv.inference.densities import Data
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -120,9 +120,11 @@ def _train(context: _Context, cell: Cell, report: Report) -> tuple[Posterior, di
             network,
             Data(jnp.asarray(points.x_train), jnp.asarray(points.y_train)),
             hmc_config(config, cell),
-            held_out=Data(jnp.asarray(points.x_test[kept]), jnp.asarray(points.y_test[kept])),
-            progress=lambda done, total, numbers: report(done, total, numbers, label=name),
-            checkpoints=checkpoints,
+            RunOptions(
+                held_out=Data(jnp.asarray(points.x_test[kept]), jnp.asarray(points.y_test[kept])),
+                progress=lambda done, total, numbers: report(done, total, numbers, label=name),
+                checkpoints=checkpoints,
+            ),
         )
 
     posterior, diagnostics = stages.cached_posterior(context.run, name, network, (2,), train)

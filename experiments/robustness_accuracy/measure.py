@@ -20,7 +20,7 @@ from bnn_adv.evaluation import Settings, metrics, run_suite
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.suites import list_compared
 from bnn_adv.evaluation.worst import worst_log_probs
-from bnn_adv.inference import METHODS, InferenceResult
+from bnn_adv.inference import METHODS, InferenceResult, RunOptions
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import MIXING_KEYS
 from bnn_adv.networks import build_network
@@ -152,6 +152,10 @@ class _Trainer:
         network = build(first, dataset.num_classes)
         checkpoints = work.run.checkpoints(name, work.config.checkpoint_every)
 
+        held_out = Data(
+            jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])
+        )
+
         def train() -> InferenceResult:
             with progress(name, "steps") as report:
                 return METHODS[_METHODS[first.method]].run(
@@ -159,12 +163,7 @@ class _Trainer:
                     network,
                     Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)),
                     method_config(work.config, members, len(dataset.y_train)),
-                    held_out=Data(
-                        jnp.asarray(dataset.x_test[:_HELD_OUT]),
-                        jnp.asarray(dataset.y_test[:_HELD_OUT]),
-                    ),
-                    progress=report,
-                    checkpoints=checkpoints,
+                    RunOptions(held_out=held_out, progress=report, checkpoints=checkpoints),
                 )
 
         posterior, diagnostics = stages.cached_posterior(
