@@ -24,6 +24,23 @@ CLEAN_WRONG = -1
 """In place of the number of radii that an image withstood."""
 
 
+class Problem(NamedTuple):
+    """What is attacked, and how.
+
+    posterior: S draws.
+    x: Clean images, [N, ...].
+    y: Labels, [N].
+    suite: Attacks, of which the worst counts.
+    context: Key, sizes, progress.
+    """
+
+    posterior: Posterior
+    x: np.ndarray
+    y: np.ndarray
+    suite: Suite
+    context: RunContext
+
+
 class Left(NamedTuple):
     """What attacks within G ascending radii left of N images.
 
@@ -35,30 +52,20 @@ class Left(NamedTuple):
     worst: np.ndarray
 
 
-def attack_radii(
-    posterior: Posterior,
-    x: np.ndarray,
-    y: np.ndarray,
-    epsilons: tuple[float, ...],
-    suite: Suite,
-    context: RunContext,
-) -> Left:
+def attack_radii(problem: Problem, epsilons: tuple[float, ...]) -> Left:
     """Attack within growing radii; what is broken within one is broken within every larger one.
 
     Each radius sees only the images that stood within the last, so that what is easily broken costs
     little. The referee confirms every image within the radius at which it broke.
 
     Args:
-      posterior: S draws, which the attacker knows.
-      x: Clean images, [N, ...].
-      y: Labels, [N].
+      problem: The attacker knows all draws.
       epsilons: Radii, ascending.
-      suite: Attacks, of which the worst counts.
-      context: Key, sizes, progress.
 
     Raises:
       VerificationError: A broken image is not confirmed.
     """
+    posterior, x, y, suite, context = problem
     clean = predict(posterior, x, context.settings)
     correct = predicted_class(clean) == y
     standing, withstood = correct, np.where(correct, 0, CLEAN_WRONG)
@@ -92,27 +99,17 @@ def attack_radii(
 
 
 def find_signs(
-    posterior: Posterior,
-    x: np.ndarray,
-    y: np.ndarray,
-    epsilon: float,
-    standing: np.ndarray,
-    suite: Suite,
-    context: RunContext,
-    min_ess: float | None,
+    problem: Problem, epsilon: float, standing: np.ndarray, min_ess: float | None
 ) -> list[dict[str, Any]]:
     """Return every sign of masking that was looked for on probe images: name, raised, sentence.
 
     Args:
-      posterior: S draws.
-      x: Probe images, [M, ...].
-      y: Labels, [M].
+      problem: Of the probe images.
       epsilon: Radius.
-      standing: Whether an image stands within it, [M].
-      suite: The attacks that left it standing.
-      context: Key and sizes.
+      standing: Whether an image stands within it, [N].
       min_ess: Effective sample size, where it is known.
     """
+    posterior, x, y, suite, context = problem
     checks = masking.inspect(
         context.rng_key,
         posterior,
@@ -131,12 +128,8 @@ def find_signs(
 
 
 def attack_unknown(
-    posterior: Posterior,
-    x: np.ndarray,
-    y: np.ndarray,
+    problem: Problem,
     epsilon: float,
-    suite: Suite,
-    context: RunContext,
     *,
     known: np.ndarray,
     num_samples: int,
@@ -149,12 +142,8 @@ def attack_unknown(
     draw for ever.
 
     Args:
-      posterior: All draws: the attacker's half, then the defender's.
-      x: Clean images, [N, ...].
-      y: Labels, [N].
+      problem: Of all draws: the attacker's half, then the defender's.
       epsilon: Radius.
-      suite: Attacks.
-      context: Key, sizes, progress.
       known: The worst images of ``num_samples`` known draws, [N, ...].
       num_samples: Draws of a step and of a prediction.
       num_predictions: Predictions of an image.
@@ -163,6 +152,7 @@ def attack_unknown(
       Whether predictions of adversarial and of clean images are wrong, ``"adversarial"`` and
       ``"clean"``, [P, N].
     """
+    posterior, x, y, suite, context = problem
     half = posterior.num_samples // 2
     attacker, defender = (
         pick_from(posterior.take(np.arange(first, first + half))) for first in (0, half)

@@ -14,13 +14,18 @@ from bnn_adv.attacks.base import Settings
 from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset
 from bnn_adv.evaluation.cascade import RunContext
-from bnn_adv.evaluation.suites import Suite, get_suite
-from bnn_adv.inference import InferenceResult
+from bnn_adv.evaluation.suites import get_suite
+from bnn_adv.inference import InferenceResult, RunOptions
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import MIXING_KEYS
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.posterior import Posterior
-from experiments.bayesian_gain.attacks import attack_radii, attack_unknown, find_signs
+from experiments.bayesian_gain.attacks import (
+    Problem,
+    attack_radii,
+    attack_unknown,
+    find_signs,
+)
 from experiments.bayesian_gain.config import Case, Config
 from experiments.bayesian_gain.trainings import TRAININGS, list_sizes
 from experiments.launch import stages
@@ -112,14 +117,7 @@ class _Draws:
 
         def compute() -> dict[str, np.ndarray]:
             with progress(stage, "image-steps") as report:
-                found = attack_radii(
-                    self._take(size),
-                    self._data.x_test,
-                    self._data.y_test,
-                    epsilons,
-                    self._suite(),
-                    self._context(stage, report),
-                )
+                found = attack_radii(self._pose(stage, size, report), epsilons)
             arrays = {"withstood": found.withstood}
             if size == config.num_fresh:
                 close = [epsilons.index(epsilon) for epsilon in config.close_epsilons]
@@ -140,18 +138,10 @@ class _Draws:
             stage = f"signs-{self._stage}-{size}-{number}"
 
             def compute(stage: str = stage, epsilon: float = epsilon) -> dict[str, Any]:
-                probe = np.arange(min(config.num_probe, len(self._data.y_test)))
-                standing = left["withstood"][probe] > epsilons.index(epsilon)
-                checks = find_signs(
-                    self._take(size),
-                    self._data.x_test[probe],
-                    self._data.y_test[probe],
-                    epsilon,
-                    standing,
-                    self._suite(),
-                    self._context(stage),
-                    self._min_ess(size),
-                )
+                count, whole = config.num_probe, self._pose(stage, size)
+                standing = left["withstood"][:count] > epsilons.index(epsilon)
+                probe = whole._replace(x=whole.x[:count], y=whole.y[:count])
+                checks = find_signs(probe, epsilon, standing, self._min_ess(size))
                 return {"epsilon": epsilon, "checks": checks}
 
             found.append(stages.cached(self._work.run, stage, compute))
@@ -166,12 +156,8 @@ class _Draws:
         def compute() -> dict[str, np.ndarray]:
             with progress(stage, "image-steps") as report:
                 return attack_unknown(
-                    self._take(0),
-                    self._data.x_test,
-                    self._data.y_test,
+                    self._pose(stage, 0, report),
                     epsilon,
-                    self._suite(),
-                    self._context(stage, report),
                     known=known["worst"][number],
                     num_samples=config.num_fresh,
                     num_predictions=config.num_predictions,
@@ -190,19 +176,19 @@ class _Draws:
         least = diagnostics.get("min_ess")
         return None if least is None else float(least) * size / posterior.num_samples
 
-    def _suite(self) -> Suite:
-        return get_suite(self._work.config.suite)
-
-    def _context(self, stage: str, report: Any = None) -> RunContext:
+    def _pose(self, stage: str, size: int, report: Any = None) -> Problem:
         labelled = None
         if report is not None:
 
             def labelled(attack: str, done: int, total: int) -> None:
                 report(done, total, label=attack)
 
+        config, data = self._work.config, self._data
         # The key does not depend on the number of draws: random starts of all correspond.
-        key = _derive(self._work.config, f"{self._case.name} {stage.partition('-')[0]}")
-        return RunContext(key, Settings(self._work.config.batch_size), labelled)
+        key = _derive(config, f"{self._case.name} {stage.partition('-')[0]}")
+        context = RunContext(key, Settings(config.batch_size), labelled)
+        suite = get_suite(config.suite)
+        return Problem(self._take(size), data.x_test, data.y_test, suite, context)
 
     def _train(self) -> tuple[Posterior, dict[str, Any]]:
         if self._found is None:
@@ -223,9 +209,11 @@ class _Draws:
                     network,
                     Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)),
                     training.configure(work.config, len(dataset.y_train)),
-                    held_out=Data(jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test)),
-                    progress=report,
-                    checkpoints=checkpoints,
+                    RunOptions(
+                        held_out=Data(jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test)),
+                        progress=report,
+                        checkpoints=checkpoints,
+                    ),
                 )
             return result
 
