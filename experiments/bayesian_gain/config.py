@@ -1,0 +1,225 @@
+"""Settings of ``experiments.bayesian_gain``, and its scales."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from bnn_adv.compute.settings import SettingError, Settings, seed, setting
+from bnn_adv.data import DATASETS
+from experiments.bayesian_gain.trainings import TRAININGS
+
+
+class Case(NamedTuple):
+    """Data, network and repetition.
+
+    dataset: Name of the data set.
+    hidden: Units of the hidden layer.
+    repeat: Number of the repetition: of the random keys of training and attack; data are the same.
+    """
+
+    dataset: str
+    hidden: int
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        """What its stages begin with."""
+        return f"{self.dataset}-fc{self.hidden}-r{self.repeat}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Settings of ``experiments.bayesian_gain``."""
+
+    datasets: tuple[str, ...] = setting(
+        ("mnist", "fashion_mnist"),
+        "Data sets of images.",
+        choices=tuple(DATASETS),
+        is_distinct=True,
+        least_length=1,
+    )
+    data_dir: str = setting(
+        "",
+        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
+        is_path=True,
+    )
+    num_train: int = setting(6000, "Training images, drawn by seed; 0: all.", least=0)
+    num_test: int = setting(1000, "Test images that are attacked (the first ones).", least=1)
+    hidden: tuple[int, ...] = setting(
+        (32, 128), "Units of the hidden layer.", least=1, is_distinct=True, least_length=1
+    )
+    num_repeats: int = setting(
+        3, "Repetitions of all training and attacks, each with random keys of its own.", least=1
+    )
+    methods: tuple[str, ...] = setting(
+        tuple(TRAININGS),
+        "What is trained; sgd and hmc are what the others are compared with.",
+        choices=tuple(TRAININGS),
+        is_distinct=True,
+        least_length=1,
+    )
+    epsilons: tuple[float, ...] = setting(
+        (0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
+        "Radii of the l_inf ball, in units of inputs in [0, 1].",
+        above=0,
+        is_distinct=True,
+        least_length=1,
+    )
+    close_epsilons: tuple[float, ...] = setting(
+        (0.05, 0.1),
+        "Those of the radii at which numbers of draws, fresh draws and signs of masking are "
+        "looked at.",
+        above=0,
+        is_distinct=True,
+        least_length=1,
+    )
+    num_draws: int = setting(
+        100, "Draws of each posterior, members of the largest ensemble.", least=2
+    )
+    members: int = setting(10, "Members of the small ensembles.", least=1)
+    sizes: tuple[int, ...] = setting(
+        (1, 2, 5, 10, 25, 50, 100, 200, 400),
+        "Numbers of draws of HMC and of members of the ensemble; what is larger than there are is "
+        "left out.",
+        least=1,
+        is_distinct=True,
+    )
+    num_fresh: int = setting(
+        25,
+        "Draws of a prediction that draws anew; 0 leaves fresh draws out. They come from the half "
+        "of the draws that the attacker does not know.",
+        least=0,
+    )
+    num_predictions: int = setting(100, "Predictions of an image by fresh draws.", least=1)
+    num_probe: int = setting(
+        50, "Images on which signs of masking are looked for; 0 leaves that out.", least=0
+    )
+    suite: str = setting("strong", "The attack.", choices=("strong", "fast", "full"))
+    chains: int = setting(4, "Chains of the samplers.", least=1)
+    hmc_warmup: int = setting(100, "Warm-up transitions of a chain of HMC.", least=0)
+    hmc_draws: int = setting(400, "Draws of HMC, over all chains.", least=1)
+    hmc_step_size: float = setting(
+        0.003, "First leapfrog step, in units of the prior's scale; the warm-up adapts it.", above=0
+    )
+    hmc_length: float = setting(
+        1.5, "Length of a trajectory, in units of the prior's scale.", above=0
+    )
+    hmc_most_steps: int = setting(800, "Leapfrog steps of a trajectory at most.", least=1)
+    cold: float = setting(0.1, "Temperature of the cold posterior.", above=0, below=1)
+    sgd_epochs: int = setting(30, "Passes over the data of SGD.", least=1)
+    map_epochs: int = setting(60, "The same of all that looks for the posterior's mode.", least=1)
+    vi_epochs: int = setting(60, "The same of variational inference.", least=1)
+    learning_rate: float = setting(0.002, "Adam's rate; VI's is five times that.", above=0)
+    minibatch_size: int = setting(128, "Examples of a step.", least=1)
+    sgmcmc_step_size: float = setting(1e-4, "First step of a cycle of SGMCMC.", above=0)
+    sgmcmc_thinning: int = setting(100, "Transitions a draw while a cycle samples.", least=1)
+    batch_size: int = setting(25, "Images attacked at once.", least=1)
+    seed: int = seed()
+    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
+
+    def __post_init__(self) -> None:
+        """Check every field, and that numbers of draws and radii fit together."""
+        super().__post_init__()
+        for name in ("epsilons", "close_epsilons", "sizes"):
+            object.__setattr__(self, name, tuple(sorted(getattr(self, name))))
+        if other := sorted(set(self.close_epsilons) - set(self.epsilons)):
+            raise SettingError("close_epsilons", f"must be some of epsilons, got {other}.")
+        if not {"sgd", "hmc"} <= set(self.methods):
+            raise SettingError("methods", "needs sgd and hmc, which all others are compared with.")
+        for name in ("hmc_draws", "num_draws"):
+            if getattr(self, name) % self.chains:
+                problem = f"must be a multiple of chains ({self.chains})"
+                raise SettingError(name, f"{problem}, got {getattr(self, name)}.")
+        if self.hmc_draws < self.num_draws:
+            problem = f"must be at least num_draws ({self.num_draws}), got {self.hmc_draws}."
+            raise SettingError("hmc_draws", problem)
+        if self.members > self.num_draws:
+            problem = f"must be at most num_draws ({self.num_draws}), got {self.members}."
+            raise SettingError("members", problem)
+        if 2 * self.num_fresh > self.num_draws:
+            problem = f"must be at most half of num_draws ({self.num_draws}), got {self.num_fresh}."
+            raise SettingError("num_fresh", problem)
+
+    @property
+    def cases(self) -> list[Case]:
+        """Data, network and repetition, in order: one of each before the next repetition."""
+        return [
+            Case(dataset, hidden, repeat)
+            for repeat in range(self.num_repeats)
+            for dataset in self.datasets
+            for hidden in self.hidden
+        ]
+
+
+MIXED: dict[str, dict[str, Any]] = {
+    "digits": {
+        "hmc_step_size": 0.01,
+        "hmc_length": 1.5,
+        "hmc_most_steps": 400,
+        "hmc_warmup": 100,
+        "hmc_draws": 400,
+    },
+    "cpu": {
+        "hmc_step_size": 0.003,
+        "hmc_length": 1.3,
+        "hmc_most_steps": 500,
+        "hmc_warmup": 50,
+        "hmc_draws": 200,
+    },
+}
+"""HMC that mixes, by scale: the step is adapted, the length of trajectories is kept."""
+
+SCALES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "datasets": ("digits",),
+        "num_train": 100,
+        "num_test": 12,
+        "hidden": (8,),
+        "num_repeats": 2,
+        "methods": ("sgd", "hmc"),
+        "epsilons": (0.05, 0.1),
+        "close_epsilons": (0.1,),
+        "num_draws": 4,
+        "members": 4,
+        "sizes": (1, 4),
+        "num_fresh": 1,
+        "num_predictions": 5,
+        "num_probe": 0,
+        "suite": "fast",
+        "chains": 2,
+        "hmc_warmup": 5,
+        "hmc_draws": 4,
+        "hmc_most_steps": 5,
+        "sgd_epochs": 2,
+        "map_epochs": 2,
+        "vi_epochs": 2,
+        "minibatch_size": 50,
+        "batch_size": 12,
+        "checkpoint_every": 0.0,
+    },
+    "digits": {
+        "datasets": ("digits",),
+        "num_train": 0,
+        "num_test": 200,
+        "hidden": (32,),
+        "num_repeats": 3,
+        "num_probe": 40,
+        "minibatch_size": 64,
+        "vi_epochs": 200,
+        "batch_size": 50,
+        **MIXED["digits"],
+    },
+    "cpu": {
+        "num_test": 100,
+        "hidden": (32,),
+        "num_repeats": 2,
+        "sizes": (1, 2, 5, 10, 25, 50, 100, 200),
+        "num_probe": 25,
+        "num_predictions": 50,
+        **MIXED["cpu"],
+    },
+    "paper": {},
+}
+"""smoke: seconds, to see that it runs. digits: the embedded 8x8 digits. cpu: MNIST and Fashion
+MNIST on two cores. The paper did not ask this question: paper is what a data-centre GPU allows."""

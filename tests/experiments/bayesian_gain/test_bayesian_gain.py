@@ -1,0 +1,107 @@
+"""``experiments.bayesian_gain`` at tiny sizes: what is attacked, resuming, errors."""
+
+import dataclasses
+
+import pytest
+
+from bnn_adv.evaluation.suites import Suite, get_suite
+from bnn_adv.inference import hmc, sgd
+from experiments.bayesian_gain import __main__ as bayesian_gain
+from experiments.bayesian_gain import attacks, measure
+from experiments.bayesian_gain.config import SCALES, Config
+from experiments.bayesian_gain.trainings import TRAININGS, count_stored, list_sizes
+
+SMOKE = Config(**SCALES["smoke"] | {"num_probe": 4})
+
+
+def _never(*_, **__):
+    raise AssertionError("computed again")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Attack by one attack of the suite; look for signs of masking by doing nothing."""
+    short = Suite(get_suite("fast").entries[:1], "short", worst_case=True)
+    monkeypatch.setattr(measure, "get_suite", lambda _: short)
+    sign = attacks.masking.Check("zero_gradients", False, 0.0, 0.05, {}, "None is zero.")
+    monkeypatch.setattr(attacks.masking, "inspect", lambda *_, **__: [sign])
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_resumes_without_its_draws(tmp_path, monkeypatch, quick):
+    folder = tmp_path / "run"
+    build = bayesian_gain.build_study
+    monkeypatch.setattr(bayesian_gain, "build_study", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bayesian_gain.run(SMOKE, str(folder))
+    monkeypatch.setattr(bayesian_gain, "build_study", build)
+    for module in (sgd, hmc):
+        monkeypatch.setattr(module, "run", _never)
+    for name in ("attack_radii", "attack_unknown", "find_signs"):
+        monkeypatch.setattr(measure, name, _never)
+    # What is finished needs no draws.
+    for path in (folder / "posterior").iterdir():
+        path.unlink()
+    results = bayesian_gain.run(SMOKE, str(folder))
+    rows = results["data"]["rows"]
+    assert {(r["training"], r["draws"], r["kind"], r["repeat"]) for r in rows} == {
+        (training, draws, kind, repeat)
+        for training in ("sgd", "hmc")
+        for draws, kind in ((1, "known"), (4, "known"), (1, "fresh"))
+        for repeat in (0, 1)
+    }
+    for row in rows:
+        if row["kind"] == "known":
+            full = row["draws"] == 4 or row["training"] == "sgd"
+            assert row["epsilons"] == ([0.05, 0.1] if full else [0.1])
+            assert len(row["signs"]) == (1 if full else 0)
+            assert len(row["withstood"]) == 12
+        else:
+            assert all(0 <= share <= 1 for share in row["right"])
+    # Repetitions are trained and attacked by keys of their own.
+    first, second = (
+        [r["withstood"] for r in rows if r["kind"] == "known" and r["repeat"] == repeat]
+        for repeat in (0, 1)
+    )
+    assert first != second
+    # Chains of two draws have not mixed.
+    about_hmc = [v for v in results["verdicts"] if ": HMC" in v["claim"]]
+    assert about_hmc
+    assert all("not judged" in v["measured"] for v in about_hmc)
+    assert bayesian_gain.run(SMOKE, str(folder)) == results
+
+
+def test_scales_are_what_they_say():
+    for overlay in SCALES.values():
+        config = Config(**overlay)
+        for name in config.methods:
+            settings = TRAININGS[name].configure(config, config.num_train or 1437)
+            full, few = list_sizes(config, name)
+            assert max([*full, *few]) <= settings.num_draws
+            if config.num_fresh and config.num_fresh in [*full, *few]:
+                # The draws that are attacked are not those that predict anew.
+                assert 2 * config.num_fresh <= settings.num_draws
+    cpu = Config(**SCALES["cpu"])
+    assert (cpu.num_train, cpu.datasets) == (6000, ("mnist", "fashion_mnist"))
+    assert set(cpu.methods) == set(TRAININGS)
+    assert list_sizes(cpu, "hmc") == ([100], [1, 2, 5, 10, 25, 50, 200])
+    assert list_sizes(cpu, "sgd") == ([1, 10, 100], [2, 5, 25, 50])
+    assert list_sizes(cpu, "swag") == ([100], [25])
+    assert count_stored(cpu) == 100
+
+
+def test_a_cold_posterior_has_steps_of_its_own_scale():
+    config = Config(**SCALES["cpu"])
+    warm, cold = (TRAININGS[name].configure(config, 6000) for name in ("hmc", "hmc_cold"))
+    assert (warm.temperature, cold.temperature) == (1.0, 0.1)
+    assert cold.trajectory_length / cold.step_size == pytest.approx(
+        warm.trajectory_length / warm.step_size
+    )
+    published = TRAININGS["hmc_published"].configure(config, 6000)
+    assert (published.num_integration_steps, published.trajectory_length) == (10, None)
+
+
+def test_the_first_repetition_of_everything_comes_first():
+    cases = dataclasses.replace(SMOKE, hidden=(8, 16)).cases
+    assert [(case.hidden, case.repeat) for case in cases] == [(8, 0), (16, 0), (8, 1), (16, 1)]
+    assert cases[0].name == "digits-fc8-r0"

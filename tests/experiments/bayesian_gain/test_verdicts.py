@@ -1,0 +1,142 @@
+"""Verdicts of rows whose numbers are known: yes, no, undecided, not judged."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.bayesian_gain.intervals import Difference
+from experiments.bayesian_gain.report import build_study
+from experiments.bayesian_gain.rows import list_settings
+from experiments.bayesian_gain.verdicts import confidence, find_end, is_more, is_same, list_verdicts
+from experiments.launch.tables import to_record
+from tests.experiments.bayesian_gain.rows import CONFIG, all_rows, known
+
+
+def verdicts(rows):
+    """Return answers and sentences by claim."""
+    found = list_verdicts(list_settings(rows), CONFIG)
+    return {v.claim.removeprefix("digits, fc 32: "): (v.holds, v.measured) for v in found}
+
+
+def test_every_question_is_answered_with_its_numbers():
+    found = verdicts(all_rows())
+    holds = {claim: answer for claim, (answer, _) in found.items()}
+    assert holds == {
+        "HMC leaves more than one network, radii 0.05, 0.1": True,
+        "HMC leaves more than ensemble of 4, radii 0.05, 0.1": True,
+        "HMC leaves more than ensemble of 20, radii 0.05, 0.1": True,
+        "What HMC gains over one network ends within 0.1": False,
+        "HMC, 40 draws leaves more than HMC, 1 draw, radius 0.1": True,
+        "HMC, 40 draws leaves more than HMC, 20 draws, radius 0.1": False,
+        "ensemble of 20 leaves more than one network, radius 0.1": False,
+        "ensemble of 20 leaves more than ensemble of 4, radius 0.1": False,
+        "HMC, 1 draw leaves the same as one network (within 5 points), radius 0.1": None,
+        "HMC, 4 draws leaves the same as ensemble of 4 (within 5 points), radius 0.1": False,
+        "HMC, 20 draws leaves the same as ensemble of 20 (within 5 points), radius 0.1": False,
+        "MAP leaves more than one network, radius 0.1": True,
+        "MAP ensemble of 4 leaves more than ensemble of 4, radius 0.1": True,
+        "HMC leaves more than MAP ensemble of 4, radius 0.1": True,
+        "HMC at T = 1 leaves more than HMC at T = 0.1, radius 0.1": None,
+        "HMC at T = 0.1 leaves more than ensemble of 20, radius 0.1": True,
+        "VI, 4 draws: draws that the attacker does not know leave more than known ones, radius "
+        "0.1": True,
+        "HMC, 4 draws: draws that the attacker does not know leave more than known ones, radius "
+        "0.1": False,
+        "ensemble of 4: draws that the attacker does not know leave more than known ones, radius "
+        "0.1": False,
+    }
+    text = found["HMC leaves more than one network, radii 0.05, 0.1"][1]
+    # Two radii share the 5 %. 28 of 100 images change, the same ones in both repetitions: the
+    # interval is the wider one of Agresti's and Min's and of Student's, over images.
+    quantile = stats.t.ppf(0.9875, 99)
+    half = quantile * np.sqrt(0.28 * 0.72 / 99)
+    other = 2.2414 * np.sqrt((29 / 102 - (28 / 102) ** 2) / 102)
+    ends = min(0.28 - half, 28 / 102 - other), max(0.28 + half, 28 / 102 + other)
+    low, high = (f"{100 * end:+.1f}" for end in ends)
+    assert text.startswith("0.05: 70.0 against 40.0 %: +30.0 [")
+    assert text.endswith(f"0.1: 30.0 against 2.0 %: +28.0 [{low}, {high}] points")
+
+
+def test_chains_that_have_not_mixed_are_not_judged():
+    found = verdicts(all_rows(hmc={"mixed": False}))
+    for claim, (holds, text) in found.items():
+        is_about_them = "HMC" in claim and "T = 0.1 leaves" not in claim
+        assert text.startswith("not judged (") == is_about_them, claim
+        assert not is_about_them or (holds is None and "maximum R-hat 2.30" in text)
+    # Numbers are said all the same.
+    text = found["HMC leaves more than ensemble of 4, radii 0.05, 0.1"][1]
+    assert "0.1: 30.0 against 2.0 %: +28.0" in text
+
+
+def test_signs_of_masking_and_nobody_looking_are_not_judged():
+    found = verdicts(all_rows(map={"raised": ("zero_gradients",)}, vi={"looked": False}))
+    holds, text = found["MAP leaves more than one network, radius 0.1"]
+    assert holds is None
+    assert text.startswith("not judged (MAP: signs of masking raised (zero_gradients))")
+    (fresh,) = (text for claim, (_, text) in found.items() if claim.startswith("VI, 4 draws"))
+    assert "VI, 4 draws: signs of masking were not looked for" in fresh
+    assert found["HMC leaves more than one network, radii 0.05, 0.1"][0] is True
+
+
+def test_radii_of_different_answers_have_lines_of_their_own():
+    rows = [row for row in all_rows() if (row["training"], row["draws"]) != ("hmc", 20)]
+    rows += [known("hmc", 20, (70, 2), repeat=repeat) for repeat in range(2)]
+    found = verdicts(rows)
+    assert found["HMC leaves more than one network, radius 0.05"][0] is True
+    assert found["HMC leaves more than one network, radius 0.1"][0] is False
+    holds, text = found["What HMC gains over one network ends within 0.1"]
+    assert holds is True
+    assert text.startswith("it ends at 0.1: the gain is no longer told from zero")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "more", "same"),
+    [
+        (0.01, 0.2, True, None),
+        (0.01, 0.04, True, True),
+        (-0.04, 0.04, False, True),
+        (-0.2, -0.1, False, False),
+        (-0.1, 0.1, None, None),
+        (0.06, 0.2, True, False),
+    ],
+)
+def test_answers_follow_from_intervals(low, high, more, same):
+    change = Difference((low + high) / 2, low, high)
+    assert (is_more(change), is_same(change)) == (more, same)
+
+
+def test_where_the_gain_ends():
+    up, flat = Difference(0.2, 0.1, 0.3), Difference(0.0, -0.1, 0.1)
+    radii = (0.02, 0.1, 0.2, 0.3)
+
+    def end(changes, left):
+        return find_end(list(zip(radii, changes, strict=True)), left)[0]
+
+    # Where too little is lost to tell, it has not begun yet.
+    assert end((flat, up, flat, flat), (0.9, 0.5, 0.2, 0.1)) == 0.2
+    assert end((flat, up, up, up), (0.9, 0.5, 0.2, 0.1)) is None
+    assert end((flat, flat, flat, flat), (0.9, 0.5, 0.2, 0.1)) is None
+    assert end((up, up, up, flat), (0.9, 0.5, 0.009, 0.0)) == 0.2
+    assert confidence(1) == 0.95
+    assert confidence(5) == pytest.approx(0.99)
+
+
+def test_tables_show_both_intervals_signs_and_chains_and_all_is_drawn():
+    study = build_study(all_rows(hmc={"mixed": False}), CONFIG)
+    record = to_record(study)
+    main, draws, fresh = record["tables"]
+    assert [row[0] for row in main["rows"]] == [
+        *("one network", "ensemble of 4", "ensemble of 20", "MAP", "MAP ensemble of 4"),
+        *("VI", "HMC", "HMC, cold"),
+    ]
+    hmc = main["rows"][6]
+    assert hmc[2].startswith("95.0 [")
+    assert hmc[3].endswith("(70.0, 70.0)")
+    assert hmc[-2:] == ["none", "unmixed: not judged (maximum R-hat 2.30)"]
+    assert [row[2] for row in draws["rows"] if row[1] == "HMC"] == [1, 4, 20, 40]
+    assert [row[1] for row in fresh["rows"]] == ["VI", "HMC", "ensemble"]
+    assert [plot.name for plot in study.plots] == ["curve", "draws", "fresh"]
+    assert "have mixed in 0 of 2 runs" in study.summary
+    (ax,) = study.plots[0].figure.axes
+    values = {line.get_label(): line.get_ydata() for line in ax.lines}
+    np.testing.assert_allclose(values["HMC"], [95, 70, 30])
