@@ -5,7 +5,7 @@
 
 Figure 4 and Table 1 of the paper (grids: the supplement's tables 5 to 7). Every network gets its
 accuracy, softmax robustness by the published and the corrected metric, and adversarial accuracy
-under the published, corrected and strong protocols. The same command continues a run that was
+under the published, corrected and strong suites. The same command continues a run that was
 stopped; with a larger --time_budget also one that ended on its budget.
 """
 
