@@ -1,0 +1,217 @@
+"""Run one method on one posterior, and judge its chains at growing numbers of gradients."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bnn_adv.compute.progress import Report, progress
+from bnn_adv.compute.streaming import map_samples
+from bnn_adv.data import Dataset
+from bnn_adv.inference import Data, mcmc, sgmcmc
+from bnn_adv.inference.densities import Prior, logdensity_fn
+from bnn_adv.networks import ApplyFn
+from bnn_adv.posteriors.posterior import Posterior, log_probs
+from experiments.launch import stages
+from experiments.launch.run_directory import RunDirectory
+from experiments.samplers.config import (
+    MCLMC,
+    METHODS,
+    MINIBATCH,
+    TARGETS,
+    Config,
+    build_posterior,
+)
+from experiments.samplers.counting import Counting
+from experiments.samplers.plans import Plan, build_plan
+from experiments.samplers.prefixes import Draws, keep_half, list_prefixes, summarise
+
+_FACTS = "facts"
+"""Name of the array that holds what JSON says of a run."""
+_SHOWN = ("acceptance_rate", "num_divergent", "step_size", "length")
+
+
+class Clock:
+    """Measure how long a transition takes, without what is compiled before the first ones."""
+
+    def __init__(self, report: Report, label: str, num_warmup: int) -> None:
+        self._report, self._label, self._num_warmup = report, label, num_warmup
+        self._started = time.monotonic()
+        self._first: tuple[int, float] | None = None
+        self._last = (0, self._started)
+
+    def __call__(self, done: int, total: int, metrics: dict[str, float]) -> None:
+        """Note that ``done`` of ``total`` transitions are done."""
+        self._report(done, total, metrics, label=self._label)
+        self._last = done, time.monotonic()
+        if self._first is None and done > self._num_warmup:
+            self._first = self._last
+
+    def seconds(self) -> float:
+        """Return the seconds of a transition of all chains after the warm-up."""
+        first = self._first or (0, self._started)
+        if first[0] == self._last[0]:
+            # All of them in one device call: compiling is within.
+            first = (0, self._started)
+        return (self._last[1] - first[1]) / max(self._last[0] - first[0], 1)
+
+
+class Cell(NamedTuple):
+    """One method on one posterior.
+
+    target: Name of the posterior.
+    method: Name of the row.
+    """
+
+    target: str
+    method: str
+
+    @property
+    def name(self) -> str:
+        """Name of its stages."""
+        return f"{self.target}-{self.method}"
+
+    def key(self, seed: int) -> jax.Array:
+        """Return the key of its chains."""
+        key = jax.random.fold_in(jax.random.key(seed), TARGETS.index(self.target))
+        return jax.random.fold_in(key, METHODS.index(self.method))
+
+
+def measure(config: Config, cell: Cell, dataset: Dataset, run: RunDirectory) -> dict[str, Any]:
+    """Return the record of one method on one posterior; sampling and judging are stages.
+
+    A method whose chains fail is a record with the reason in ``"error"``, and no points.
+    """
+    held_out = _held_out(config, dataset)
+    plan = build_plan(config, cell.target, cell.method, len(dataset.x_train))
+    checkpoints = run.checkpoints(cell.name, config.checkpoint_every)
+
+    def train() -> dict[str, np.ndarray]:
+        with progress(cell.name, plan.module.UNIT) as report:
+            try:
+                arrays = sample(config, cell, plan, dataset, report, checkpoints)
+            except FloatingPointError as error:
+                return {_FACTS: _to_bytes({"error": str(error)})}
+        return arrays
+
+    arrays = stages.cached_arrays(run, cell.name, train)
+    if checkpoints is not None:
+        checkpoints.remove()
+    facts = json.loads(arrays.pop(_FACTS).tobytes())
+    common = {"target": cell.target, "method": cell.method, "error": "", "points": []}
+    if "error" in facts:
+        return common | facts
+    draws = Draws(labels=np.asarray(held_out.y), **arrays)
+
+    def judge() -> dict[str, Any]:
+        return {"points": list_points(draws, config.num_points)}
+
+    return common | facts | stages.cached(run, f"{cell.name}-points", judge)
+
+
+def list_points(draws: Draws, number: int) -> list[dict[str, Any]]:
+    """Return the numbers of growing prefixes of a run that have enough draws."""
+    found = []
+    for upto in list_prefixes(draws.total, number):
+        kept = keep_half(draws, upto)
+        if kept is not None:
+            found.append(summarise(kept, upto))
+    return found
+
+
+def sample(
+    config: Config, cell: Cell, plan: Plan, dataset: Dataset, report: Report, checkpoints: Any
+) -> dict[str, np.ndarray]:
+    """Run the chains, and return what is kept of their draws, see ``Draws``, and the facts."""
+    posterior = build_posterior(config, cell.target)
+    network = posterior.network(dataset.num_classes)
+    data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
+    settings, counts_all = plan.settings, cell.method not in MINIBATCH
+    clock = Clock(report, cell.name, settings.num_warmup)
+    how: dict[str, Any] = {"progress": clock, "checkpoints": checkpoints}
+    key = cell.key(config.seed)
+    if counts_all:
+        result = mcmc.run(Counting(plan.module.build), key, network, data, settings, **how)
+    else:
+        result = sgmcmc.run(plan.module.build, key, network, data, settings, **how)
+    found, num_chains = result.diagnostics, settings.num_chains
+    gradients = _count(plan, found, len(data.y), counts_all)
+    share = gradients[:, -1] - gradients[:, 0]
+    each = share.mean() / max(_end(plan, settings.num_samples - 1) - _end(plan, 0), 1)
+    num_params = sum(leaf[0].size for leaf in jax.tree.leaves(result.posterior.samples))
+    facts = {
+        "num_params": num_params,
+        # Of one chain: a CPU runs them one after the other.
+        "seconds_per_gradient": clock.seconds() / num_chains / each if each > 0 else None,
+        **{name: found[name] for name in _SHOWN if name in found},
+    }
+    if cell.method == MCLMC:
+        facts["energy_variance"] = float(np.mean(found["energy_variance"])) / num_params
+    held_out = _held_out(config, dataset)
+    probabilities = log_probs(result.posterior, held_out.x)
+    density = densities(result.posterior, data, settings.prior)
+    shape = (num_chains, settings.num_samples)
+    return {
+        "log_probs": np.asarray(probabilities, np.float32).reshape(*shape, len(held_out.y), -1),
+        "log_density": np.asarray(density, np.float64).reshape(shape),
+        "gradients": gradients,
+        _FACTS: _to_bytes(facts),
+    }
+
+
+def densities(posterior: Posterior, data: Data, prior: Prior) -> jax.Array:
+    """Return the log density of every draw on all training data, [S], in nats up to a constant."""
+    with jax.default_matmul_precision(posterior.precision):
+        found: jax.Array = _densities(posterior.samples, data, posterior.apply_fn, prior)
+    return found
+
+
+@functools.partial(jax.jit, static_argnames=("apply_fn", "prior"))
+def _densities(samples: Any, data: Data, apply_fn: ApplyFn, prior: Prior) -> jax.Array:
+    def one_draw(params: Any) -> jax.Array:
+        return logdensity_fn(params, data, apply_fn=apply_fn, prior=prior, centred=True)
+
+    found: jax.Array = map_samples(one_draw, samples, chunk=1)
+    return found
+
+
+def _count(plan: Plan, found: dict[str, Any], num_data: int, counts_all: bool) -> np.ndarray:
+    """Return the gradients of all data that each chain had taken by each draw, [chains, draws]."""
+    settings = plan.settings
+    ends = np.array([_end(plan, draw) for draw in range(settings.num_samples)], np.float64)
+    if not counts_all:
+        batch = min(settings.minibatch_size, num_data)
+        counts = (settings.num_warmup + ends) * batch / num_data
+        return np.tile(counts, (settings.num_chains, 1))
+    total, warmup = (
+        np.asarray(found[name], np.float64)[:, None]
+        for name in ("num_gradients", "num_warmup_gradients")
+    )
+    return plan.tuner_gradients + warmup + (total - warmup) * ends / ends[-1]
+
+
+def _end(plan: Plan, draw: int) -> int:
+    """Return how many transitions after the warm-up it takes to draw number ``draw``."""
+    cycle = getattr(plan.settings, "cycle", None)
+    ends: int = (draw + 1) * plan.settings.thinning if cycle is None else cycle.end(draw)
+    return ends
+
+
+def _held_out(config: Config, dataset: Dataset) -> Data:
+    kept = slice(config.num_held_out)
+    return Data(jnp.asarray(dataset.x_test[kept]), jnp.asarray(dataset.y_test[kept]))
+
+
+def _to_bytes(values: dict[str, Any]) -> np.ndarray:
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    return np.frombuffer(json.dumps(finite).encode(), np.uint8)

@@ -1,0 +1,227 @@
+"""How each method runs on each posterior: step sizes found by short trials, and how many draws."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from bnn_adv.inference import adjusted_mclmc, csgmcmc, hmc, mclmc, nuts, sghmc, sgld
+from experiments.samplers.config import (
+    ADJUSTED_MCLMC,
+    CSGMCMC,
+    HMC,
+    HMC_PUBLISHED,
+    MCLMC,
+    NUTS,
+    SGHMC,
+    SGLD,
+    Config,
+)
+
+TRAJECTORY = 1.5
+"""Length of HMC's trajectories, in units of the prior's scale, which is 1: near pi / 2, a quarter
+of a period of the directions that the data say nothing about."""
+
+_PUBLISHED_STEPS = 10
+_WARMUP = 0.2
+"""Share of the transitions in which HMC and NUTS adapt their step, at most."""
+_LEAST_TRANSITIONS = 40
+_TRAJECTORIES_OF_TUNER = 60
+_GRADIENTS_OF_STEP = 2
+"""Of the McLachlan integrator."""
+_CYCLES = 8
+"""Of cyclical Langevin dynamics: half of them are kept at the end of the run."""
+
+
+class Tuned(NamedTuple):
+    """Step sizes of a posterior, by short trials.
+
+    published_step: First leapfrog step of HMC as published.
+    leapfrog_step: First step of HMC and NUTS; their warm-up adapts it.
+    nuts_steps: Leapfrog steps of a NUTS transition, about, by which transitions are counted.
+    adjusted_steps: Steps of an adjusted microcanonical trajectory, in the mean.
+    mclmc_step: Step of unadjusted microcanonical Langevin.
+    mclmc_length: Distance after which its direction is renewed.
+    sgld_step: Step of Langevin dynamics, along the gradient of the log density.
+    sghmc_step: Step of stochastic-gradient HMC.
+    sghmc_friction: Its friction.
+    csgmcmc_step: First step of a cycle.
+    minibatch_size: Examples of a minibatch.
+    """
+
+    published_step: float
+    leapfrog_step: float
+    nuts_steps: int
+    adjusted_steps: int
+    mclmc_step: float
+    mclmc_length: float
+    sgld_step: float
+    sghmc_step: float
+    sghmc_friction: float
+    csgmcmc_step: float
+    minibatch_size: int
+
+
+_MNIST = Tuned(0.002, 0.0032, 511, 40, 2.0, 150.0, 2e-6, 8e-4, 30.0, 4e-6, 256)
+TUNED = {
+    "digits": Tuned(0.001, 0.0068, 255, 40, 1.0, 100.0, 1e-5, 2e-3, 30.0, 2e-5, 256),
+    "half_moons": Tuned(0.001, 0.0028, 511, 40, 0.1, 35.0, 1e-6, 5e-4, 30.0, 2e-6, 500),
+    "mnist_6000": _MNIST,
+    "fashion_mnist_6000": _MNIST._replace(published_step=0.001),
+    "mnist_60000": _MNIST._replace(leapfrog_step=0.001, mclmc_step=0.7, minibatch_size=500),
+}
+"""By posterior."""
+
+
+class Plan(NamedTuple):
+    """How one method runs.
+
+    module: The method's.
+    settings: Its ``Config``.
+    tuner_gradients: Gradients that its tuner takes before anything is counted, about.
+    """
+
+    module: Any
+    settings: Any
+    tuner_gradients: float = 0.0
+
+
+def build_plan(config: Config, target: str, method: str, num_data: int) -> Plan:
+    """Return how a method runs so that its budget of gradients is used up, about.
+
+    Args:
+      config: Settings.
+      target: Name of the posterior.
+      method: Name of the row.
+      num_data: Training examples, N.
+    """
+    return _PLANS[method](config, TUNED[target], num_data)
+
+
+def _split(config: Config, num_transitions: int, num_warmup: int = 0) -> dict[str, Any]:
+    """Return how transitions become draws: as many as may be kept, evenly spaced."""
+    left = max(num_transitions - num_warmup, config.num_draws // 8, 8)
+    thinning = -(-left // config.num_draws)
+    return {
+        "num_samples": left // thinning,
+        "thinning": thinning,
+        "num_warmup": num_warmup,
+        "num_chains": config.num_chains,
+    }
+
+
+def _plan_published(config: Config, tuned: Tuned, num_data: int) -> Plan:
+    transitions = config.budget // _PUBLISHED_STEPS
+    settings = hmc.Config(
+        # The paper does not give the warm-up.
+        **_split(config, transitions, min(100, transitions // 5)),
+        step_size=tuned.published_step,
+        num_integration_steps=_PUBLISHED_STEPS,
+        adapt="step_size",
+    )
+    return Plan(hmc, settings)
+
+
+def _plan_hmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
+    steps = _limit(config, math.ceil(TRAJECTORY / tuned.leapfrog_step))
+    transitions = config.budget // steps
+    settings = hmc.Config(
+        **_split(config, transitions, _adapting(transitions)),
+        step_size=tuned.leapfrog_step,
+        trajectory_length=TRAJECTORY,
+        max_integration_steps=2 * steps,
+        adapt="step_size",
+    )
+    return Plan(hmc, settings)
+
+
+def _plan_nuts(config: Config, tuned: Tuned, num_data: int) -> Plan:
+    steps = _limit(config, tuned.nuts_steps)
+    transitions = config.budget // steps
+    settings = nuts.Config(
+        **_split(config, transitions, _adapting(transitions)),
+        step_size=tuned.leapfrog_step,
+        max_num_doublings=math.ceil(math.log2(steps)) + 1,
+        adapt="step_size",
+    )
+    return Plan(nuts, settings)
+
+
+def _limit(config: Config, steps: int) -> int:
+    """Return the gradients of a transition, of which a budget must allow a few dozen."""
+    return max(min(steps, config.budget // _LEAST_TRANSITIONS), 2)
+
+
+def _adapting(transitions: int) -> int:
+    return max(int(_WARMUP * transitions), 1)
+
+
+def _plan_mclmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
+    settings = mclmc.Config(
+        **_split(config, config.budget // _GRADIENTS_OF_STEP),
+        step_size=config.step_factor * tuned.mclmc_step,
+        length=tuned.mclmc_length,
+    )
+    return Plan(mclmc, settings)
+
+
+def _plan_adjusted(config: Config, tuned: Tuned, num_data: int) -> Plan:
+    each = _limit(config, _GRADIENTS_OF_STEP * tuned.adjusted_steps)
+    tuner = min(_TRAJECTORIES_OF_TUNER, max(config.budget // (5 * each), 20))
+    settings = adjusted_mclmc.Config(
+        **_split(config, config.budget // each - tuner),
+        num_integration_steps=each / _GRADIENTS_OF_STEP,
+        num_tune=tuner,
+    )
+    return Plan(adjusted_mclmc, settings, float(tuner * each))
+
+
+def _minibatches(config: Config, tuned: Tuned, num_data: int) -> int:
+    """Return how many minibatches take as much as the budget of gradients of all data."""
+    return round(config.budget * num_data / min(tuned.minibatch_size, num_data))
+
+
+def _plan_sgld(config: Config, tuned: Tuned, num_data: int) -> Plan:
+    settings = sgld.Config(
+        **_split(config, _minibatches(config, tuned, num_data)),
+        step_size=config.step_factor * tuned.sgld_step,
+        minibatch_size=tuned.minibatch_size,
+    )
+    return Plan(sgld, settings)
+
+
+def _plan_sghmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
+    settings = sghmc.Config(
+        **_split(config, _minibatches(config, tuned, num_data)),
+        step_size=config.step_factor * tuned.sghmc_step,
+        friction=tuned.sghmc_friction,
+        minibatch_size=tuned.minibatch_size,
+    )
+    return Plan(sghmc, settings)
+
+
+def _plan_csgmcmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
+    transitions = _minibatches(config, tuned, num_data)
+    each, exploration = max(config.num_draws // _CYCLES, 1), 0.5
+    settings = csgmcmc.Config(
+        num_samples=each * _CYCLES,
+        samples_per_cycle=each,
+        thinning=max(int(transitions * (1 - exploration) / (each * _CYCLES)), 1),
+        exploration=exploration,
+        num_chains=config.num_chains,
+        step_size=config.step_factor * tuned.csgmcmc_step,
+        minibatch_size=tuned.minibatch_size,
+    )
+    return Plan(csgmcmc, settings)
+
+
+_PLANS = {
+    HMC_PUBLISHED: _plan_published,
+    HMC: _plan_hmc,
+    NUTS: _plan_nuts,
+    MCLMC: _plan_mclmc,
+    ADJUSTED_MCLMC: _plan_adjusted,
+    SGLD: _plan_sgld,
+    SGHMC: _plan_sghmc,
+    CSGMCMC: _plan_csgmcmc,
+}
