@@ -19,7 +19,8 @@ from bnn_adv.inference.base import Progress
 class Calls(NamedTuple):
     """A sampler's device calls.
 
-    tune: Maps the first state to the one that the warm-up starts from.
+    tune: Maps the first state to the one that the warm-up starts from; not called again by a run
+      that is continued.
     warm_up: Maps (state, first, count) to the state and a record of the last transition.
     step: Maps (state, first, count) to the state and (positions, records), padded at the end.
     most: Maps ``first`` to how many transitions ``step`` has room for.

@@ -40,7 +40,8 @@ def summarise_chains(
     Args:
       posterior: Draws of all chains, chain after chain.
       info: Record with ``logdensity`` and, where the kernel knows them, ``acceptance_rate``,
-        ``is_divergent``, ``energy_error`` and ``num_gradients``, each [draws, thinning, chains].
+        ``is_divergent``, ``energy_error``, ``num_gradients`` and ``is_longest``, each [draws,
+        thinning, chains].
       num_chains: Number of chains.
       held_out: Points for R-hat and ESS of predictions; None leaves these out.
 
@@ -83,6 +84,8 @@ def _describe_transitions(info: Any) -> dict[str, float | int | None]:
         found["acceptance_rate"] = float(accepted.mean())
     if (divergent := getattr(info, "is_divergent", None)) is not None:
         found["num_divergent"] = int(np.sum(divergent))
+    if np.any(longest := getattr(info, "is_longest", False)):
+        found["num_longest"] = int(np.sum(longest))
     if (errors := getattr(info, "energy_error", None)) is not None:
         error = np.asarray(errors, np.float64)
         finite = np.isfinite(error)
@@ -247,6 +250,11 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
         )
     if summary.get("num_divergent"):
         found.append(f"{summary['num_divergent']} transitions diverged.")
+    if summary.get("num_longest"):
+        found.append(
+            f"{summary['num_longest']} trajectories have the most leapfrog steps allowed, and may "
+            "have been cut short: raise the limit, or the step size."
+        )
     if summary["num_undefined_rhats"]:
         found.append(
             f"Chains have not mixed: R-hat of {summary['num_undefined_rhats']} quantities "
