@@ -10,19 +10,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from bnn_adv.compute.settings import setting
 from bnn_adv.inference import mcmc
-from bnn_adv.networks import Params, count_params
+from bnn_adv.inference.microcanonical import NUM_GRADIENTS, State, typical_length
+from bnn_adv.networks import Params
 
 UNIT = mcmc.UNIT
 
-_GRADIENTS = 2
-"""Of a step of the McLachlan integrator."""
+__all__ = ["UNIT", "Config", "Info", "State", "build", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,21 +40,6 @@ class Config(mcmc.Config):
     num_integration_steps: float = setting(10.0, least=1.2)
     num_tune: int = setting(200, least=20)
     target_acceptance_rate: float = setting(0.8, above=0, below=1)
-
-
-class State(NamedTuple):
-    """A chain's state.
-
-    chain: BlackJAX's state: position, log density, its gradient, a key.
-    step_size: Length of a step.
-    """
-
-    chain: Any
-    step_size: jax.Array
-
-    def describe(self) -> dict[str, jax.Array]:
-        """Return what diagnostics show of the state."""
-        return {"step_size": self.step_size}
 
 
 class Info(NamedTuple):
@@ -84,7 +69,7 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
     transition = dynamic.build_kernel(integration_steps_fn=draw_steps)
 
     def init(rng_key: jax.Array, position: Params) -> State:
-        scale = jnp.sqrt(jnp.asarray(count_params(position), jnp.float32))
+        scale = typical_length(position)
         return State(
             dynamic.init(position, logdensity, rng_key),
             jnp.asarray(0.2 * scale if config.step_size is None else config.step_size),
@@ -95,7 +80,7 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
         chain, info = transition(
             rng_key, state.chain, logdensity, state.step_size, integration_steps_params=mean
         )
-        count = jnp.asarray(_GRADIENTS * info.num_integration_steps, jnp.int32)
+        count = jnp.asarray(NUM_GRADIENTS * info.num_integration_steps, jnp.int32)
         seen = Info(info.acceptance_rate, info.is_divergent, chain.logdensity, count)
         return state._replace(chain=chain), seen
 
@@ -112,7 +97,7 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
             diagonal_preconditioning=False,
             target_num_integration_steps=config.num_integration_steps,
         )
-        return State(chain, jnp.asarray(found.step_size)), _GRADIENTS * count
+        return State(chain, jnp.asarray(found.step_size)), NUM_GRADIENTS * count
 
     learns = config.step_size is None
     return mcmc.Kernel(

@@ -20,7 +20,8 @@ class Calls(NamedTuple):
     """A sampler's device calls.
 
     tune: Maps the first state to the one that the warm-up starts from and the gradients that each
-      chain has computed, [chains]; None where that is not known.
+      chain has computed, [chains]; None where that is not known. Not called again by a run that is
+      continued.
     warm_up: Maps (state, first, count) to the state and a record of the last transition, whose
       ``num_gradients`` are those of all of the call.
     step: Maps (state, first, count) to the state and (positions, records), padded at the end.

@@ -51,7 +51,8 @@ def summarise_chains(
     Args:
       posterior: Draws of all chains, chain after chain.
       info: Record with ``logdensity`` and, where the kernel knows them, ``acceptance_rate``,
-        ``is_divergent``, ``energy_error`` and ``energy``, each [draws, thinning, chains].
+        ``is_divergent``, ``energy_error``, ``energy`` and ``is_longest``, each [draws, thinning,
+        chains].
       num_chains: Number of chains.
       predictions: Log probability of held-out labels, see ``predict_held_out``, for R-hat and ESS;
         None leaves these out.
@@ -262,6 +263,11 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
             f"E-BFMI of {len(low)} of {summary['num_chains']} chains is below {BFMI_LEAST} (least "
             f"{min(low):.2f}): a new momentum changes the energy little, and its tails take long "
             "to reach. Warm up longer, adapt the mass matrix, or choose another prior."
+        )
+    if summary.get("num_longest"):
+        found.append(
+            f"{summary['num_longest']} trajectories have the most leapfrog steps allowed, and may "
+            "have been cut short: raise the limit, or the step size."
         )
     if summary["num_undefined_rhats"]:
         found.append(

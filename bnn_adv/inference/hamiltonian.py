@@ -38,6 +38,7 @@ class Info(NamedTuple):
     logdensity: Log density after the transition, in nats, up to a constant.
     num_gradients: Gradient evaluations.
     energy: At the start, with the momentum drawn anew, in nats, up to a constant.
+    is_longest: The trajectory has the most steps allowed, and may have been cut short.
     """
 
     acceptance_rate: jax.Array
@@ -46,21 +47,25 @@ class Info(NamedTuple):
     logdensity: jax.Array
     num_gradients: jax.Array
     energy: jax.Array
+    is_longest: jax.Array
 
 
 def build_adaptive(
     transition: Callable[..., Any],
-    move: Callable[[adaptation.AdaptationState], dict[str, Any]],
+    move: Callable[[jax.Array, adaptation.AdaptationState], dict[str, Any]],
     logdensity: Callable[[Params], jax.Array],
     config: Any,
+    *,
+    longest: int | None,
 ) -> mcmc.Kernel:
     """Return a kernel of BlackJAX's Hamiltonian family with Stan's adaptation.
 
     Args:
       transition: BlackJAX's kernel.
-      move: Maps step size and mass matrix to the transition's other arguments.
+      move: Maps the transition's key, and step size and mass matrix, to its other arguments.
       logdensity: The target.
       config: Has ``step_size``, ``adapt``, ``target_acceptance_rate`` and ``num_warmup``.
+      longest: Steps at which a trajectory is cut short; None: at none.
     """
     from blackjax.mcmc import hmc
 
@@ -75,15 +80,17 @@ def build_adaptive(
         chain, tuned = state
         metric = centred_metric(tuned.inverse_mass_matrix)
         masses = {"step_size": tuned.step_size, "inverse_mass_matrix": metric}
-        after, info = transition(rng_key, chain, logdensity, **masses, **move(tuned))
+        after, info = transition(rng_key, chain, logdensity, **masses, **move(rng_key, tuned))
         energy = metric.kinetic_energy(info.momentum) - chain.logdensity
+        count = jnp.asarray(info.num_integration_steps)
         seen = Info(
             info.acceptance_rate,
             info.is_divergent,
             info.energy - energy,
             after.logdensity,
-            jnp.asarray(info.num_integration_steps),
+            count,
             energy,
+            jnp.zeros((), bool) if longest is None else count >= longest,
         )
         return State(after, tuned), seen
 

@@ -6,6 +6,9 @@ A momentum p ~ N(0, M) is drawn, (w, p) moves by leapfrog steps of size epsilon 
 
 and the end is accepted with probability min(1, exp(-change of the energy)). The warm-up learns
 epsilon, and M as a diagonal, as Stan does (``adaptation``).
+
+What mixes depends on the length of the trajectories, steps times epsilon: pi / 2 times the prior's
+scale is a quarter of the prior's period (Izmailov et al. 2021, arXiv 2104.14421).
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ from typing import Any, Literal
 
 import jax
 
-from bnn_adv.compute.settings import setting
+from bnn_adv.compute.settings import SettingError, setting
 from bnn_adv.inference import adaptation, mcmc
 from bnn_adv.inference.hamiltonian import Info, State, build_adaptive
-from bnn_adv.inference.trajectories import count_steps
+from bnn_adv.inference.trajectories import count_steps, draw_length
 from bnn_adv.networks import Params
 
 UNIT = mcmc.UNIT
@@ -35,9 +38,11 @@ class Config(mcmc.Config):
     Args:
       step_size: Leapfrog step: the first one where it is adapted, else the one used.
       num_integration_steps: Leapfrog steps a transition.
-      trajectory_length: What is kept in place of the number of steps as their size adapts, see
-        ``trajectories``; None keeps the number.
-      max_integration_steps: Most steps of a trajectory of fixed length.
+      trajectory_length: Length of a transition, in units of the prior's scale; the number of steps
+        follows from it as their size adapts, see ``trajectories``. None keeps the number.
+      jitter: Every transition draws its length, uniform within this share of
+        ``trajectory_length``: no draws are in step with a period of the posterior.
+      max_integration_steps: Most steps of a trajectory of given length.
       adapt: ``"window"`` (step size and diagonal mass matrix), ``"step_size"``, or ``"none"``.
       target_acceptance_rate: What the step size aims at, in (0, 1).
     """
@@ -45,22 +50,34 @@ class Config(mcmc.Config):
     step_size: float = setting(0.001, above=0)
     num_integration_steps: int = setting(10, least=1)
     trajectory_length: float | None = setting(None, above=0)
+    jitter: float = setting(0.0, least=0, below=1)
     max_integration_steps: int = setting(1000, least=1)
     adapt: Literal["window", "step_size", "none"] = "window"
     target_acceptance_rate: float = setting(0.8, above=0, below=1)
+
+    def __post_init__(self) -> None:
+        """Check every field, and that what is jittered is given."""
+        super().__post_init__()
+        if self.jitter and self.trajectory_length is None:
+            raise SettingError("jitter", f"needs a trajectory_length, got {self.jitter} alone.")
 
 
 def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Kernel:
     """Return the kernel of a log density."""
     from blackjax.mcmc import hmc
 
-    def move(tuned: adaptation.AdaptationState) -> dict[str, Any]:
-        if (length := config.trajectory_length) is None:
+    most, jitter = config.max_integration_steps, config.jitter
+
+    def move(rng_key: jax.Array, tuned: adaptation.AdaptationState) -> dict[str, Any]:
+        if config.trajectory_length is None:
             return {"num_integration_steps": config.num_integration_steps}
-        steps = count_steps(length, tuned.step_size, most=config.max_integration_steps)
+        mean = config.trajectory_length * config.prior.scale
+        length = draw_length(rng_key, mean, jitter) if jitter else mean
+        steps = count_steps(length, tuned.step_size, most=most, nearest=jitter > 0)
         return {"num_integration_steps": steps}
 
-    return build_adaptive(hmc.build_kernel(), move, logdensity, config)
+    longest = None if config.trajectory_length is None else most
+    return build_adaptive(hmc.build_kernel(), move, logdensity, config, longest=longest)
 
 
 run = functools.partial(mcmc.run, build)

@@ -15,19 +15,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from bnn_adv.compute.settings import setting
 from bnn_adv.inference import mcmc
-from bnn_adv.networks import Params, count_params
+from bnn_adv.inference.microcanonical import NUM_GRADIENTS, State, typical_length
+from bnn_adv.networks import Params
 
 UNIT = mcmc.UNIT
 
-_GRADIENTS = 2
-"""Of a step of the McLachlan integrator."""
+__all__ = ["UNIT", "Config", "Info", "State", "build", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,23 +45,6 @@ class Config(mcmc.Config):
     length: float | None = setting(None, above=0)
     num_tune: int = setting(1000, least=20)
     energy_variance: float = setting(5e-4, above=0)
-
-
-class State(NamedTuple):
-    """A chain's state.
-
-    chain: BlackJAX's state: position, direction, log density and its gradient.
-    step_size: Length of a step.
-    length: Distance after which the direction is renewed.
-    """
-
-    chain: Any
-    step_size: jax.Array
-    length: jax.Array
-
-    def describe(self) -> dict[str, jax.Array]:
-        """Return what diagnostics show of the state."""
-        return {"step_size": self.step_size, "length": self.length}
 
 
 class Info(NamedTuple):
@@ -87,7 +70,7 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
     transition = mclmc.build_kernel()
 
     def init(rng_key: jax.Array, position: Params) -> State:
-        scale = jnp.sqrt(jnp.asarray(count_params(position), jnp.float32))
+        scale = typical_length(position)
         step_size, length = config.step_size or 0.25 * scale, config.length or scale
         chain = mclmc.init(position, logdensity, rng_key)
         return State(chain, jnp.asarray(step_size), jnp.asarray(length))
@@ -96,7 +79,7 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
         chain, info = transition(
             rng_key, state.chain, logdensity, 1.0, state.length, state.step_size
         )
-        seen = Info(~info.nonans, info.energy_change, chain.logdensity, jnp.asarray(_GRADIENTS))
+        seen = Info(~info.nonans, info.energy_change, chain.logdensity, jnp.asarray(NUM_GRADIENTS))
         return state._replace(chain=chain), seen
 
     def tune(rng_key: jax.Array, state: State) -> tuple[State, int]:
@@ -115,7 +98,7 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
         )
         step_size = found.step_size if config.step_size is None else config.step_size
         length = found.L if config.length is None else config.length
-        return State(chain, jnp.asarray(step_size), jnp.asarray(length)), _GRADIENTS * count
+        return State(chain, jnp.asarray(step_size), jnp.asarray(length)), NUM_GRADIENTS * count
 
     learned = tune if config.step_size is None or config.length is None else None
     return mcmc.Kernel(init, step, None, lambda state: state.chain.position, learned)

@@ -29,7 +29,7 @@ from bnn_adv.inference.base import (
 from bnn_adv.inference.chains import Calls, Plan, run_chains, stack_chains
 from bnn_adv.inference.conclude import conclude
 from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn
-from bnn_adv.inference.states import map_chains, start_chains
+from bnn_adv.inference.states import Ensemble, map_chains, start_chains, train_ensemble
 from bnn_adv.inference.transitions import Gradients
 from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.posteriors.posterior import Posterior
@@ -76,8 +76,10 @@ class Config(Settings):
       num_warmup: Transitions a chain before the first kept draw; they adapt, and burn in.
       thinning: Keep every so many-th transition.
       num_chains: Chains, each with its own initialisation.
-      init: Start chains at draws of the ``"prior"``, or of the ``"network"``'s initialiser. The
-        latter's weights are far smaller than a N(0, 1) posterior's: chains drift outward for long.
+      init: Start chains at draws of the ``"prior"``, or of the ``"network"``'s initialiser, whose
+        weights are far smaller than a N(0, 1) posterior's: chains drift outward for long; or at an
+        ``"ensemble"``: every chain at a network of its own, trained to the posterior's mode.
+      ensemble: How that is trained.
       prior: The prior.
       likelihood: A name in ``densities.LIKELIHOODS``.
       temperature: Target ``p(w | D)^(1 / T)``.
@@ -88,7 +90,8 @@ class Config(Settings):
     num_warmup: int = setting(100, least=0)
     thinning: int = setting(1, least=1)
     num_chains: int = setting(1, least=1)
-    init: Literal["prior", "network"] = "prior"
+    init: Literal["prior", "network", "ensemble"] = "prior"
+    ensemble: Ensemble = Ensemble()
     prior: Prior = Prior()
     likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
     temperature: float = setting(1.0, above=0)
@@ -133,10 +136,17 @@ class Target(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
-def init(rng_key: jax.Array, data: Data, *, target: Target) -> Any:
-    """Start every chain at its own draw of the prior or of the network's initialiser."""
+def init(rng_key: jax.Array, data: Data, trained: Params | None = None, *, target: Target) -> Any:
+    """Start every chain at its own draw of the prior or of the network's initialiser.
+
+    Args:
+      rng_key: Key of the starts.
+      data: Training data.
+      trained: Where chains start instead, stacked.
+      target: What is sampled.
+    """
     kernel, shape = target.kernel(data), data.x.shape[1:]
-    return start_chains(rng_key, kernel.init, target.network, shape, target.config)
+    return start_chains(rng_key, kernel.init, target.network, shape, target.config, trained)
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
@@ -285,14 +295,26 @@ def run(
     """
     data, options = open_data(rng_key, network, data, options, likelihood=config.likelihood)
     mesh = options.mesh
-    keys = [jax.random.fold_in(rng_key, number) for number in range(4)]
+    keys = [jax.random.fold_in(rng_key, number) for number in range(5)]
     target = Target(build, network, config, mesh)
-    data = parallel.spread(data, mesh, "data")
-    state = parallel.spread(init(keys[0], data, target=target), mesh, "draws")
+    whole, data = data, parallel.spread(data, mesh, "data")
+
+    def begin(trained: Params | None = None) -> Any:
+        return parallel.spread(init(keys[0], data, trained, target=target), mesh, "draws")
+
+    def learn(state: Any) -> tuple[Any, Any]:
+        if config.init == "ensemble":
+            state = begin(train_ensemble(keys[4], network, whole, config, quiet))
+        return tune(keys[3], state, data, target=target)
+
+    def tell(done: int, total: int, numbers: dict[str, float]) -> None:
+        options.progress(0, config.num_warmup + config.num_samples * config.thinning, numbers)
+
+    quiet = RunOptions(progress=tell, mesh=mesh)
     ran = run_chains(
-        state,
+        begin(),
         Calls(
-            lambda now: tune(keys[3], now, data, target=target),
+            learn,
             lambda *now: warm_up(keys[1], now[0], data, *now[1:], target=target),
             lambda *now: step(keys[2], now[0], data, *now[1:], target=target),
             functools.partial(most_transitions, thinning=config.thinning),

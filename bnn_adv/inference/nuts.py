@@ -45,7 +45,10 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
     from blackjax.mcmc import nuts
 
     doublings = {"max_num_doublings": config.max_num_doublings}
-    return build_adaptive(nuts.build_kernel(), lambda _: doublings, logdensity, config)
+    longest = 2**config.max_num_doublings - 1
+    return build_adaptive(
+        nuts.build_kernel(), lambda *_: doublings, logdensity, config, longest=longest
+    )
 
 
 run = functools.partial(mcmc.run, build)

@@ -34,7 +34,7 @@ from bnn_adv.inference.chains import Calls, Plan, run_chains, stack_chains
 from bnn_adv.inference.conclude import conclude
 from bnn_adv.inference.cycles import Cycle
 from bnn_adv.inference.densities import Data, logdensity_fn
-from bnn_adv.inference.states import map_chains, start_chains
+from bnn_adv.inference.states import map_chains, start_chains, train_ensemble
 from bnn_adv.inference.transitions import Gradients
 from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.posteriors.posterior import Posterior
@@ -153,10 +153,10 @@ class Target(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
-def init(rng_key: jax.Array, data: Data, *, target: Target) -> Any:
-    """Start every chain at its own draw of the prior or of the network's initialiser."""
+def init(rng_key: jax.Array, data: Data, trained: Params | None = None, *, target: Target) -> Any:
+    """Start every chain, see ``mcmc.init``."""
     kernel, shape = target.kernel(len(data.y)), data.x.shape[1:]
-    return start_chains(rng_key, kernel.init, target.network, shape, target.config)
+    return start_chains(rng_key, kernel.init, target.network, shape, target.config, trained)
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
@@ -284,7 +284,25 @@ def run(
     mesh = options.mesh
     starts, moves = (jax.random.fold_in(rng_key, number) for number in range(2))
     target, cycle = Target(build, network, config, mesh), config.cycle
-    data = parallel.replicate(data, mesh)
+    whole, data = data, parallel.replicate(data, mesh)
+    plan = Plan(
+        config.num_warmup,
+        cycle.end(config.num_samples - 1),
+        cycle.count_draws,
+        records_draws=True,
+    )
+
+    def begin(trained: Params | None = None) -> Any:
+        return parallel.spread(init(starts, data, trained, target=target), mesh, "draws")
+
+    def learn(states: Any) -> tuple[Any, None]:
+        if config.init != "ensemble":
+            return states, None
+        key, quiet = jax.random.fold_in(rng_key, 2), RunOptions(progress=tell, mesh=mesh)
+        return begin(train_ensemble(key, network, whole, config, quiet)), None
+
+    def tell(done: int, total: int, numbers: dict[str, float]) -> None:
+        options.progress(0, plan.num_warmup + plan.num_transitions, numbers)
 
     def watch(done: int, total: int, numbers: dict[str, float]) -> None:
         # Such a chain never returns.
@@ -293,19 +311,14 @@ def run(
         options.progress(done, total, numbers)
 
     ran = run_chains(
-        parallel.spread(init(starts, data, target=target), mesh, "draws"),
+        begin(),
         Calls(
-            lambda now: (now, None),
+            learn,
             lambda *now: warm_up(moves, now[0], data, *now[1:], target=target),
             lambda *now: step(moves, now[0], data, *now[1:], target=target),
             functools.partial(most_transitions, cycle=cycle),
         ),
-        Plan(
-            config.num_warmup,
-            cycle.end(config.num_samples - 1),
-            cycle.count_draws,
-            records_draws=True,
-        ),
+        plan,
         options=dataclasses.replace(options, progress=watch),
         identity=identify(mcmc.name_of(build), rng_key, network, config, data, mesh),
     )

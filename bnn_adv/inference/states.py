@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,11 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
+from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.compute.streaming import map_samples
-from bnn_adv.inference.densities import sample_prior
+from bnn_adv.inference import sgd
+from bnn_adv.inference.base import RunOptions
+from bnn_adv.inference.densities import Data, sample_prior
 from bnn_adv.networks import Params, init_params
 
 
@@ -41,12 +45,63 @@ def map_chains(
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Ensemble(Settings):
+    """How the networks are trained that chains start at, by Adam on the posterior's density.
+
+    Args:
+      num_epochs: Passes over the data.
+      learning_rate: Adam's step size.
+      minibatch_size: Examples a gradient step sees.
+    """
+
+    num_epochs: int = setting(30, least=1)
+    learning_rate: float = setting(0.005, above=0)
+    minibatch_size: int = setting(128, least=1)
+
+
+def train_ensemble(
+    rng_key: jax.Array,
+    network: nn.Module,
+    data: Data,
+    config: Any,
+    options: RunOptions,
+) -> Params:
+    """Train a network for every chain to start at: near modes of the posterior.
+
+    Microcanonical Langevin ensembles (Sommer et al. 2025, arXiv 2502.06335), for any kernel.
+
+    Args:
+      rng_key: Typed key; member k starts chain k.
+      network: The network.
+      data: Training data.
+      config: Settings of the chains, with those of the training in ``ensemble``.
+      options: Devices and progress; trained anew, never resumed.
+
+    Returns:
+      Stacked parameters, on every device.
+
+    Raises:
+      FloatingPointError: The loss stopped being finite.
+    """
+    training = sgd.Config(
+        num_members=config.num_chains,
+        map_prior=True,
+        prior=config.prior,
+        likelihood=config.likelihood,
+        **vars(config.ensemble),
+    )
+    found = sgd.run(rng_key, network, data, training, options)
+    return parallel.replicate(found.posterior.samples, options.mesh)
+
+
 def start_chains(
     rng_key: jax.Array,
     init_fn: Callable[[jax.Array, Params], Any],
     network: nn.Module,
     shape: tuple[int, ...],
     config: Any,
+    trained: Params | None = None,
 ) -> Any:
     """Start every chain at its own draw of the prior or of the network's initialiser.
 
@@ -56,20 +111,21 @@ def start_chains(
       network: The network.
       shape: Of one example.
       config: Settings of the chains.
+      trained: Where they start instead, stacked.
 
     Returns:
       Stacked states.
     """
 
-    def one_chain(index: jax.Array) -> Any:
+    def one_chain(index: jax.Array, own: Params | None) -> Any:
         key = jax.random.fold_in(rng_key, index)
-        position = init_params(key, network, shape)
-        if config.init == "prior":
+        position = init_params(key, network, shape) if own is None else own
+        if own is None and config.init == "prior":
             position = sample_prior(key, position, config.prior, temperature=config.temperature)
         return init_fn(jax.random.fold_in(key, 1), position)
 
     with jax.default_matmul_precision(config.precision):
-        state = jax.vmap(one_chain)(jnp.arange(config.num_chains))
+        state = jax.vmap(one_chain)(jnp.arange(config.num_chains), trained)
     # BlackJAX starts from Python numbers, whose weak types every transition makes strong: without
     # this, all programs would compile twice.
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)

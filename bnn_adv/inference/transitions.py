@@ -41,6 +41,8 @@ def describe_transitions(info: Any) -> dict[str, float | int | None]:
         found["acceptance_rate"] = float(accepted.mean())
     if (divergent := getattr(info, "is_divergent", None)) is not None:
         found["num_divergent"] = int(np.sum(divergent))
+    if np.any(longest := getattr(info, "is_longest", False)):
+        found["num_longest"] = int(np.sum(longest))
     if (errors := getattr(info, "energy_error", None)) is not None:
         error = np.asarray(errors, np.float64)
         finite = np.isfinite(error)

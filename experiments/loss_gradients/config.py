@@ -175,17 +175,21 @@ def _hmc(config: Config, dataset: str, preset: dict[str, Any]) -> tuple[int, hmc
     def pick(name: str) -> Any:
         return getattr(config, f"hmc_{name}") or preset[f"hmc.{name}"]
 
+    steps = config.hmc_num_integration_steps
     settings = hmc.Config(
         num_samples=pick("num_samples"),
         num_warmup=pick("num_warmup"),
         num_chains=pick("num_chains"),
         step_size=pick("step_size"),
-        num_integration_steps=pick("num_integration_steps"),
+        # A number of steps that a flag gives stands in place of a preset's length.
+        num_integration_steps=steps or preset.get("hmc.num_integration_steps", 10),
+        trajectory_length=None if steps else preset.get("hmc.trajectory_length"),
         adapt=preset["hmc.adapt"],
         init=pick("init"),
         precision=config.precision,
     )
-    return config.hmc_hidden or preset[f"{preset['network']}.hidden"], settings
+    own = preset.get("hmc.mlp.hidden", preset[f"{preset['network']}.hidden"])
+    return config.hmc_hidden or own, settings
 
 
 def _vi(config: Config, dataset: str, preset: dict[str, Any]) -> tuple[int, svi.Config]:

@@ -87,9 +87,10 @@ class Counting:
 
         learn = kernel.tune
 
-        def tune(rng_key: jax.Array, state: State) -> State:
+        def tune(rng_key: jax.Array, state: State) -> tuple[State, jax.Array]:
             assert learn is not None
-            return state._replace(chain=learn(rng_key, state.chain))
+            chain, count = learn(rng_key, state.chain)
+            return state._replace(chain=chain), count
 
         return mcmc.Kernel(
             init,

@@ -28,7 +28,20 @@ from tests.linear_regression import (
     ("method", "options"),
     [
         ("hmc", {"adapt": "window", "num_integration_steps": 3, "target_acceptance_rate": 0.9}),
-        ("hmc", {"adapt": "step_size", "trajectory_length": 0.25, "target_acceptance_rate": 0.95}),
+        (
+            "hmc",
+            {"adapt": "step_size", "trajectory_length": 0.3125, "target_acceptance_rate": 0.95},
+        ),
+        (
+            "hmc",
+            {
+                "adapt": "step_size",
+                "trajectory_length": 0.6,
+                "jitter": 0.9,
+                "target_acceptance_rate": 0.9,
+                "init": "ensemble",
+            },
+        ),
         ("hmc", {"adapt": "none", "num_integration_steps": 7, "step_size": 0.04}),
         ("nuts", {"adapt": "window"}),
         ("mclmc", {"num_tune": 1000, "thinning": 4}),

@@ -25,6 +25,7 @@ from bnn_adv.inference import (
     swag,
 )
 from bnn_adv.inference.densities import Data
+from bnn_adv.inference.states import Ensemble
 
 NETWORK = networks.MLP((4,), 3, "tanh")
 KEY = jax.random.key(5)
@@ -43,6 +44,17 @@ CASES = {
         hmc,
         hmc.Config(
             num_samples=3, num_warmup=2, num_chains=4, num_integration_steps=2, step_size=0.01
+        ),
+    ),
+    "hmc from an ensemble": (
+        hmc,
+        hmc.Config(
+            **{**CHAINS, "num_samples": 2},
+            step_size=0.01,
+            trajectory_length=0.03,
+            jitter=0.5,
+            init="ensemble",
+            ensemble=Ensemble(num_epochs=2, minibatch_size=8),
         ),
     ),
     "nuts": (nuts, nuts.Config(**CHAINS, max_num_doublings=2, step_size=0.01)),
@@ -76,6 +88,7 @@ def data():
         ("mc_dropout", "draws:2,data:2"),
         ("swag", "draws:2,data:2"),
         ("hmc", "draws:2,data:2"),
+        ("hmc from an ensemble", "draws:2,data:2"),
         ("nuts", "draws:4"),
         ("mclmc", "draws:2,data:2"),
         ("adjusted_mclmc", "draws:4"),

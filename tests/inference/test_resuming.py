@@ -11,6 +11,7 @@ from bnn_adv.compute.checkpoint_store import Saved
 from bnn_adv.compute.pacing import Pacer
 from bnn_adv.inference import METHODS, RunOptions, chains
 from bnn_adv.inference.densities import Data
+from bnn_adv.inference.states import Ensemble
 
 NETWORK = networks.MLP((), 3)
 RNG = np.random.default_rng(0)
@@ -31,6 +32,13 @@ CASES = {
     "mc_dropout": ("mc_dropout", {**SVI, "input_rate": 0.5}),
     "swag": ("swag", {**SVI, "num_epochs": 1, "num_swag_epochs": 3, "rank": 2, "num_runs": 2}),
     "hmc": ("hmc", {**HMC, "thinning": 3, "num_integration_steps": 3}),
+    "hmc from an ensemble": (
+        "hmc",
+        {
+            **{**HMC, "init": "ensemble", "ensemble": Ensemble(num_epochs=2)},
+            **{"trajectory_length": 0.03, "jitter": 0.8},
+        },
+    ),
     "nuts": ("nuts", {**HMC, "max_num_doublings": 3, "thinning": 2}),
     "mclmc": ("mclmc", {**CHAINS, "num_tune": 20, "thinning": 3}),
     "adjusted_mclmc": ("adjusted_mclmc", {**CHAINS, "num_tune": 20, "thinning": 2}),
