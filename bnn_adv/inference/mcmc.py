@@ -88,7 +88,7 @@ class Config(Settings):
 
     num_samples: int = setting(100, least=1)
     num_warmup: int = setting(100, least=0)
-    thinning: int = setting(1, least=1)
+    thinning: int = setting(1, least=1, most=1_000_000)
     num_chains: int = setting(1, least=1)
     init: Literal["prior", "network", "ensemble"] = "prior"
     ensemble: Ensemble = Ensemble()

@@ -89,7 +89,7 @@ class Config(mcmc.Config):
     """
 
     num_warmup: int = setting(10_000, least=0)
-    thinning: int = setting(500, least=1)
+    thinning: int = setting(500, least=1, most=1_000_000)
     minibatch_size: int = setting(128, least=1)
 
     @property

@@ -240,3 +240,9 @@ def test_minibatches_see_every_example(num_data, batch):
     assert set(np.ravel(indices).tolist()) == set(range(num_data))
     for row in np.asarray(indices):
         assert len(set(row.tolist())) == len(row)
+
+
+@pytest.mark.parametrize("name", ["hmc", "sgld"])
+def test_so_long_a_thinning_that_a_chain_never_ends_is_refused(name):
+    with pytest.raises(ValueError, match="thinning must be at most 1000000, got 1000001"):
+        METHODS[name].Config(thinning=1_000_001)
