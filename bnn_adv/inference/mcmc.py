@@ -305,7 +305,8 @@ def run(
     def learn(state: Any) -> tuple[Any, Any]:
         if config.init == "ensemble":
             state = begin(train_ensemble(keys[4], network, whole, config, quiet))
-        return tune(keys[3], state, data, target=target)
+        after, gradients = tune(keys[3], state, data, target=target)
+        return after, gradients
 
     def tell(done: int, total: int, numbers: dict[str, float]) -> None:
         options.progress(0, config.num_warmup + config.num_samples * config.thinning, numbers)
