@@ -53,7 +53,7 @@ class InferenceResult(NamedTuple):
 
         Args:
           var_names: Arrays of the network that join the group ``posterior``, by their names as
-            ``params/dense_0/kernel``. Weights are not identified, so that their R-hat may be large
+            ``hidden_0.kernel``. Weights are not identified, so that their R-hat may be large
             where the predictions' is not.
 
         Returns:
@@ -69,7 +69,9 @@ class InferenceResult(NamedTuple):
             raise ValueError("This method has no Markov chains, and ArviZ reads chains.")
         shape = self.chains.sample_stats["lp"].shape
         samples = self.posterior.samples
-        names = flatten_names(getattr(samples, "template", samples))
+        paths = flatten_names(getattr(samples, "template", samples))
+        # A name with a slash would be a path of the DataTree.
+        names = [path.replace("/", ".") for path in paths]
         known = dict(zip(names, as_arrays(samples), strict=True))
         if unknown := set(var_names) - set(known):
             raise ValueError(

@@ -225,6 +225,7 @@ def test_mixed_is_said_of_complete_records_only(changes, mixed):
         ({"acceptance_rate": np.zeros((50, 1, 1))}, "Nothing was accepted"),
         ({"energy_error": np.full((50, 1, 1), np.nan)}, "50 transitions had a NaN"),
         ({"is_divergent": np.ones((50, 1, 1), bool)}, "50 transitions diverged"),
+        ({"energy": np.arange(50.0).reshape(50, 1, 1)}, "E-BFMI of 1 of 1 chains is below 0.3"),
     ],
 )
 def test_each_fault_has_its_sentence(changes, sentence):

@@ -41,6 +41,15 @@ TINY = {
     "sghmc": {**BATCHES, "step_size": 0.01, "friction": 10.0},
     "csgmcmc": {**BATCHES, "step_size": 1e-3, "samples_per_cycle": 2},
 }
+GRADIENTS = {
+    # Chains, transitions, gradients a transition; of sampling, warm-up and tuning.
+    "hmc": (2 * 6 * 10, 2 * 4 * 10),
+    "mclmc": (2 * 12 * 2, 2 * 4 * 2, 2 * 20 * 2),
+    # 16 of 50 examples; three cycles of thirty transitions.
+    "sgld": (2 * 18 * 16 / 50, 2 * 4 * 16 / 50),
+    "sghmc": (2 * 18 * 16 / 50, 2 * 4 * 16 / 50),
+    "csgmcmc": (2 * 90 * 16 / 50, 2 * 4 * 16 / 50),
+}
 NAMES = pytest.mark.parametrize("name", METHODS)
 
 
@@ -95,6 +104,12 @@ def test_returns_stacked_draws_and_a_record_for_json(name):
     record = json.loads(json.dumps(result.diagnostics, allow_nan=False))
     assert isinstance(record["warnings"], list)
     assert 0 <= record["held_out_accuracy"] <= 1
+    keys = ("num_gradients", "num_warmup_gradients", "num_tuning_gradients")
+    spent = [record[key] for key in keys if key in record]
+    assert spent == pytest.approx(GRADIENTS.get(name, spent))
+    assert (result.chains is not None) == ("num_chains" in record) == bool(spent)
+    assert ("e_bfmi" in record) == (name in ("hmc", "nuts"))
+    assert ("energy_error_variance" in record) == (name == "mclmc")
     assert calls[-1][0] == calls[-1][1]
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 

@@ -86,6 +86,7 @@ def run(case, checkpoints=None, **changes):
 
 def assert_same(one, other):
     assert one.diagnostics == other.diagnostics
+    jax.tree.map(np.testing.assert_array_equal, one.chains, other.chains)
     jax.tree.map(np.testing.assert_array_equal, one.posterior.samples, other.posterior.samples)
 
 
