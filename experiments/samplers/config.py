@@ -50,14 +50,14 @@ class Posterior(NamedTuple):
         )
 
 
-_POSTERIORS = {
+POSTERIORS = {
     "digits": Posterior("digits", "digits", 0, "fc", 128, "relu"),
     "half_moons": Posterior("half moons", "half_moons", 5000, "fc2", 32, "leaky_relu"),
     "mnist_6000": Posterior("MNIST 6,000", "mnist", 6000, "fc", 32, "relu"),
     "fashion_mnist_6000": Posterior("Fashion MNIST 6,000", "fashion_mnist", 6000, "fc", 32, "relu"),
     "mnist_60000": Posterior("MNIST 60,000", "mnist", 60000, "fc", 32, "relu"),
 }
-TARGETS = tuple(_POSTERIORS)
+TARGETS = tuple(POSTERIORS)
 """Posteriors; a posterior's place here decides its random keys."""
 
 
@@ -120,7 +120,7 @@ SCALES: dict[str, dict[str, Any]] = {
 
 def build_posterior(config: Config, name: str) -> Posterior:
     """Return a posterior, overlaid by the settings that are given."""
-    found = _POSTERIORS[name]
+    found = POSTERIORS[name]
     return found._replace(
         num_train=config.num_train or found.num_train, hidden=config.hidden or found.hidden
     )

@@ -17,7 +17,7 @@ class State(NamedTuple):
     """A chain's state, with what was counted.
 
     chain: The kernel's own state.
-    num_gradients: Gradients since the start, but for those of ``Kernel.tune``.
+    num_gradients: Gradients since the start.
     num_warmup: Those of the warm-up.
     num_transitions: Transitions since the start.
     errors: Number, sum and sum of squares of the energy errors of the later half that are finite.
@@ -53,8 +53,14 @@ class Counting:
     build: mcmc.Build
 
     def __call__(self, logdensity: Callable[[Params], jax.Array], config: Any) -> mcmc.Kernel:
-        """Return the kernel of a log density."""
+        """Return the kernel of a log density.
+
+        Raises:
+          ValueError: The kernel has a tuner.
+        """
         kernel = self.build(logdensity, config)
+        if kernel.tune is not None:
+            raise ValueError("A tuner's gradients are not counted: give the step, and the length.")
         half = (config.num_warmup + config.num_samples * config.thinning) // 2
 
         def init(rng_key: jax.Array, position: Params) -> State:

@@ -16,6 +16,7 @@ from bnn_adv.compute.progress import Report, progress
 from bnn_adv.compute.streaming import map_samples
 from bnn_adv.data import Dataset
 from bnn_adv.inference import Data, mcmc, sgmcmc
+from bnn_adv.inference.base import RunOptions
 from bnn_adv.inference.densities import Prior, logdensity_fn
 from bnn_adv.networks import ApplyFn
 from bnn_adv.posteriors.posterior import Posterior, log_probs
@@ -94,7 +95,7 @@ def measure(config: Config, cell: Cell, dataset: Dataset, run: RunDirectory) -> 
     checkpoints = run.checkpoints(cell.name, config.checkpoint_every)
 
     def train() -> dict[str, np.ndarray]:
-        with progress(cell.name, plan.module.UNIT) as report:
+        with progress(cell.name, _unit(cell)) as report:
             try:
                 arrays = sample(config, cell, plan, dataset, report, checkpoints)
             except FloatingPointError as error:
@@ -135,12 +136,13 @@ def sample(
     data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
     settings, counts_all = plan.settings, cell.method not in MINIBATCH
     clock = Clock(report, cell.name, settings.num_warmup)
-    how: dict[str, Any] = {"progress": clock, "checkpoints": checkpoints}
+    options = RunOptions(progress=clock, checkpoints=checkpoints)
     key = cell.key(config.seed)
     if counts_all:
-        result = mcmc.run(Counting(plan.module.build), key, network, data, settings, **how)
+        build = Counting(plan.module.build)
+        result = mcmc.run(build, key, network, data, settings, options)
     else:
-        result = sgmcmc.run(plan.module.build, key, network, data, settings, **how)
+        result = sgmcmc.run(plan.module.build, key, network, data, settings, options)
     found, num_chains = result.diagnostics, settings.num_chains
     gradients = _count(plan, found, len(data.y), counts_all)
     share = gradients[:, -1] - gradients[:, 0]
@@ -194,7 +196,8 @@ def _count(plan: Plan, found: dict[str, Any], num_data: int, counts_all: bool) -
         np.asarray(found[name], np.float64)[:, None]
         for name in ("num_gradients", "num_warmup_gradients")
     )
-    return plan.tuner_gradients + warmup + (total - warmup) * ends / ends[-1]
+    counted: np.ndarray = warmup + (total - warmup) * ends / ends[-1]
+    return counted
 
 
 def _end(plan: Plan, draw: int) -> int:
@@ -202,6 +205,10 @@ def _end(plan: Plan, draw: int) -> int:
     cycle = getattr(plan.settings, "cycle", None)
     ends: int = (draw + 1) * plan.settings.thinning if cycle is None else cycle.end(draw)
     return ends
+
+
+def _unit(cell: Cell) -> str:
+    return sgmcmc.UNIT if cell.method in MINIBATCH else mcmc.UNIT
 
 
 def _held_out(config: Config, dataset: Dataset) -> Data:

@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from bnn_adv.inference import adjusted_mclmc, csgmcmc, hmc, mclmc, nuts, sghmc, sgld
+from experiments.samplers import warming
 from experiments.samplers.config import (
     ADJUSTED_MCLMC,
     CSGMCMC,
@@ -13,9 +14,11 @@ from experiments.samplers.config import (
     HMC_PUBLISHED,
     MCLMC,
     NUTS,
+    POSTERIORS,
     SGHMC,
     SGLD,
     Config,
+    build_posterior,
 )
 
 TRAJECTORY = 1.5
@@ -26,7 +29,6 @@ _PUBLISHED_STEPS = 10
 _WARMUP = 0.2
 """Share of the transitions in which HMC and NUTS adapt their step, at most."""
 _LEAST_TRANSITIONS = 40
-_TRAJECTORIES_OF_TUNER = 60
 _GRADIENTS_OF_STEP = 2
 """Of the McLachlan integrator."""
 _CYCLES = 8
@@ -40,6 +42,7 @@ class Tuned(NamedTuple):
     leapfrog_step: First step of HMC and NUTS; their warm-up adapts it.
     nuts_steps: Leapfrog steps of a NUTS transition, about, by which transitions are counted.
     adjusted_steps: Steps of an adjusted microcanonical trajectory, in the mean.
+    adjusted_step: Its first step; the warm-up adapts it.
     mclmc_step: Step of unadjusted microcanonical Langevin.
     mclmc_length: Distance after which its direction is renewed.
     sgld_step: Step of Langevin dynamics, along the gradient of the log density.
@@ -53,6 +56,7 @@ class Tuned(NamedTuple):
     leapfrog_step: float
     nuts_steps: int
     adjusted_steps: int
+    adjusted_step: float
     mclmc_step: float
     mclmc_length: float
     sgld_step: float
@@ -62,13 +66,57 @@ class Tuned(NamedTuple):
     minibatch_size: int
 
 
-_MNIST = Tuned(0.002, 0.0032, 511, 40, 2.0, 150.0, 2e-6, 8e-4, 30.0, 4e-6, 256)
+_MNIST = Tuned(
+    published_step=0.002,
+    leapfrog_step=0.0032,
+    nuts_steps=511,
+    adjusted_steps=75,
+    adjusted_step=1.0,
+    mclmc_step=2.0,
+    mclmc_length=150.0,
+    sgld_step=1e-5,
+    sghmc_step=2e-3,
+    sghmc_friction=10.0,
+    csgmcmc_step=2e-5,
+    minibatch_size=256,
+)
 TUNED = {
-    "digits": Tuned(0.001, 0.0068, 255, 40, 1.0, 100.0, 1e-5, 2e-3, 30.0, 2e-5, 256),
-    "half_moons": Tuned(0.001, 0.0028, 511, 40, 0.1, 35.0, 1e-6, 5e-4, 30.0, 2e-6, 500),
+    "digits": _MNIST._replace(
+        published_step=0.001,
+        leapfrog_step=0.0068,
+        nuts_steps=255,
+        adjusted_steps=50,
+        mclmc_length=100.0,
+        sgld_step=3e-5,
+        sghmc_step=3e-3,
+        csgmcmc_step=6e-5,
+    ),
+    "half_moons": _MNIST._replace(
+        published_step=0.001,
+        leapfrog_step=0.0028,
+        adjusted_steps=50,
+        adjusted_step=0.1,
+        mclmc_step=0.15,
+        mclmc_length=25.0,
+        sgld_step=3e-6,
+        sghmc_step=1e-3,
+        csgmcmc_step=6e-6,
+        minibatch_size=500,
+    ),
     "mnist_6000": _MNIST,
     "fashion_mnist_6000": _MNIST._replace(published_step=0.001),
-    "mnist_60000": _MNIST._replace(leapfrog_step=0.001, mclmc_step=0.7, minibatch_size=500),
+    # Ten times the data: the stiffest directions are narrower by about sqrt(10).
+    "mnist_60000": _MNIST._replace(
+        leapfrog_step=0.001,
+        nuts_steps=1023,
+        adjusted_step=0.35,
+        adjusted_steps=200,
+        mclmc_step=0.7,
+        sgld_step=1e-6,
+        sghmc_step=7e-4,
+        csgmcmc_step=2e-6,
+        minibatch_size=500,
+    ),
 }
 """By posterior."""
 
@@ -76,14 +124,12 @@ TUNED = {
 class Plan(NamedTuple):
     """How one method runs.
 
-    module: The method's.
+    module: Has the method's ``build``.
     settings: Its ``Config``.
-    tuner_gradients: Gradients that its tuner takes before anything is counted, about.
     """
 
     module: Any
     settings: Any
-    tuner_gradients: float = 0.0
 
 
 def build_plan(config: Config, target: str, method: str, num_data: int) -> Plan:
@@ -95,7 +141,13 @@ def build_plan(config: Config, target: str, method: str, num_data: int) -> Plan:
       method: Name of the row.
       num_data: Training examples, N.
     """
-    return _PLANS[method](config, TUNED[target], num_data)
+    tuned, width = TUNED[target], _width_factor(config, target)
+    tuned = tuned._replace(
+        adjusted_step=width * tuned.adjusted_step,
+        mclmc_step=width * tuned.mclmc_step,
+        mclmc_length=width * tuned.mclmc_length,
+    )
+    return _PLANS[method](config, tuned, num_data)
 
 
 def _split(config: Config, num_transitions: int, num_warmup: int = 0) -> dict[str, Any]:
@@ -156,6 +208,12 @@ def _adapting(transitions: int) -> int:
     return max(int(_WARMUP * transitions), 1)
 
 
+def _width_factor(config: Config, target: str) -> float:
+    """Return by how much microcanonical lengths grow with a network's width: as sqrt(d)."""
+    posterior = build_posterior(config, target)
+    return math.sqrt(posterior.hidden / POSTERIORS[target].hidden)
+
+
 def _plan_mclmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
     settings = mclmc.Config(
         **_split(config, config.budget // _GRADIENTS_OF_STEP),
@@ -167,13 +225,13 @@ def _plan_mclmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
 
 def _plan_adjusted(config: Config, tuned: Tuned, num_data: int) -> Plan:
     each = _limit(config, _GRADIENTS_OF_STEP * tuned.adjusted_steps)
-    tuner = min(_TRAJECTORIES_OF_TUNER, max(config.budget // (5 * each), 20))
+    transitions = config.budget // each
     settings = adjusted_mclmc.Config(
-        **_split(config, config.budget // each - tuner),
+        **_split(config, transitions, _adapting(transitions)),
+        step_size=tuned.adjusted_step,
         num_integration_steps=each / _GRADIENTS_OF_STEP,
-        num_tune=tuner,
     )
-    return Plan(adjusted_mclmc, settings, float(tuner * each))
+    return Plan(warming, settings)
 
 
 def _minibatches(config: Config, tuned: Tuned, num_data: int) -> int:

@@ -36,7 +36,7 @@ class Draws(NamedTuple):
 
 def list_prefixes(total: float, number: int) -> list[float]:
     """Return numbers of gradients, evenly spaced by ratio from a sixteenth of all to all."""
-    return [float(at) for at in np.geomspace(total / 16, total, number)[-number:]]
+    return [float(at) for at in np.geomspace(total, total / 16, number)[::-1]]
 
 
 def keep_half(draws: Draws, upto: float) -> Draws | None:
