@@ -39,6 +39,7 @@ ITEMS = (
     "half_moons",
     "loss_gradients",
     "robustness_accuracy",
+    "bayesian_gain",
     "protocol_ablation",
     "geometry",
 )

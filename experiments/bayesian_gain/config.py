@@ -106,7 +106,14 @@ class Config(Settings):
         1.5, "Length of a trajectory, in units of the prior's scale.", above=0
     )
     hmc_most_steps: int = setting(800, "Leapfrog steps of a trajectory at most.", least=1)
+    hmc_acceptance: float = setting(
+        0.8, "Acceptance rate that the warm-up aims at.", above=0, below=1
+    )
     cold: float = setting(0.1, "Temperature of the cold posterior.", above=0, below=1)
+    cold_draws: int = setting(200, "Draws of the cold posterior, over all chains.", least=1)
+    cold_length: float = setting(
+        1.5, "Length of its trajectories, in units of its own prior's scale.", above=0
+    )
     sgd_epochs: int = setting(30, "Passes over the data of SGD.", least=1)
     map_epochs: int = setting(60, "The same of all that looks for the posterior's mode.", least=1)
     vi_epochs: int = setting(60, "The same of variational inference.", least=1)
@@ -127,13 +134,14 @@ class Config(Settings):
             raise SettingError("close_epsilons", f"must be some of epsilons, got {other}.")
         if not {"sgd", "hmc"} <= set(self.methods):
             raise SettingError("methods", "needs sgd and hmc, which all others are compared with.")
-        for name in ("hmc_draws", "num_draws"):
-            if getattr(self, name) % self.chains:
-                problem = f"must be a multiple of chains ({self.chains})"
-                raise SettingError(name, f"{problem}, got {getattr(self, name)}.")
-        if self.hmc_draws < self.num_draws:
-            problem = f"must be at least num_draws ({self.num_draws}), got {self.hmc_draws}."
-            raise SettingError("hmc_draws", problem)
+        for name in ("num_draws", "hmc_draws", "cold_draws"):
+            draws = getattr(self, name)
+            if draws % self.chains:
+                problem = f"must be a multiple of chains ({self.chains}), got {draws}."
+                raise SettingError(name, problem)
+            if draws < self.num_draws:
+                problem = f"must be at least num_draws ({self.num_draws}), got {draws}."
+                raise SettingError(name, problem)
         if self.members > self.num_draws:
             problem = f"must be at most num_draws ({self.num_draws}), got {self.members}."
             raise SettingError("members", problem)
@@ -159,13 +167,18 @@ MIXED: dict[str, dict[str, Any]] = {
         "hmc_most_steps": 400,
         "hmc_warmup": 100,
         "hmc_draws": 400,
+        "cold_draws": 200,
+        "cold_length": 3.0,
     },
     "cpu": {
         "hmc_step_size": 0.003,
         "hmc_length": 1.3,
         "hmc_most_steps": 500,
-        "hmc_warmup": 50,
-        "hmc_draws": 200,
+        "hmc_acceptance": 0.7,
+        "hmc_warmup": 40,
+        "hmc_draws": 400,
+        "cold_draws": 100,
+        "cold_length": 1.3,
     },
 }
 """HMC that mixes, by scale: the step is adapted, the length of trajectories is kept."""
@@ -190,6 +203,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "chains": 2,
         "hmc_warmup": 5,
         "hmc_draws": 4,
+        "cold_draws": 4,
         "hmc_most_steps": 5,
         "sgd_epochs": 2,
         "map_epochs": 2,
@@ -214,8 +228,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "num_test": 100,
         "hidden": (32,),
         "num_repeats": 2,
-        "sizes": (1, 2, 5, 10, 25, 50, 100, 200),
-        "num_probe": 25,
+        "num_probe": 20,
         "num_predictions": 50,
         **MIXED["cpu"],
     },

@@ -29,7 +29,7 @@ _LINES = ("-", "--", ":")
 
 
 def curve_figure(settings: Sequence[Setting], shown: Sequence[Shown]) -> Figure:
-    """Draw accuracy left against the radius, a panel a data set and network, a line a method.
+    """Draw accuracy left against the radius, two panels a data set and network, a line a method.
 
     Args:
       settings: At least one.
@@ -39,26 +39,48 @@ def curve_figure(settings: Sequence[Setting], shown: Sequence[Shown]) -> Figure:
       ValueError: There is nothing to draw.
     """
     _check(settings)
+    groups = {
+        "networks and modes": [m for m in shown if m.training in ("sgd", "map", "hmc")],
+        "posteriors": [m for m in shown if m.training not in ("sgd", "map") or _is_one(m)],
+    }
     with style.paper_style():
-        columns = min(2, len(settings))
-        lines = -(-len(settings) // columns)
-        figure = Figure(figsize=(3.4 * columns + 1.8, 2.7 * lines + 0.3), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat
-        for ax, setting in zip(axes, settings, strict=False):
-            for number, method in enumerate(shown):
-                rows = setting.find(method.training, method.draws)
-                epsilons = rows[0]["epsilons"]
-                found = [share(right(rows, epsilon)) for epsilon in (None, *epsilons)]
-                same = [other.training for other in shown[:number]].count(method.training)
-                colour = _COLOURS[method.training]
-                _line(ax, [0.0, *epsilons], found, colour, method.label, _LINES[same])
-            ax.set_title(setting.words)
+        figure, axes = _panels(settings, list(groups), height=2.6)
+        for line, setting in zip(axes, settings, strict=True):
+            for ax, (title, methods) in zip(line, groups.items(), strict=True):
+                _draw_curves(ax, setting, methods)
+                ax.set_title(f"{setting.words}: {title}")
+                ax.legend(frameon=False, handlelength=1.8)
+            line[0].set_ylabel("accuracy left (%)")
+        for ax in axes[-1]:
             ax.set_xlabel(r"radius $\epsilon$ ($\ell_\infty$)")
-            ax.set_ylabel("accuracy left (%)")
-        for ax in list(axes)[len(settings) :]:
-            ax.set_visible(False)
-        _legend(figure, figure.axes[0], "outside right upper", 1)
     return figure
+
+
+def _is_one(method: Shown) -> bool:
+    return (method.training, method.draws) == ("sgd", 1)
+
+
+def _draw_curves(ax: Axes, setting: Setting, methods: Sequence[Shown]) -> None:
+    """Draw a line a method: bands around those that the others are compared with, else bars."""
+    for number, method in enumerate(methods):
+        rows = setting.find(method.training, method.draws)
+        epsilons = np.array([0.0, *rows[0]["epsilons"]])
+        found = [share(right(rows, epsilon)) for epsilon in (None, *rows[0]["epsilons"])]
+        same = [other.training for other in methods[:number]].count(method.training)
+        colour, line = _COLOURS[method.training], _LINES[same]
+        if _is_one(method) or method.training == "hmc":
+            _line(ax, epsilons, found, colour, method.label, line)
+            continue
+        low, value, high = _percent(found)
+        # Beside each other, where bars would hide each other.
+        places = epsilons + (number - len(methods) / 2) * 0.004 * epsilons[-1] / 0.3
+        error = [value - low, high - value]
+        ax.errorbar(places, value, error, ls=line, color=colour, label=method.label, elinewidth=0.6)
+
+
+def _percent(found: Sequence[Share]) -> list[np.ndarray]:
+    names = ("low", "value", "high")
+    return [100 * np.array([getattr(one, name) for one in found]) for name in names]
 
 
 def draws_figure(settings: Sequence[Setting], epsilons: Sequence[float]) -> Figure:
@@ -136,15 +158,17 @@ def _check(settings: Sequence[Setting]) -> None:
         raise ValueError("Nothing was measured: there is nothing to draw.")
 
 
-def _panels(settings: Sequence[Setting], epsilons: Sequence[float]) -> tuple[Figure, Any]:
-    lines, columns = len(settings), len(epsilons)
-    figure = Figure(figsize=(3.3 * columns + 0.3, 2.3 * lines + 0.5), layout="constrained")
-    return figure, figure.subplots(lines, columns, squeeze=False, sharey="row")
+def _panels(
+    settings: Sequence[Setting], columns: Sequence[Any], *, height: float = 2.3
+) -> tuple[Figure, Any]:
+    lines, count = len(settings), len(columns)
+    figure = Figure(figsize=(3.5 * count, height * lines + 0.5), layout="constrained")
+    return figure, figure.subplots(lines, count, squeeze=False, sharey="row")
 
 
 def _line(
     ax: Axes,
-    x: Sequence[float],
+    x: Any,
     found: Sequence[Share],
     colour: str,
     label: str,
@@ -152,9 +176,7 @@ def _line(
     *,
     marker: str = "",
 ) -> None:
-    low, value, high = (
-        100 * np.array([getattr(one, name) for one in found]) for name in ("low", "value", "high")
-    )
+    low, value, high = _percent(found)
     ax.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
     ax.plot(x, value, style_of_line, marker=marker, color=colour, markersize=3, label=label)
     # The values of single repetitions: what the band is made of, beside images.

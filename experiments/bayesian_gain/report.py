@@ -30,8 +30,9 @@ _INTERVALS = (
     "random keys of training and attack, on the same images."
 )
 _CURVE = (
-    "Accuracy left by the suite against the radius; at 0 that of clean images. Bands: 95 % "
-    "intervals over images and repetitions; dots: single repetitions."
+    "Accuracy left by the suite against the radius; at 0 that of clean images. Bands (one network "
+    "and HMC) and bars, which stand beside each other: 95 % intervals over images and repetitions; "
+    "dots: single repetitions. Chains that have not mixed are drawn as they are."
 )
 _DRAWS = (
     "Accuracy left against the number of draws of HMC and of members of the ensemble, the first of "

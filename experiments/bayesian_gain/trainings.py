@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ def _swag(config: Any, num_train: int) -> swag.Config:
 
 
 def _csgmcmc(config: Any, num_train: int) -> csgmcmc.Config:
-    return csgmcmc.Config(
+    found = csgmcmc.Config(
         num_chains=config.chains,
         num_samples=config.num_draws // config.chains,
         samples_per_cycle=math.gcd(5, config.num_draws // config.chains),
@@ -90,17 +91,19 @@ def _csgmcmc(config: Any, num_train: int) -> csgmcmc.Config:
         step_size=config.sgmcmc_step_size,
         minibatch_size=min(config.minibatch_size, num_train),
     )
+    # The first cycle, which comes from the prior, leads to where the others sample.
+    return dataclasses.replace(found, num_warmup=found.cycle.length)
 
 
 def _hmc(config: Any, num_train: int) -> hmc.Config:
-    return _mixed(config, config.hmc_draws, temperature=1.0)
+    return _mixed(config, config.hmc_draws, config.hmc_length, temperature=1.0)
 
 
 def _cold_hmc(config: Any, num_train: int) -> hmc.Config:
-    return _mixed(config, config.num_draws, temperature=config.cold)
+    return _mixed(config, config.cold_draws, config.cold_length, temperature=config.cold)
 
 
-def _mixed(config: Any, draws: int, temperature: float) -> hmc.Config:
+def _mixed(config: Any, draws: int, length: float, temperature: float) -> hmc.Config:
     # Tempering makes the prior's scale the root of T times itself; steps scale with it.
     scale = math.sqrt(temperature)
     return hmc.Config(
@@ -108,9 +111,10 @@ def _mixed(config: Any, draws: int, temperature: float) -> hmc.Config:
         num_warmup=config.hmc_warmup,
         num_samples=draws // config.chains,
         step_size=scale * config.hmc_step_size,
-        trajectory_length=scale * config.hmc_length,
+        trajectory_length=scale * length,
         max_integration_steps=config.hmc_most_steps,
         adapt="step_size",
+        target_acceptance_rate=config.hmc_acceptance,
         temperature=temperature,
     )
 

@@ -179,6 +179,10 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
         "HMC, MNIST: median published score {0}, accuracy under a strong attack {1}",
         r"hmc on mnist (\S+) and (\S+ %)",
     ),
+    "bayesian_gain": _of_summary(
+        "within {0}, {1}: {2} draws of HMC against one network: {3} points",
+        r"Within (\S+): ([^:]+): (\d+) draws .*?([+-]\S+ \[[^]]*\]) points",
+    ),
     "geometry": _of_verdict(
         "Consequence of Lemma 4: normal gradients cancel in the mean, to less than 10 % (hmc, "
         "directions in the subspace",

@@ -28,6 +28,7 @@ CONFIG = Config(
     close_epsilons=(0.1,),
     num_draws=20,
     hmc_draws=40,
+    cold_draws=20,
     members=4,
     sizes=(1, 4, 20, 40),
     num_fresh=4,

@@ -84,7 +84,7 @@ def test_scales_are_what_they_say():
     cpu = Config(**SCALES["cpu"])
     assert (cpu.num_train, cpu.datasets) == (6000, ("mnist", "fashion_mnist"))
     assert set(cpu.methods) == set(TRAININGS)
-    assert list_sizes(cpu, "hmc") == ([100], [1, 2, 5, 10, 25, 50, 200])
+    assert list_sizes(cpu, "hmc") == ([100], [1, 2, 5, 10, 25, 50, 200, 400])
     assert list_sizes(cpu, "sgd") == ([1, 10, 100], [2, 5, 25, 50])
     assert list_sizes(cpu, "swag") == ([100], [25])
     assert count_stored(cpu) == 100
@@ -94,9 +94,10 @@ def test_a_cold_posterior_has_steps_of_its_own_scale():
     config = Config(**SCALES["cpu"])
     warm, cold = (TRAININGS[name].configure(config, 6000) for name in ("hmc", "hmc_cold"))
     assert (warm.temperature, cold.temperature) == (1.0, 0.1)
-    assert cold.trajectory_length / cold.step_size == pytest.approx(
-        warm.trajectory_length / warm.step_size
-    )
+    for name in ("trajectory_length", "step_size"):
+        assert getattr(cold, name) == pytest.approx(0.1**0.5 * getattr(warm, name))
+    cyclical = TRAININGS["csgmcmc"].configure(config, 6000)
+    assert cyclical.num_warmup == cyclical.cycle.length
     published = TRAININGS["hmc_published"].configure(config, 6000)
     assert (published.num_integration_steps, published.trajectory_length) == (10, None)
 

@@ -20,6 +20,7 @@ CASES = [
     ({"num_draws": 102}, "--num_draws must be a multiple of chains (4), got 102"),
     ({"hmc_draws": 402}, "--hmc_draws must be a multiple of chains (4), got 402"),
     ({"hmc_draws": 40}, "--hmc_draws must be at least num_draws (100), got 40"),
+    ({"cold_draws": 40}, "--cold_draws must be at least num_draws (100), got 40"),
     ({"members": 101}, "--members must be at most num_draws (100), got 101"),
     ({"num_fresh": 51}, "--num_fresh must be at most half of num_draws (100), got 51"),
     ({"sizes": "1,1"}, "--sizes must not name anything twice, got 1, 1"),

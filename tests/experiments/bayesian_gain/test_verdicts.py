@@ -9,6 +9,7 @@ from experiments.bayesian_gain.report import build_study
 from experiments.bayesian_gain.rows import list_settings
 from experiments.bayesian_gain.verdicts import confidence, find_end, is_more, is_same, list_verdicts
 from experiments.launch.tables import to_record
+from experiments.readme.tables import one_number
 from tests.experiments.bayesian_gain.rows import CONFIG, all_rows, known
 
 
@@ -137,6 +138,11 @@ def test_tables_show_both_intervals_signs_and_chains_and_all_is_drawn():
     assert [row[1] for row in fresh["rows"]] == ["VI", "HMC", "ensemble"]
     assert [plot.name for plot in study.plots] == ["curve", "draws", "fresh"]
     assert "have mixed in 0 of 2 runs" in study.summary
-    (ax,) = study.plots[0].figure.axes
-    values = {line.get_label(): line.get_ydata() for line in ax.lines}
-    np.testing.assert_allclose(values["HMC"], [95, 70, 30])
+    number = one_number({"experiment": "bayesian_gain", **record})
+    assert number.startswith(
+        "within 0.1, digits, fc 32: 20 draws of HMC against one network: +28.0"
+    )
+    for ax in study.plots[0].figure.axes:
+        values = {line.get_label(): line.get_ydata() for line in ax.lines}
+        np.testing.assert_allclose(values["HMC"], [95, 70, 30])
+        np.testing.assert_allclose(values["one network"], [95, 40, 2])
