@@ -11,6 +11,7 @@ from bnn_adv.evaluation.metrics import wilson_interval
 from bnn_adv.inference.diagnostics import has_mixed
 from bnn_adv.theory.averages import share_interval
 from bnn_adv.theory.trend import Interval, follow, log_slope, t_interval
+from experiments.launch.mixed import describe_all
 from experiments.launch.tables import Verdict
 
 _CANCELS = 0.1
@@ -186,6 +187,8 @@ def _judge_mean(own: Rows, prior: Rows, part: str, what: str) -> Verdict:
     measured += f", {_range(chosen, 'num_data')} points"
     # Ensembles are trained without a prior.
     measured += "" if chosen[0]["method"] == "ensemble" else ", prior N(0, 1)"
+    if chosen[0]["method"] == "hmc":
+        measured += f"; chains: {describe_all([row['diagnostics'] for row in kept])}"
     return Verdict(
         claim,
         measured + (f"; {left_out}" if left_out else ""),

@@ -3,7 +3,8 @@
   python -m experiments.half_moons --scale=cpu --workdir=runs/half_moons
   python -m experiments.half_moons --hidden=32,64 --num_train=5000 --num_warmup=200
 
-Figure 1 of the paper (grid: the supplement's figure 5). In two dimensions a dense grid of inputs
+Figure 1 of the paper (grid: the supplement's figure 5), and beside it networks whose chains mix by
+longer trajectories (``--mixed_hidden``). In two dimensions a dense grid of inputs
 finds what no attack can hide, so that every attack is held against the truth. Networks are trained,
 measured and attacked one by one: the same command continues a run that was stopped.
 """
@@ -64,7 +65,7 @@ class _Context(NamedTuple):
     def key(self, cell: Cell, purpose: int) -> jax.Array:
         """Return a network's key for one purpose."""
         key = jax.random.key(self.config.seed)
-        for number in (*cell, purpose):
+        for number in (*cell.streams, purpose):
             key = jax.random.fold_in(key, number)
         return key
 
@@ -94,16 +95,16 @@ def _measure(context: _Context, cell: Cell, report: Report) -> Network:
     try:
         posterior, diagnostics = _train(context, cell, report)
     except FloatingPointError as error:
-        return Network(*cell, {}, str(error), None, {}, ())
+        return Network(*cell[:3], {}, str(error), None, {}, (), cell.kind)
     if not diagnostics["held_out_accuracy"] >= context.config.least_accuracy:
         reason = f"accuracy below {100 * context.config.least_accuracy:g} %"
-        return Network(*cell, diagnostics, reason, None, {}, ())
+        return Network(*cell[:3], diagnostics, reason, None, {}, (), cell.kind)
     gradients = _gradients(context, cell, posterior)
     judged = _choose(context, cell, posterior)
     found = _search(context, cell, judged, report)
     attacked = _attack(context, cell, judged, found, report)
     distances = {norm: result.distance for norm, result in found.items()}
-    return Network(*cell, diagnostics, "", gradients, distances, attacked)
+    return Network(*cell[:3], diagnostics, "", gradients, distances, attacked, cell.kind)
 
 
 def _train(context: _Context, cell: Cell, report: Report) -> tuple[Posterior, dict[str, Any]]:
@@ -135,7 +136,8 @@ def _train(context: _Context, cell: Cell, report: Report) -> tuple[Posterior, di
 
 def _gradients(context: _Context, cell: Cell, posterior: Posterior) -> Gradients:
     """Measure posterior and prior alike, draws in random order, so that the first is any one."""
-    counts = list_counts(context.config)
+    counts = list_counts(posterior.num_samples)
+    num_chains = hmc_config(context.config, cell).num_chains
 
     def compute() -> dict[str, np.ndarray]:
         arrays = {}
@@ -160,7 +162,7 @@ def _gradients(context: _Context, cell: Cell, posterior: Posterior) -> Gradients
             expected_loss_gradients(
                 context.key(cell, 3), chain, context.x, context.y, counts=(chain.num_samples,)
             ).means[-1]
-            for chain in _split(posterior, context.config.num_chains)
+            for chain in _split(posterior, num_chains)
         ]
         return arrays | {"chains": np.stack(own)}
 

@@ -74,6 +74,7 @@ class Network(NamedTuple):
     gradients: None where it is left out.
     distances: To the nearest misclassified grid point, [N], by norm.
     attacked: All attacks.
+    kind: Settings of HMC, ``"published"`` or ``"mixed"``.
     """
 
     hidden: int
@@ -84,6 +85,7 @@ class Network(NamedTuple):
     gradients: Gradients | None
     distances: dict[str, np.ndarray]
     attacked: tuple[Attacked, ...]
+    kind: str = "published"
 
 
 def components_figure(networks: Sequence[Network]) -> Figure:

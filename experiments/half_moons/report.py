@@ -22,15 +22,18 @@ from experiments.half_moons.figures import (
     truth_figure,
 )
 from experiments.half_moons.tables import (
+    KINDS,
     gradients_table,
     group_attacks,
     mean_percent,
     networks_table,
     truth_table,
 )
+from experiments.launch.mixed import describe_all
 from experiments.launch.tables import Claim, Plot, Study, Verdict
 
 _ITEM = "Fig. 1 (half moons)"
+_PUBLISHED = "published"
 _SUITES = ("published", "corrected", "strong")
 _COMPONENTS = (
     "Both components of the expected loss gradient at the test points, against the width (left, "
@@ -66,25 +69,22 @@ def build_study(networks: Sequence[Network], *, least_accuracy: float) -> Study:
     kept = [network for network in networks if network.gradients is not None]
     summary = (
         f"{len(kept)} of {len(networks)} networks reach {100 * least_accuracy:g} % and are kept; "
-        f"{_count_mixed(kept)} (every R-hat at most {RHAT_LIMIT}, effective sample size at least "
+        f"{_count_by_kind(kept)} (every R-hat at most {RHAT_LIMIT}, effective sample size at least "
         f"{ESS_LEAST:.0f})."
     )
     tables: list[Table] = [networks_table(networks)]
     plots: list[Plot] = []
-    claims = [_share_claim(networks, kept, least_accuracy)]
-    verdicts = [_mixing_verdict(kept)]
+    groups = _by_kind(kept)
+    asked = [network for network in networks if network.kind == _PUBLISHED]
+    claims = [_share_claim(asked, groups.get(_PUBLISHED, []), least_accuracy)] if asked else []
+    verdicts = [_mixing_verdict(own, kind) for kind, own in (groups or {_PUBLISHED: []}).items()]
     if kept:
-        summary += " " + _truth_sentence(kept)
-        tables += [gradients_table(kept), truth_table(kept)]
-        plots += [
-            Plot("components", components_figure(kept), _COMPONENTS),
-            Plot("decay", decay_figure(kept), _DECAY),
-            *(
-                Plot(f"truth_{norm}", truth_figure(kept, norm), _TRUTH.format(norm=NORMS[norm]))
-                for norm in kept[0].distances
-            ),
-        ]
-        claims += _gradient_claims(kept) + _accuracy_claims(kept)
+        summary += " " + " ".join(_truth_sentence(own, _suffix(k)) for k, own in groups.items())
+        tables.append(gradients_table(kept))
+        for kind, own in groups.items():
+            tables.append(truth_table(own, _suffix(kind)))
+            plots += _plots(own, kind)
+            claims += _gradient_claims(own, _suffix(kind)) + _accuracy_claims(own, _suffix(kind))
         verdicts += [
             *judge_trends(kept),
             *(_attack_verdict(kept, suite) for suite in _SUITES),
@@ -98,6 +98,34 @@ def build_study(networks: Sequence[Network], *, least_accuracy: float) -> Study:
         tuple(verdicts),
         {"networks": [_record(network) for network in networks]},
     )
+
+
+def _by_kind(networks: Sequence[Network]) -> dict[str, list[Network]]:
+    """Return networks by the settings of their HMC, the published first."""
+    groups = {kind: [n for n in networks if n.kind == kind] for kind in KINDS}
+    return {kind: own for kind, own in groups.items() if own}
+
+
+def _suffix(kind: str) -> str:
+    return "" if kind == _PUBLISHED else f", {KINDS[kind]}"
+
+
+def _plots(own: Sequence[Network], kind: str) -> list[Plot]:
+    """Return the figures of networks whose HMC is of one kind; grids differ between kinds."""
+    end = "" if kind == _PUBLISHED else f"_{kind}"
+    whose = f" HMC: {KINDS[kind]}; {_count_mixed(own)}."
+    return [
+        Plot(f"components{end}", components_figure(own), _COMPONENTS + whose),
+        Plot(f"decay{end}", decay_figure(own), _DECAY + whose),
+        *(
+            Plot(
+                f"truth_{norm}{end}",
+                truth_figure(own, norm),
+                _TRUTH.format(norm=NORMS[norm]) + whose,
+            )
+            for norm in own[0].distances
+        ),
+    ]
 
 
 def _share_claim(
@@ -116,7 +144,7 @@ def _share_claim(
     )
 
 
-def _gradient_claims(kept: Sequence[Network]) -> list[Claim]:
+def _gradient_claims(kept: Sequence[Network], suffix: str) -> list[Claim]:
     claims = []
     for width in sorted({min(n.hidden for n in kept), max(n.hidden for n in kept)}):
         own = [n.gradients for n in kept if n.hidden == width and n.gradients is not None]
@@ -127,7 +155,7 @@ def _gradient_claims(kept: Sequence[Network]) -> list[Claim]:
         claims.append(
             Claim(
                 _ITEM,
-                f"median |component|, {width} hidden units",
+                f"median |component|, {width} hidden units{suffix}",
                 None,
                 None,
                 middle["posterior"],
@@ -139,7 +167,7 @@ def _gradient_claims(kept: Sequence[Network]) -> list[Claim]:
     return claims
 
 
-def _accuracy_claims(kept: Sequence[Network]) -> list[Claim]:
+def _accuracy_claims(kept: Sequence[Network], suffix: str) -> list[Claim]:
     shown: dict[tuple[str, float], dict[str, list[Attacked]]] = {}
     for (norm, epsilon, suite, _), rows in group_attacks(kept).items():
         for row in headline(rows):
@@ -154,7 +182,7 @@ def _accuracy_claims(kept: Sequence[Network]) -> list[Claim]:
         claims.append(
             Claim(
                 _ITEM,
-                f"adversarial accuracy, {norm} {epsilon:g}",
+                f"adversarial accuracy, {norm} {epsilon:g}{suffix}",
                 None,
                 left.get("published"),
                 left.get("corrected"),
@@ -171,12 +199,25 @@ def _count_mixed(kept: Sequence[Network]) -> str:
     return f"the chains of {judged.count(True)} of {len(kept)} networks have mixed{unknown}"
 
 
-def _mixing_verdict(kept: Sequence[Network]) -> Verdict:
+def _count_by_kind(kept: Sequence[Network]) -> str:
+    if not kept:
+        return _count_mixed(kept)
+    counts = ((kind, _count_mixed(own)) for kind, own in _by_kind(kept).items())
+    return "; ".join(
+        f"{KINDS[kind]}: {count}" if _suffix(kind) else count for kind, count in counts
+    )
+
+
+def _mixing_verdict(kept: Sequence[Network], kind: str) -> Verdict:
     judged = [has_mixed(network.diagnostics) for network in kept]
+    whose = "the published chain lengths" if kind == _PUBLISHED else KINDS[kind]
+    worst = ""
+    if judged and all(judged):
+        worst = f"; {describe_all([network.diagnostics for network in kept])}"
     return Verdict(
-        "The draws of the published chain lengths are a sample of the posterior",
-        f"{_count_mixed(kept)}: R-hat of at most {RHAT_LIMIT} for every held-out prediction and "
-        f"the log density, effective sample size of at least {ESS_LEAST:.0f}",
+        f"The draws of {whose} are a sample of the posterior",
+        f"{_count_mixed(kept)}{worst}: R-hat of at most {RHAT_LIMIT} for every held-out prediction "
+        f"and the log density, effective sample size of at least {ESS_LEAST:.0f}",
         False if False in judged else True if judged and None not in judged else None,
     )
 
@@ -185,10 +226,13 @@ def judge_trends(kept: Sequence[Network]) -> list[Verdict]:
     """Return whether gradients fall with width and with data, where the grid has levels of each.
 
     Args:
-      kept: Networks with gradients.
+      kept: Networks with gradients. Where some have long trajectories, those are judged: the claim
+        is one about the posterior, of which unmixed chains have no sample.
     """
+    groups = _by_kind(kept)
+    judged = groups[max(groups, key=list(KINDS).index)]
     fields = (("hidden", "width"), ("num_train", "training points"))
-    found = [_trend_verdict(kept, field, what) for field, what in fields]
+    found = [_trend_verdict(judged, field, what) for field, what in fields]
     return [verdict for verdict in found if verdict is not None]
 
 
@@ -216,7 +260,7 @@ def _trend_verdict(kept: Sequence[Network], field: str, what: str) -> Verdict | 
     else:
         trend = follow(_sizes(rows, "chains"))
         holds = trend.falls
-        measured += f"over chains {trend}"
+        measured += f"over chains {trend}; {describe_all([n.diagnostics for n in members])}"
     return Verdict(
         f"Components of the expected loss gradient fall with every step of {what} (a fall, which "
         "need not end at zero)",
@@ -270,9 +314,9 @@ def _attack_verdict(kept: Sequence[Network], suite: str) -> Verdict:
     )
 
 
-def _truth_sentence(kept: Sequence[Network]) -> str:
+def _truth_sentence(kept: Sequence[Network], suffix: str) -> str:
     parts = []
-    for claim in _accuracy_claims(kept):
+    for claim in _accuracy_claims(kept, suffix):
         numbers = [
             f"{name} {value:.1f} %"
             for name, value in zip(
@@ -291,6 +335,7 @@ def _record(network: Network) -> dict[str, Any]:
         "hidden": network.hidden,
         "num_train": network.num_train,
         "num_warmup": network.num_warmup,
+        "hmc": network.kind,
         "diagnostics": keep,
         "left_out": network.reason or None,
         "gradients": None

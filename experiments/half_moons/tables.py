@@ -16,8 +16,12 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
-def _cell(network: Network) -> tuple[int, int, int]:
-    return network.hidden, network.num_train, network.num_warmup
+KINDS = {"published": "published", "mixed": "long trajectories"}
+"""Settings of HMC for readers: whether chains have mixed is for diagnostics to say."""
+
+
+def _cell(network: Network) -> tuple[str, int, int, int]:
+    return KINDS[network.kind], network.hidden, network.num_train, network.num_warmup
 
 
 def networks_table(networks: Sequence[Network]) -> Table:
@@ -44,6 +48,7 @@ def networks_table(networks: Sequence[Network]) -> Table:
     return Table(
         "Networks of the grid",
         (
+            "HMC",
             "hidden",
             "training points",
             "warm-up",
@@ -59,7 +64,8 @@ def networks_table(networks: Sequence[Network]) -> Table:
             "left out because",
         ),
         tuple(rows),
-        "HMC. R-hat compares chains, or the halves of one, over held-out predictions and for the "
+        "published: the paper's leapfrog steps; long trajectories: of about the prior's scale. "
+        "R-hat compares chains, or the halves of one, over held-out predictions and for the "
         f"log density; above {RHAT_LIMIT}, or with an effective number of independent draws (ESS) "
         f"below {ESS_LEAST:.0f}, draws are no sample of the posterior, whatever the accuracy. One "
         "chain alone can fail, and not pass." + _older(networks),
@@ -85,6 +91,7 @@ def gradients_table(kept: Sequence[Network]) -> Table:
     return Table(
         "Median magnitude of a gradient's component",
         (
+            "HMC",
             "hidden",
             "training points",
             "warm-up",
@@ -99,8 +106,8 @@ def gradients_table(kept: Sequence[Network]) -> Table:
     )
 
 
-def truth_table(kept: Sequence[Network]) -> Table:
-    """Return one row an attack, counted over all kept networks."""
+def truth_table(kept: Sequence[Network], suffix: str = "") -> Table:
+    """Return one row an attack, counted over networks whose HMC is of one kind."""
     rows = []
     for key, group in group_attacks(kept).items():
         total = [row.comparison for row in group]
@@ -117,7 +124,7 @@ def truth_table(kept: Sequence[Network]) -> Table:
             )
         )
     return Table(
-        "Attacks against the truth",
+        f"Attacks against the truth{suffix}",
         (
             "norm",
             "radius",
@@ -132,11 +139,11 @@ def truth_table(kept: Sequence[Network]) -> Table:
             "undecided",
         ),
         tuple(rows),
-        "Over all kept networks. truth: share of points without a misclassified grid point in the "
-        "ball. missed: points that the attack left standing though the grid holds a misclassified "
-        "point in the ball. between: points that it broke between grid points, within a cell of "
-        "the ball's rim. unexplained: broken further from any misclassified grid point. undecided: "
-        "points on which the grid cannot tell, within a cell of the rim.",
+        f"Over all kept networks{suffix}. truth: share of points without a misclassified grid "
+        "point in the ball. missed: points that the attack left standing though the grid holds a "
+        "misclassified point in the ball. between: points that it broke between grid points, "
+        "within a cell of the ball's rim. unexplained: broken further from any misclassified grid "
+        "point. undecided: points on which the grid cannot tell, within a cell of the rim.",
     )
 
 

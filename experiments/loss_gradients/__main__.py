@@ -3,13 +3,15 @@
   python -m experiments.loss_gradients --scale=cpu --workdir=runs/loss_gradients
   python -m experiments.loss_gradients --scale=paper --items=mnist-vi --selection=published
 
-Trains HMC (table 3) and VI (table 4) posteriors, and takes the gradients of the loss at test images
+Trains HMC (table 3) and VI (table 4) posteriors, and HMC of long trajectories whose chains mix on
+fewer images and units (items ``-hmc-mixed``), and takes the gradients of the loss at test images
 under every draw: the posterior's own, those of untrained networks, those at shuffled labels, and
 those of the loss as published.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -33,7 +35,6 @@ from experiments.launch.tables import Plot, Study
 from experiments.loss_gradients import figures
 from experiments.loss_gradients import report as gradient_study
 from experiments.loss_gradients.config import (
-    ITEMS,
     SCALES,
     Config,
     Item,
@@ -42,7 +43,6 @@ from experiments.loss_gradients.config import (
 )
 from experiments.loss_gradients.report import CONDITIONS, POSTERIOR, PRIOR, PUBLISHED_LOSS, SHUFFLED
 
-_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion MNIST", "digits": "digits"}
 _HELD_OUT = 200
 _MOST_MAPS = 3
 """Numbers of draws in a figure of pixels."""
@@ -66,15 +66,19 @@ def check(config: Config) -> None:
     Raises:
       ValueError: The message names what is wrong.
     """
-    for name in dict.fromkeys(build_item(config, item).dataset for item in config.items):
-        _load(config, name)
+    for name, num_train in dict.fromkeys(_data_of(build_item(config, i)) for i in config.items):
+        _load(config, name, num_train)
 
 
-def _load(config: Config, name: str) -> Dataset:
+def _data_of(item: Item) -> tuple[str, int]:
+    return item.dataset, item.num_train
+
+
+def _load(config: Config, name: str, num_train: int) -> Dataset:
     return load_dataset(
         name,
         config.data_dir or None,
-        num_train=config.num_train or None,
+        num_train=num_train or None,
         num_test=config.num_test,
         seed=config.seed,
     )
@@ -86,7 +90,7 @@ def _work(config: Config, run: RunDirectory) -> Study:
     curves: dict[str, dict[str, figures.Curve]] = {}
     for name in config.items:
         item = build_item(config, name)
-        dataset = note_data(run, _load(config, item.dataset))
+        dataset = _note(config, run, item)
         posterior, diagnostics = _train(config, item, dataset, run)
         found = _measure(config, item, posterior, dataset, run)
         record = _describe(config, item, posterior, dataset, found, diagnostics, run)
@@ -114,8 +118,16 @@ def _work(config: Config, run: RunDirectory) -> Study:
     )
 
 
+def _note(config: Config, run: RunDirectory, item: Item) -> Dataset:
+    """Return an item's data; a size of its own is noted by a name of its own."""
+    dataset, own = _load(config, *_data_of(item)), item.num_train != config.num_train
+    name = f"{item.dataset}, {item.num_train} examples" if own else item.dataset
+    note_data(run, dataclasses.replace(dataset, name=name))
+    return dataset
+
+
 def _key(config: Config, item: Item, purpose: int) -> jax.Array:
-    key = jax.random.fold_in(jax.random.key(config.seed), ITEMS.index(item.name))
+    key = jax.random.fold_in(jax.random.key(config.seed), item.stream)
     return jax.random.fold_in(key, purpose)
 
 
@@ -225,11 +237,12 @@ def _describe(
         config.selection,
     )
     note = (
-        f"{item.size}, {posterior.num_samples} draws, {len(dataset.x_test)} test images, "
+        f"{item.size}, {len(dataset.x_train):,} training images, {posterior.num_samples} draws, "
+        f"{len(dataset.x_test)} test images, "
         f"accuracy {100 * correct:.1f} %"
     )
     return {
-        "title": f"{_TITLES[item.dataset]}, {item.method.upper()}",
+        "title": item.title,
         "name": item.name,
         "note": note,
         "accuracy": correct,

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from bnn_adv.compute.settings import PRECISIONS, SettingError, Settings, seed, setting
+from bnn_adv.compute.settings import PRECISIONS, SettingError, seed, setting
 from bnn_adv.inference import hmc, svi
 from bnn_adv.networks import build_network
 from experiments.launch.checks import parse_counts
+from experiments.launch.mixed import MixedChains, mixed_hmc
 from experiments.launch.presets import PRESETS
 
 DATASETS = ("mnist", "fashion_mnist", "digits")
 METHODS = ("hmc", "vi")
-ITEMS = tuple(f"{dataset}-{method}" for dataset in DATASETS for method in METHODS)
-"""Data set and method; an item's place here decides its random keys."""
+_MIXED = "hmc-mixed"
+_PUBLISHED = tuple(f"{dataset}-{method}" for dataset in DATASETS for method in METHODS)
+"""An item's place here decides its random keys; those of all others come from their names."""
+ITEMS = (*_PUBLISHED, *(f"{dataset}-{_MIXED}" for dataset in DATASETS))
+"""Data set and method."""
+_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion MNIST", "digits": "digits"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(MixedChains):
     """Settings of ``experiments.loss_gradients``.
 
-    Where a setting of HMC or VI is 0 or empty, it is the paper's (tables 3 and 4).
+    Where a setting of HMC or VI is 0 or empty, it is the paper's (tables 3 and 4). Settings of
+    mixed HMC, an item beside the paper's, are none of the paper's.
     """
 
     seed: int = seed()
@@ -68,6 +75,10 @@ class Config(Settings):
         "Start of the chains: the prior, or the network's initialiser; empty: the prior.",
         choices=("", "prior", "network"),
     )
+    mixed_num_train: int = setting(
+        6000, "Mixed HMC: training examples (a random subset by seed); 0 takes all.", least=0
+    )
+    mixed_hidden: int = setting(32, "Mixed HMC: units of the network.", least=1)
     vi_hidden: tuple[str, ...] = setting(
         (), "Width of the VI network: one number, or data_set:number pairs; empty: table 4."
     )
@@ -91,16 +102,17 @@ class Config(Settings):
         for name in self.items:
             draws = build_item(self, name).settings.num_draws
             if counts[-1] > draws:
+                prefix = "mixed" if name.endswith(_MIXED) else "hmc"
                 problem = (
                     f"must be at most the draws of {name} ({draws}), got {counts[-1]}: raise "
-                    "hmc_num_samples or hmc_num_chains, or lower counts."
+                    f"{prefix}_num_samples or {prefix}_num_chains, or lower counts."
                 )
                 raise SettingError("counts", problem)
 
 
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
-        "items": ("digits-hmc", "digits-vi"),
+        "items": ("digits-hmc", "digits-vi", "digits-hmc-mixed"),
         "counts": ("1", "4", "8"),
         "num_train": 200,
         "num_test": 12,
@@ -111,11 +123,20 @@ SCALES: dict[str, dict[str, Any]] = {
         "hmc_num_chains": 2,
         "hmc_num_warmup": 10,
         "hmc_num_integration_steps": 5,
+        "mixed_num_train": 100,
+        "mixed_hidden": 16,
+        "mixed_num_samples": 4,
+        "mixed_num_chains": 2,
+        "mixed_num_warmup": 10,
+        "mixed_step_size": 0.02,
+        "mixed_max_steps": 100,
         "vi_hidden": ("16",),
         "vi_epochs": ("4",),
     },
-    # The VI network of MNIST is the paper's; the others are narrower, for two cores.
+    # The VI network of MNIST is the paper's; the others are narrower, for two cores. Mixed HMC has
+    # the data and the network with which chains mix within an hour.
     "cpu": {
+        "items": (*_PUBLISHED[:4], f"mnist-{_MIXED}", f"fashion_mnist-{_MIXED}"),
         "counts": ("1", "10", "50", "100"),
         "num_test": 500,
         "hmc_hidden": 64,
@@ -139,6 +160,9 @@ class Item(NamedTuple):
     network: The network.
     settings: ``hmc.Config`` or ``svi.Config``.
     size: The network's width, for captions.
+    title: Data set and method, for readers.
+    num_train: Training examples; 0: all.
+    stream: Number that its random keys are derived with.
     """
 
     name: str
@@ -147,14 +171,19 @@ class Item(NamedTuple):
     network: nn.Module
     settings: Any
     size: str
+    title: str
+    num_train: int
+    stream: int
 
 
 def build_item(config: Config, name: str) -> Item:
     """Return what an item trains: the paper's settings, overlaid by flags that are not empty."""
-    dataset, method = name.split("-")
+    dataset, kind = name.split("-", 1)
+    is_mixed = kind == _MIXED
+    method = kind.partition("-")[0]
     table = {"hmc": "table3", "vi": "table4"}[method]
     preset = PRESETS["digits" if dataset == "digits" else f"{table}_{dataset}"]
-    build = _hmc if method == "hmc" else _vi
+    build = _mixed if is_mixed else _hmc if method == "hmc" else _vi
     hidden, settings = build(config, dataset, preset)
     architecture = {"mlp": "fc", "conv": "conv"}[preset["network"]]
     network = build_network(
@@ -163,7 +192,18 @@ def build_item(config: Config, name: str) -> Item:
         num_classes=10,
         activation=preset[f"{preset['network']}.activation"],
     )
-    return Item(name, dataset, method, network, settings, f"{architecture} {hidden}")
+    return Item(
+        name,
+        dataset,
+        method,
+        network,
+        settings,
+        f"{architecture} {hidden}",
+        # Whether chains have mixed is for diagnostics to say, not for a name.
+        f"{_TITLES[dataset]}, {method.upper()}{' of long trajectories' if is_mixed else ''}",
+        config.mixed_num_train if is_mixed else config.num_train,
+        _PUBLISHED.index(name) if name in _PUBLISHED else zlib.crc32(name.encode()),
+    )
 
 
 def read_counts(config: Config) -> tuple[int, ...]:
@@ -190,6 +230,10 @@ def _hmc(config: Config, dataset: str, preset: dict[str, Any]) -> tuple[int, hmc
     )
     own = preset.get("hmc.mlp.hidden", preset[f"{preset['network']}.hidden"])
     return config.hmc_hidden or own, settings
+
+
+def _mixed(config: Config, dataset: str, preset: dict[str, Any]) -> tuple[int, hmc.Config]:
+    return config.mixed_hidden, mixed_hmc(config, precision=config.precision)
 
 
 def _vi(config: Config, dataset: str, preset: dict[str, Any]) -> tuple[int, svi.Config]:

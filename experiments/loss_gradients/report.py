@@ -11,6 +11,7 @@ from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
 from bnn_adv.report.table import Table
 from bnn_adv.theory.expected_norm import bound_square
 from bnn_adv.theory.gradient_decay import MONTE_CARLO
+from experiments.launch.mixed import describe_chains
 from experiments.launch.tables import Claim, Verdict
 
 POSTERIOR, PRIOR, SHUFFLED = "posterior", "prior", "shuffled labels"
@@ -34,7 +35,7 @@ def summary(records: Sequence[Record]) -> str:
             f"{_number(first)} at S = {ours['counts'][0]} to {_number(last)} at "
             f"S = {ours['counts'][-1]}, {100 * ours['zero_draws'][0]:.0f} % of single gradients "
             "are exactly zero; the norm of the expectation, of a single gradient's root mean "
-            f"square norm: {_expectation(record, POSTERIOR)}."
+            f"square norm: {_expectation(record, POSTERIOR)}{_mixed(record)}."
         )
     return " ".join(sentences)
 
@@ -165,7 +166,7 @@ def _told_from_zero(record: Record) -> Verdict:
         "The expectation of the loss gradient over the posterior is zero (the paper's theorem, in "
         "its limit)",
         f"{record['title']}: norm of the expectation, of a single gradient's root mean square "
-        f"norm: {_expectation(record, POSTERIOR)}; untrained prior: "
+        f"norm: {_expectation(record, POSTERIOR)}{_mixed(record)}; untrained prior: "
         f"{_expectation(record, PRIOR)}. Cancellation ratio "
         f"{_interval(ours['ratio']) or 'undefined'}, by chance {_number(ours['chance'][0])}; "
         f"{100 * ours['zero_draws'][0]:.1f} % of single gradients are exactly zero.",
@@ -193,10 +194,21 @@ def _expectation(record: Record, condition: str) -> str:
     return f"{centre} [{lower}, {upper}] %{widest}"
 
 
+def _has_chains(record: Record) -> bool:
+    return "num_chains" in record["diagnostics"]
+
+
+def _mixed(record: Record) -> str:
+    """Return that chains have mixed, with numbers; nothing where that is not so."""
+    if not (_has_chains(record) and has_mixed(record["diagnostics"])):
+        return ""
+    return f" (chains: {describe_chains(record['diagnostics'])})"
+
+
 def _square(record: Record, condition: str) -> Sequence[float | None] | None:
     """Return |mu|^2 / E|g|^2 with its interval over draws; None where chains cannot say."""
     found, diagnostics = record["conditions"][condition], record["diagnostics"]
-    if condition != PRIOR and "num_chains" in diagnostics and has_mixed(diagnostics) is not True:
+    if condition != PRIOR and _has_chains(record) and has_mixed(diagnostics) is not True:
         return None
     if _is_measured(record, condition):
         square: Sequence[float | None] = found["square"]
@@ -205,7 +217,7 @@ def _square(record: Record, condition: str) -> Sequence[float | None] | None:
         return (None, None, None)
     # Records of runs before products of groups were kept. Chains are not judged from them: draws
     # of one chain have products that do not vanish.
-    if condition != PRIOR and "num_chains" in diagnostics:
+    if condition != PRIOR and _has_chains(record):
         return (None, None, None)
     return bound_square(found["common"][0], found["counts"][-1])
 
@@ -218,12 +230,16 @@ def _are_typical(record: Record) -> Verdict:
     share, counts = record["falling_share"], record["conditions"][POSTERIOR]["counts"]
     num = record["conditions"][POSTERIOR]["num_inputs"]
     low, high = wilson_interval(share, num)
+    # The rule is one of draws, which are there whether or not their chains have mixed.
+    whose = ""
+    if _has_chains(record):
+        whose = _mixed(record) or ", of draws of chains not shown to have mixed"
     return Verdict(
         "The images of Figs 2, 3, chosen because their norm never rises with S, are typical (more "
         "than half of all)",
         f"{record['title']}: {100 * share:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of {num} test "
         f"images have a norm that is not zero at S = {counts[0]} and does not rise up to "
-        f"S = {counts[-1]}.",
+        f"S = {counts[-1]}{whose}.",
         True if low > 0.5 else False if high < 0.5 else None,
     )
 

@@ -3,14 +3,16 @@
   python -m experiments.robustness_accuracy --scale=cpu --workdir=runs/clouds
   python -m experiments.robustness_accuracy --scale=paper --grid_filter='method=hmc,starred=true'
 
-Figure 4 and Table 1 of the paper (grids: the supplement's tables 5 to 7). Every network gets its
-accuracy, softmax robustness by the published and the corrected metric, and adversarial accuracy
-under the published, corrected and strong suites. The same command continues a run that was
-stopped; with a larger --time_budget also one that ended on its budget.
+Figure 4 and Table 1 of the paper (grids: the supplement's tables 5 to 7), and beside them methods
+on equal terms: HMC whose chains mix, SGD, ensembles, VI, Laplace and SWAG (``--matched``). Every
+network gets its accuracy, softmax robustness by the published and the corrected metric, and
+adversarial accuracy under the published, corrected and strong suites. The same command continues a
+run that was stopped; with a larger --time_budget also one that ended on its budget.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from experiments.launch.config import to_json
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
-from experiments.robustness_accuracy.config import SCALES, Config, list_tasks
+from experiments.robustness_accuracy.config import SCALES, Config, list_tasks, matched_data
 from experiments.robustness_accuracy.measure import Work, build, measure_all, reopen
 from experiments.robustness_accuracy.report import build_study
 
@@ -63,16 +65,22 @@ def check(config: Config) -> None:
 
 
 def _load(config: Config) -> dict[str, Dataset]:
-    return {
-        name: load_dataset(
+    """Return the data by name, see ``Task.data``."""
+
+    def load(name: str, num_train: int) -> Dataset:
+        return load_dataset(
             name,
             config.data_dir or None,
-            num_train=config.num_train or None,
+            num_train=num_train or None,
             num_test=config.num_test,
             seed=config.seed,
         )
-        for name in config.datasets
-    }
+
+    found = {name: load(name, config.num_train) for name in config.datasets}
+    for name in config.datasets if config.matched else ():
+        own = load(name, config.matched_num_train)
+        found[matched_data(name)] = dataclasses.replace(own, name=matched_data(name))
+    return found
 
 
 def _work(config: Config, run: RunDirectory) -> Study:

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnn_adv.compute.settings import SettingError, Settings, seed, setting
+from bnn_adv.compute.settings import SettingError, seed, setting
 from bnn_adv.data import DATASETS
 from bnn_adv.inference import hmc, sgd, svi
-from experiments.robustness_accuracy import grids
+from experiments.robustness_accuracy import grids, matched
 from experiments.robustness_accuracy.grids import GRIDS, GridNetwork
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
-    """Settings of ``experiments.robustness_accuracy``."""
+class Config(matched.Matched):
+    """Settings of ``experiments.robustness_accuracy``: grids, and methods on equal terms."""
 
     datasets: tuple[str, ...] = setting(
         ("mnist", "fashion_mnist"),
@@ -115,14 +115,30 @@ class Task(NamedTuple):
     dataset: str
     members: tuple[GridNetwork, ...]
 
+    @property
+    def is_matched(self) -> bool:
+        """Whether they are of the methods on equal terms."""
+        return self.members[0].source == matched.SOURCE
+
+    @property
+    def data(self) -> str:
+        """Name of the data they are trained on."""
+        return matched_data(self.dataset) if self.is_matched else self.dataset
+
     def stage(self, network: GridNetwork) -> str:
         """Return the name of a network's stages."""
         return f"{self.dataset}-{network.name}"
 
 
+def matched_data(dataset: str) -> str:
+    """Return the name of the images of a data set on which methods are set side by side."""
+    return f"{dataset}, {matched.SOURCE}"
+
+
 # smoke: the digits. cpu: widths an eighth and draws a tenth of the paper's, 5,000 images (the size
 # of the minibatch from which the published HMC draws came), three shapes of every grid. The
 # radius is half the smallest of the paper's sweep: within 0.1 hardly any image of theirs stands.
+# Methods on equal terms have the 6,000 images and 32 units with which chains mix within an hour.
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "datasets": ("digits",),
@@ -160,7 +176,8 @@ SCALES: dict[str, dict[str, Any]] = {
         "epsilon": 0.05,
         "suite": "fast",
         "num_attacked": 25,
-        "time_budget": 2400.0,
+        "matched": matched.METHODS,
+        "time_budget": 21600.0,
     },
     "paper": {},
 }
@@ -169,7 +186,8 @@ SCALES: dict[str, dict[str, Any]] = {
 def list_tasks(config: Config) -> list[Task]:
     """Return what is trained, in order: a shape of each data set and grid at a time.
 
-    A time budget that ends early thus leaves networks of every method and data set.
+    A time budget that ends early thus leaves networks of every method and data set. Methods on
+    equal terms follow.
     """
     rounds: dict[int, list[Task]] = {}
     for dataset in config.datasets:
@@ -189,11 +207,19 @@ def list_tasks(config: Config) -> list[Task]:
                 rounds.setdefault(place, []).extend(
                     Task(dataset, tuple(bundle)) for bundle in together
                 )
-    return [task for place in sorted(rounds) for task in rounds[place]]
+    last = [
+        Task(dataset, tuple(members))
+        for networks in matched.list_networks(config)
+        for dataset in config.datasets
+        if (members := grids.keep(networks, config.grid_filter))
+    ]
+    return [task for place in sorted(rounds) for task in rounds[place]] + last
 
 
 def method_config(config: Config, members: tuple[GridNetwork, ...], num_train: int) -> Any:
     """Return the settings of the inference method for networks that train side by side."""
+    if members[0].source == matched.SOURCE:
+        return matched.method_config(config, members, num_train)
     get = members[0].get
     if members[0].method == "hmc":
         return hmc.Config(

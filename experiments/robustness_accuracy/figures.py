@@ -14,8 +14,14 @@ from bnn_adv.report import style
 Row = dict[str, Any]
 """A network: name, data set, method, settings, status and numbers, as JSON values."""
 
-METHOD_COLOURS = {"hmc": "#0072b2", "sgd": "#d55e00", "vi": "#009e73"}
-_MARKERS = {"hmc": "o", "sgd": "^", "vi": "s"}
+METHOD_COLOURS = {
+    **{"hmc": "#0072b2", "sgd": "#d55e00", "vi": "#009e73"},
+    **{"ensemble": "#e69f00", "laplace": "#cc79a7", "swag": "#56b4e9"},
+}
+_MARKERS = {
+    **{"hmc": "o", "sgd": "^", "vi": "s"},
+    **{"ensemble": "v", "laplace": "D", "swag": "P"},
+}
 PUBLISHED_FLOOR = 0.853
 """Below this the published metric cannot fall with ten classes (``metrics``)."""
 

@@ -24,6 +24,7 @@ from bnn_adv.inference import METHODS, InferenceResult, RunOptions
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import MIXING_KEYS
 from bnn_adv.networks import build_network
+from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, one_draw
 from experiments.launch import stages
 from experiments.launch.run_directory import RunDirectory, identify_run
@@ -31,7 +32,10 @@ from experiments.robustness_accuracy.config import Config, Task, method_config
 from experiments.robustness_accuracy.grids import GridNetwork
 
 _HELD_OUT = 200
-_METHODS = {"hmc": "hmc", "sgd": "sgd", "vi": "svi"}
+_METHODS = {"vi": "svi", "ensemble": "sgd"}
+"""Methods that the library calls otherwise."""
+_LOGITS = ("sgd", "ensemble")
+"""The output of a deterministic network are its logits, that of an ensemble their mean."""
 _HARMLESS = {"data_dir", "checkpoint_every"}
 _KEPT = (*MIXING_KEYS, "num_divergent", "training_seconds")
 _FAILURES = (FloatingPointError, ValueError, RuntimeError, MemoryError)
@@ -44,7 +48,7 @@ class Work(NamedTuple):
 
     config: Settings.
     run: The run directory.
-    datasets: By name; their test images are attacked.
+    datasets: By name, see ``Task.data``; their test images are attacked.
     """
 
     config: Config
@@ -98,7 +102,7 @@ def _measure(
 
     def compute() -> dict[str, Any]:
         try:
-            return {**about, **_attack(work, task.dataset, stage, posterior, diagnostics)}
+            return {**about, **_attack(work, task, stage, posterior, diagnostics)}
         except OtherWorkError:
             raise
         except _FAILURES as error:
@@ -146,7 +150,7 @@ class _Trainer:
                     (folder / "posterior" / f"{name}{end}").unlink(missing_ok=True)
 
     def _fit(self, name: str, members: tuple[GridNetwork, ...]) -> tuple[Posterior, dict[str, Any]]:
-        work, dataset = self._work, self._work.datasets[self._task.dataset]
+        work, dataset = self._work, self._work.datasets[self._task.data]
         self._names.append(name)
         first = members[0]
         network = build(first, dataset.num_classes)
@@ -158,7 +162,7 @@ class _Trainer:
 
         def train() -> InferenceResult:
             with progress(name, "steps") as report:
-                return METHODS[_METHODS[first.method]].run(
+                return METHODS[_METHODS.get(first.method, first.method)].run(
                     _key(work.config, name, 0),
                     network,
                     Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)),
@@ -172,8 +176,7 @@ class _Trainer:
             network,
             dataset.input_shape,
             train,
-            # The output of a deterministic network are its logits.
-            decision_rule="mean_logits" if first.method == "sgd" else "mean_probabilities",
+            decision_rule="mean_logits" if first.method in _LOGITS else "mean_probabilities",
         )
         if checkpoints is not None:
             checkpoints.remove()
@@ -181,14 +184,15 @@ class _Trainer:
 
 
 def _attack(
-    work: Work, name: str, stage: str, posterior: Posterior, diagnostics: dict[str, Any]
+    work: Work, task: Task, stage: str, posterior: Posterior, diagnostics: dict[str, Any]
 ) -> dict[str, Any]:
     """Return a network's numbers under the published, the corrected and the strong suite."""
-    config, dataset = work.config, work.datasets[name]
+    config, dataset = work.config, work.datasets[task.data]
     x, y, settings = dataset.x_test, dataset.y_test, Settings(config.batch_size)
     num_draws = posterior.num_samples
-    if config.num_attacked and config.num_attacked < num_draws:
-        places = np.linspace(0, num_draws - 1, config.num_attacked).round().astype(int)
+    most = config.matched_num_draws if task.is_matched else config.num_attacked
+    if most and most < num_draws:
+        places = np.linspace(0, num_draws - 1, most).round().astype(int)
         posterior = posterior.take(places)
     clean = predict(posterior, x, settings)
     share = metrics.accuracy(clean, y)
@@ -221,7 +225,10 @@ def _attack(
             seen.append(predict(posterior, images, settings))
             suites[key][attack] = describe(seen[-1])
     # An image that any attack breaks is not robust.
-    suites["strong"]["worst"] = describe(worst_log_probs(seen, y))
+    worst = worst_log_probs(seen, y)
+    suites["strong"]["worst"] = describe(worst)
+    # Image by image, so that methods on the same images can be compared in pairs.
+    standing = (predicted_class(worst) == y).astype(int).tolist() if task.is_matched else None
     return {
         "status": "done",
         "reason": "",
@@ -234,6 +241,7 @@ def _attack(
         "accuracy": share,
         "accuracy_interval": list(metrics.wilson_interval(share, len(y))),
         "protocols": suites,
+        **({"standing": standing} if task.is_matched else {}),
         "diagnostics": {key: diagnostics[key] for key in _KEPT if key in diagnostics},
     }
 

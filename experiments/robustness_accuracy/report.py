@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 
 from bnn_adv.evaluation.metrics import wilson_interval
-from bnn_adv.inference.diagnostics import describe_mixing
 from bnn_adv.report.table import Table
+from experiments.launch.mixed import describe_chains
 from experiments.launch.tables import Claim, Plot, Study
 from experiments.robustness_accuracy.correlation import Correlation
 from experiments.robustness_accuracy.figures import (
@@ -21,6 +21,13 @@ from experiments.robustness_accuracy.figures import (
     size_figure,
     strong_accuracy,
     strong_metric,
+)
+from experiments.robustness_accuracy.matched_report import (
+    CAPTION,
+    is_matched,
+    judge_matched,
+    matched_sentence,
+    matched_table,
 )
 from experiments.robustness_accuracy.verdicts import (
     correlate,
@@ -64,10 +71,12 @@ def build_study(
       least_accuracy: Of the networks for which correlations are also given, in [0, 1].
       seed: Of the permutation tests.
     """
-    done = [row for row in rows if row["status"] == "done"]
+    finished = [row for row in rows if row["status"] == "done"]
+    done = [row for row in finished if not is_matched(row)]
+    matched = [row for row in finished if is_matched(row)]
     missing = [row for row in rows if row["status"] != "done"]
     summary = (
-        f"{len(done)} of {len(rows)} networks are finished "
+        f"{len(finished)} of {len(rows)} networks are finished "
         f"({sum(row['status'] == 'failed' for row in rows)} failed, "
         f"{sum(row['status'] == 'not run' for row in rows)} not run). l_inf radius {epsilon:g}; "
         f"strong is the suite {suite!r}."
@@ -81,6 +90,10 @@ def build_study(
             Plot("sizes", size_figure(done), _SIZE),
         ]
         tables = [_medians_table(done), _correlations_table(found), _networks_table(done)]
+    if matched:
+        summary += matched_sentence(matched)
+        plots.append(Plot("clouds_matched", cloud_figure(matched), CAPTION))
+        tables.append(matched_table(matched))
     if missing:
         tables.append(_missing_table(missing))
     return Study(
@@ -89,7 +102,7 @@ def build_study(
         tuple(tables),
         tuple(plots),
         tuple(_claims(done, epsilon, suite)),
-        tuple(list_verdicts(done, least_accuracy, seed)),
+        (*list_verdicts(done, least_accuracy, seed), *judge_matched(matched)),
         {"epsilon": epsilon, "suite": suite, "networks": list(rows)},
     )
 
@@ -177,7 +190,7 @@ def _networks_table(rows: Sequence[Row]) -> Table:
                 100 * measure(row)
                 for measure in (published_accuracy, corrected_accuracy, strong_accuracy)
             ),
-            describe_mixing(row["diagnostics"]) if has_chains(row) else None,
+            describe_chains(row["diagnostics"]) if has_chains(row) else None,
             row["diagnostics"].get("training_seconds"),
         )
         for row in shown
@@ -235,7 +248,7 @@ def _claims(rows: Sequence[Row], epsilon: float, suite: str) -> Iterator[Claim]:
             "does not print its numbers."
         )
         if has_chains(row):
-            note += f" Chains: {describe_mixing(row['diagnostics'])}."
+            note += f" Chains: {describe_chains(row['diagnostics'])}."
         what = f"{row['method'].upper()}, {row['dataset']}"
         yield Claim(
             _ITEM,

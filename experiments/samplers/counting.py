@@ -91,17 +91,4 @@ class Counting:
                 chain, info = kernel.adapt(rng_key, state.chain, index)
             return count(state, chain, info, is_warmup=True), info
 
-        learn = kernel.tune
-
-        def tune(rng_key: jax.Array, state: State) -> tuple[State, jax.Array]:
-            assert learn is not None
-            chain, count = learn(rng_key, state.chain)
-            return state._replace(chain=chain), count
-
-        return mcmc.Kernel(
-            init,
-            step,
-            adapt,
-            lambda state: kernel.position(state.chain),
-            None if learn is None else tune,
-        )
+        return mcmc.Kernel(init, step, adapt, lambda state: kernel.position(state.chain))

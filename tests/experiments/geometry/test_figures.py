@@ -187,8 +187,8 @@ def test_settings_whose_chains_have_not_mixed_are_left_out():
     (within,) = [v for claim, v in verdicts.items() if "in the subspace" in claim]
     assert within.holds is False
     assert within.measured.endswith(
-        "16 units, 50 points, prior N(0, 1); 1 of 2 settings left out: the chains of 1 of 4 "
-        "posteriors have not mixed"
+        "16 units, 50 points, prior N(0, 1); chains: mixed (maximum R-hat 1.02, smallest ESS 200); "
+        "1 of 2 settings left out: the chains of 1 of 4 posteriors have not mixed"
     )
     for row in chains:
         row["diagnostics"] = MIXED | {"min_ess": 12.0}

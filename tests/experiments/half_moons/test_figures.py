@@ -132,6 +132,44 @@ def test_verdicts(record):
     assert by_attack[0][1].startswith("it missed 8 of 12")
 
 
+def test_long_trajectories_are_judged_and_the_published_stay_as_rows():
+    """A claim about the posterior is one of chains that have mixed, with their numbers."""
+    unmixed = MIXED | {"max_rhat": 2.2}
+    published = [network(h, n, 1.0, unmixed) for h in (8, 32) for n in (100, 200)]
+    mixed = [n._replace(kind="mixed") for n in GRID]
+    found = build_study([*published, *mixed], least_accuracy=0.8)
+    verdicts = {verdict.claim: verdict for verdict in found.verdicts}
+    chains = "The draws of {} are a sample of the posterior".format
+    assert verdicts[chains("the published chain lengths")].holds is False
+    own = verdicts[chains("long trajectories")]
+    assert own.holds is True
+    assert (
+        "4 of 4 networks have mixed; mixed (maximum R-hat 1.02, smallest ESS 200)" in own.measured
+    )
+    assert verdicts[WIDTH].holds is True
+    assert verdicts[WIDTH].measured.endswith("; mixed (maximum R-hat 1.02, smallest ESS 200)")
+    # Attacks are held against the grid on every network.
+    attack = "The published attack finds every point that the grid proves not to be robust"
+    assert verdicts[attack].measured.startswith("it missed 16 of 24")
+    tables = {table.title: table for table in found.tables}
+    assert [row[0] for row in tables["Networks of the grid"].rows] == (
+        ["published"] * 4 + ["long trajectories"] * 4
+    )
+    for title in ("Attacks against the truth", "Attacks against the truth, long trajectories"):
+        assert tables[title].rows[0][6] == 20
+    names = [plot.name for plot in found.plots]
+    assert names == [
+        f"{n}{k}" for k in ("", "_mixed") for n in ("components", "decay", "truth_linf")
+    ]
+    quantities = [claim.quantity for claim in found.claims]
+    assert "adversarial accuracy, linf 0.1, long trajectories" in quantities
+    assert "0 of 4 networks have mixed; long trajectories: the chains of 4 of 4" in found.summary
+    # Chains that were meant to mix and have not are not judged.
+    late = [n._replace(kind="mixed", diagnostics=unmixed) for n in GRID]
+    assert trend([*GRID, *late]).holds is None
+    to_record(found)
+
+
 def trend(networks):
     return next(verdict for verdict in judge_trends(networks) if verdict.claim == WIDTH)
 
@@ -168,7 +206,7 @@ def test_trends_need_chains_that_have_mixed(changes, words):
 def test_rows_say_why_a_network_is_left_out_and_whether_chains_mixed(record):
     tables = {table.title: table for table in list_tables(record)}
     rows = tables["Networks of the grid"].rows
-    assert rows[-1][0] == 512
+    assert rows[-1][1] == 512
     assert rows[-1][-1] == "accuracy below 80 %"
     columns = tables["Networks of the grid"].header
     mixed = columns.index("mixed")

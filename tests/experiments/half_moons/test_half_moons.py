@@ -1,13 +1,14 @@
 """``experiments.half_moons``: failures, settings, errors; its run is that of ``make reproduce``."""
 
 import dataclasses
+import zlib
 
 import pytest
 
 from bnn_adv.compute import files
 from bnn_adv.inference import hmc
 from experiments.half_moons import __main__ as half_moons
-from experiments.half_moons.config import SCALES, Config, list_cells, list_counts
+from experiments.half_moons.config import SCALES, Cell, Config, hmc_config, list_cells, list_counts
 from experiments.launch.config import make
 
 TINY = Config(
@@ -53,13 +54,29 @@ def test_paper_scale_is_the_published_grid():
     paper = Config(**SCALES["paper"])
     cells = list_cells(paper)
     assert len(cells) == 4 * 3 * 3
-    assert cells[0] == (32, 5000, 100)
-    assert cells[-1] == (512, 15000, 500)
+    assert cells[0] == Cell(32, 5000, 100)
+    assert cells[-1] == Cell(512, 15000, 500)
     assert (paper.num_samples, paper.num_leapfrog, paper.step_size) == (250, 10, 0.001)
     assert (paper.num_points, paper.least_accuracy) == (100, 0.8)
-    assert list_counts(paper) == (1, 3, 10, 30, 100, 250)
+    assert list_counts(250) == (1, 3, 10, 30, 100, 250)
     for overlay in SCALES.values():
         Config(**overlay)
+
+
+def test_mixed_networks_stand_beside_the_grid():
+    """Keys of the grid come from its numbers as before, those of the newcomers from names."""
+    config = Config(**SCALES["cpu"])
+    cells = list_cells(config)
+    assert cells[:9] == [Cell(h, n, 200) for h in (32, 128, 256) for n in (5000, 10000, 15000)]
+    assert all(cell.streams == (cell.hidden, cell.num_train, 200) for cell in cells[:9])
+    mixed = cells[9:]
+    assert {cell.kind for cell in mixed} == {"mixed"}
+    assert len({cell.hidden for cell in mixed}) >= 2
+    assert mixed[0].streams == (zlib.crc32(mixed[0].name.encode()),)
+    settings = hmc_config(config, mixed[0])
+    assert settings.trajectory_length >= 1
+    assert settings.num_chains == 4
+    assert hmc_config(config, cells[0]).trajectory_length is None
 
 
 def test_text_of_a_command_line_becomes_numbers():

@@ -147,8 +147,11 @@ def test_gradients_of_zero_mean_are_bounded_and_others_told():
 @pytest.mark.parametrize("square", [(0.25, 0.16, 0.36), (0.001, -0.01, 0.0144)])
 def test_chains_decide_nothing_about_the_posterior_unless_they_have_mixed(square):
     wanted = False if square[1] > 0 else None
-    (judged,) = gradient_study.verdicts([make_record(square, diagnostics=MIXED)])[:1]
+    judged, typical = gradient_study.verdicts([make_record(square, diagnostics=MIXED)])
     assert judged.holds is wanted
+    mixed = " (chains: mixed (maximum R-hat 1.01, smallest ESS 400))"
+    assert f"{mixed}; untrained prior" in judged.measured
+    assert typical.measured.endswith(f"S = 100{mixed}.")
     for changes, words in (
         ({"max_rhat": 2.4}, "unmixed: not judged (maximum R-hat 2.40)"),
         ({"min_ess": 20.0}, "unmixed: not judged (smallest ESS 20)"),
@@ -159,6 +162,8 @@ def test_chains_decide_nothing_about_the_posterior_unless_they_have_mixed(square
         assert verdict.holds is None
         assert f"norm: {words}; untrained prior: not told from zero" in verdict.measured
         assert words in gradient_study.summary([record])
+        typical = gradient_study.verdicts([record])[1].measured
+        assert typical.endswith("S = 100, of draws of chains not shown to have mixed.")
         cells = [row[-1] for row in gradient_study.cancellation_table([record]).rows]
         assert cells == [words, "not told from zero (below 10 %)", words, words]
 

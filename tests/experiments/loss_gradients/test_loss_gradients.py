@@ -1,6 +1,7 @@
 """Settings of ``experiments.loss_gradients``; its run is that of ``make reproduce``."""
 
 import dataclasses
+import zlib
 
 import pytest
 
@@ -39,10 +40,35 @@ def test_scales_are_valid(scale):
 def test_sizes_by_data_set():
     config = scaled("cpu")
     sizes = [build_item(config, name).size for name in config.items]
-    assert sizes == ["fc 64", "conv 512", "fc 64", "conv 32"]
+    assert sizes == ["fc 64", "conv 512", "fc 64", "conv 32", "fc 32", "fc 32"]
     assert build_item(scaled("paper", vi_protocol="corrected"), "mnist-vi").settings.init == (
         "network"
     )
+
+
+def test_mixed_chains_stand_beside_the_published_ones():
+    """Trajectories of the prior's scale; keys of the published items stay those of their place."""
+    config = scaled("cpu")
+    items = [build_item(config, name) for name in config.items]
+    assert [item.stream for item in items[:4]] == [0, 1, 2, 3]
+    assert build_item(config, "digits-hmc").stream == 4
+    mnist, fashion = items[4:]
+    assert (mnist.stream, fashion.stream) == (
+        zlib.crc32(b"mnist-hmc-mixed"),
+        zlib.crc32(b"fashion_mnist-hmc-mixed"),
+    )
+    assert [item.num_train for item in items] == [0] * 4 + [6000] * 2
+    settings = mnist.settings
+    assert (settings.num_chains, settings.num_warmup, settings.num_samples) == (4, 100, 150)
+    assert (settings.trajectory_length, settings.init, settings.adapt) == (
+        1.3,
+        "prior",
+        "step_size",
+    )
+    # At the step of 0.0032 to which it adapts these are some 400 leapfrog steps.
+    assert settings.trajectory_length / 0.0032 < settings.max_integration_steps
+    assert mnist.title == "MNIST, HMC of long trajectories"
+    assert items[0].settings.trajectory_length is None
 
 
 @pytest.mark.parametrize(

@@ -165,13 +165,13 @@ def test_chains_that_have_not_mixed_are_counted(record):
     assert study.summary.endswith("; 3 could not be judged.")
     networks = next(table for table in study.tables if table.title == "Networks")
     assert [line[-2] for line in networks.rows[:4]] == [
-        "mixed",
+        "mixed (maximum R-hat 1.02, smallest ESS 180)",
         "unmixed: not judged (maximum R-hat 2.31, smallest ESS 3)",
         "unmixed: not judged (maximum R-hat 3.10)",
         "not judged (R-hat and effective sample size of this rule were not recorded)",
     ]
     assert networks.rows[6][-2] is None
-    assert study.claims[0].note.endswith("Chains: mixed.")
+    assert study.claims[0].note.endswith("Chains: mixed (maximum R-hat 1.02, smallest ESS 180).")
 
 
 def test_starred_networks_are_claims(record):

@@ -168,7 +168,7 @@ def test_paper_scale_is_every_network_of_the_grids_on_both_data_sets():
 
 def test_small_scales_are_samples_with_the_starred_networks():
     tasks = list_tasks(Config(**SCALES["cpu"]))
-    members = [(task.dataset, member) for task in tasks for member in task.members]
+    members = [(t.dataset, member) for t in tasks if not t.is_matched for member in t.members]
     assert len(set(members)) == len(members) == 2 * 4 * 3 * 4
     starred = [(dataset, member.method) for dataset, member in members if member.is_starred]
     assert sorted(starred) == [(d, m) for d in ("fashion_mnist", "mnist") for m in ("hmc", "sgd")]
