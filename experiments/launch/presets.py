@@ -22,11 +22,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "vi.num_epochs": 200,
         "vi.learning_rate": 0.01,
         "vi.num_samples": 50,
-        "hmc.num_samples": 100,
-        "hmc.num_warmup": 200,
-        "hmc.num_chains": 2,
+        # A narrower network than the others, so that chains mix within a minute: of four seeds,
+        # the largest R-hat is 1.03 to 1.04, the smallest effective sample size 145 to 231.
+        "hmc.network": "mlp",
+        "hmc.mlp.hidden": 32,
+        "hmc.mlp.activation": "relu",
+        "hmc.num_samples": 150,
+        "hmc.num_warmup": 50,
+        "hmc.num_chains": 4,
         "hmc.step_size": 0.005,
-        "hmc.num_integration_steps": 60,
+        "hmc.trajectory_length": 1.3,
+        "hmc.target_acceptance_rate": 0.6,
         "hmc.adapt": "step_size",
         "hmc.init": "prior",
     },
@@ -100,3 +106,49 @@ PRESETS["table2_fashion_mnist"] = PRESETS["table2_mnist"] | {
 # Table 4: variational inference alone.
 PRESETS["table4_mnist"] = PRESETS["table2_mnist"] | {"methods": ("vi",)}
 PRESETS["table4_fashion_mnist"] = PRESETS["table2_fashion_mnist"] | {"methods": ("vi",)}
+
+# Chains that mix: trajectories as long as the prior is wide (Izmailov et al. 2021, arXiv
+# 2104.14421), from the prior, on data and networks that are small enough for two CPU cores.
+PRESETS["mixed_digits"] = PRESETS["digits"] | {
+    "methods": ("hmc",),
+    "hmc.num_samples": 200,
+    "hmc.num_warmup": 100,
+}
+PRESETS["mixed_half_moons"] = {
+    "dataset": "half_moons",
+    "num_train": 5000,
+    "num_test": 500,
+    "methods": ("hmc",),
+    "network": "mlp",
+    "mlp.hidden": 32,
+    "mlp.depth": 2,
+    "mlp.activation": "leaky_relu",
+    "epsilon": 0.1,
+    "hmc.num_samples": 150,
+    "hmc.num_warmup": 60,
+    "hmc.num_chains": 4,
+    "hmc.step_size": 0.003,
+    "hmc.trajectory_length": 1.3,
+    "hmc.target_acceptance_rate": 0.7,
+    "hmc.adapt": "step_size",
+    "hmc.init": "prior",
+}
+PRESETS["mixed_mnist"] = {
+    "dataset": "mnist",
+    "num_train": 6000,
+    "num_test": 500,
+    "methods": ("hmc",),
+    "network": "mlp",
+    "mlp.hidden": 32,
+    "mlp.activation": "relu",
+    # Smaller than table 2's: of this width and so few images little is left beyond.
+    "epsilon": 0.1,
+    "hmc.num_samples": 150,
+    "hmc.num_warmup": 100,
+    "hmc.num_chains": 4,
+    "hmc.step_size": 0.003,
+    "hmc.trajectory_length": 1.3,
+    "hmc.adapt": "step_size",
+    "hmc.init": "prior",
+}
+PRESETS["mixed_fashion_mnist"] = PRESETS["mixed_mnist"] | {"dataset": "fashion_mnist"}

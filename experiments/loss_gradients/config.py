@@ -110,6 +110,9 @@ class Config(MixedChains):
                 raise SettingError("counts", problem)
 
 
+_OF_LENGTH = ("trajectory_length", "target_acceptance_rate")
+"""Settings of presets whose trajectories have a length in place of a number of steps."""
+
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "items": ("digits-hmc", "digits-vi", "digits-hmc-mixed"),
@@ -215,18 +218,20 @@ def _hmc(config: Config, dataset: str, preset: dict[str, Any]) -> tuple[int, hmc
     def pick(name: str) -> Any:
         return getattr(config, f"hmc_{name}") or preset[f"hmc.{name}"]
 
-    steps = config.hmc_num_integration_steps
+    # A number of steps that a flag gives stands in place of a preset's length, and of what goes
+    # with it.
+    names = () if config.hmc_num_integration_steps else _OF_LENGTH
     settings = hmc.Config(
         num_samples=pick("num_samples"),
         num_warmup=pick("num_warmup"),
         num_chains=pick("num_chains"),
         step_size=pick("step_size"),
-        # A number of steps that a flag gives stands in place of a preset's length.
-        num_integration_steps=steps or preset.get("hmc.num_integration_steps", 10),
-        trajectory_length=None if steps else preset.get("hmc.trajectory_length"),
+        num_integration_steps=config.hmc_num_integration_steps
+        or preset.get("hmc.num_integration_steps", 10),
         adapt=preset["hmc.adapt"],
         init=pick("init"),
         precision=config.precision,
+        **{name: preset[f"hmc.{name}"] for name in names if f"hmc.{name}" in preset},
     )
     own = preset.get("hmc.mlp.hidden", preset[f"{preset['network']}.hidden"])
     return config.hmc_hidden or own, settings
