@@ -87,7 +87,7 @@ class Checkpoints(NoCheckpoints):
         ):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
-        self.directory = Path(directory).absolute()
+        self.directory = Path(directory).expanduser().absolute()
         self._every_seconds = math.inf if every_seconds is None else every_seconds
         self._every_steps = math.inf if every_steps is None else every_steps
         self._log = log

@@ -145,7 +145,7 @@ class DiskDraws:
     """
 
     def __init__(self, folder: str | os.PathLike[str], template: Any) -> None:
-        path = self.folder = Path(folder)
+        path = self.folder = Path(folder).expanduser()
         self.template = jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape, w.dtype), template)
         index = files.read_json(path / _INDEX)
         self.num_samples = int(index["num_samples"])
@@ -218,7 +218,7 @@ def write_draws(folder: str | os.PathLike[str], parts: Iterable[Any], *, num_sam
     Raises:
       ValueError: The parts hold another number of draws; nothing is written.
     """
-    folder, total = Path(folder), 0
+    folder, total = Path(folder).expanduser(), 0
     names: dict[str, str] = {}
     dtypes: dict[str, str] = {}
     kinds: dict[str, str] = {}

@@ -34,7 +34,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary neighbour of ``path`` and rename it to ``path`` on success.
 
     Args:
-      path: Destination. Its folder is created where it is absent.
+      path: Destination, ``~`` being the home. Its folder is created where it is absent.
 
     Yields:
       A binary file. If the block raises, the temporary file is removed and ``path`` is untouched.
@@ -42,7 +42,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
       OSError: The folder cannot be written to, or the disk is full.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
     try:
@@ -126,7 +126,7 @@ def inspect_arrays(path: str | os.PathLike[str]) -> dict[str, ArrayHeader]:
       ValueError: The file is damaged, not an ``.npz`` file, or made to unpack to much more than it
         holds.
     """
-    with _reading(path), zipfile.ZipFile(path) as archive:
+    with _reading(path), zipfile.ZipFile(Path(path).expanduser()) as archive:
         headers = {
             member.filename.removesuffix(".npy"): _read_header(archive, member)
             for member in archive.infolist()
@@ -154,7 +154,7 @@ def read_arrays(
     headers = inspect_arrays(path)
     chosen = [name for name in headers if names is None or name in names]
     # np.load does not close a damaged file that it opened itself.
-    with _reading(path), open(path, "rb") as file:
+    with _reading(path), open(Path(path).expanduser(), "rb") as file:
         _check_total(file, sum(headers[name].size for name in chosen))
         with np.load(file, allow_pickle=False) as stored:
             dtypes = _parse_dtypes(stored[_DTYPES]) if _DTYPES in stored.files else {}
@@ -219,7 +219,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
       FileNotFoundError: There is no such file.
       ValueError: The file is not JSON; the message names it.
     """
-    text = Path(path).read_text("utf-8")
+    text = Path(path).expanduser().read_text("utf-8")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -92,7 +92,6 @@ def _checked(count: int, available: int, option: str, name: str) -> int:
     count = operator.index(count)
     if not 1 <= count <= available:
         raise DatasetError(
-            f"{option}={count}, but {name} has {available} such examples: "
-            f"ask for 1 to {available}, or None for all."
+            f"{option}={count}, but {name} has {available} such examples: ask for 1 to {available}."
         )
     return count

@@ -104,7 +104,7 @@ def run_suite(
     subject = Subject(posterior, x, y, threat)
     context = RunContext(rng_key, settings, progress, f"{suite.name}/")
     clean = predict(posterior, x, settings)
-    with context.keeper.session(lambda: identify_suite("protocol", suite, subject, context)):
+    with context.keeper.session(lambda: identify_suite("suite", suite, subject, context)):
         run = _run_worst_case if suite.worst_case else _run_each
         adversarial, accuracies, attack_of = run(suite, subject, clean, context)
     last = clean

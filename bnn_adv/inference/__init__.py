@@ -19,7 +19,7 @@ from bnn_adv.inference import (
     svi,
     swag,
 )
-from bnn_adv.inference.base import InferenceResult
+from bnn_adv.inference.base import InferenceResult, RunOptions
 from bnn_adv.inference.densities import Data
 
 METHODS = {
@@ -37,4 +37,4 @@ METHODS = {
     "swag": swag,
 }
 
-__all__ = ["METHODS", "Data", "InferenceResult"]
+__all__ = ["METHODS", "Data", "InferenceResult", "RunOptions"]

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from bnn_adv.compute import arguments, identity, parallel
+from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.inference.densities import Data
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -53,6 +54,25 @@ def keep_on_device(samples: Any) -> Any:
     return jax.tree.map(jnp.asarray, samples)
 
 
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How a method runs: nothing here decides which posterior it looks for.
+
+    Args:
+      held_out: Data for diagnostics of the result; not trained on.
+      progress: Called with (minibatches or transitions done, in all, metrics).
+      checkpoints: Where to save progress and to continue from it; None: nowhere.
+      mesh: Devices to split the work over; None: one.
+      store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
+    """
+
+    held_out: Data | None = None
+    progress: Progress = ignore_progress
+    checkpoints: Checkpoints | None = None
+    mesh: Mesh | None = None
+    store: Store = keep_on_device
+
+
 def summarise_held_out(posterior: Posterior, held_out: Data | None) -> dict[str, float]:
     """Return accuracy and mean log likelihood (nats) of the predictive on held-out data."""
     if held_out is None:
@@ -70,9 +90,7 @@ def draw_anew(
     sampler: Sampler,
     num_samples: int,
     diagnostics: dict[str, Any],
-    *,
-    held_out: Data | None,
-    store: Store,
+    options: RunOptions,
 ) -> InferenceResult:
     """Return what a method found that draws anew.
 
@@ -81,12 +99,11 @@ def draw_anew(
       sampler: The distribution.
       num_samples: Draws of the posterior.
       diagnostics: What the method says; numbers on held-out data are added.
-      held_out: Data for a check of the result.
-      store: Where the draws go.
+      options: Held-out data and where the draws go.
     """
     posterior = sampler.sample(rng_key, num_samples)
-    posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
-    summary = summarise_held_out(posterior, held_out)
+    posterior = dataclasses.replace(posterior, samples=options.store(posterior.samples))
+    summary = summarise_held_out(posterior, options.held_out)
     record = diagnostics | summary | {"warnings": []}
     return InferenceResult(posterior, record, sampler.sample, sampler)
 
@@ -95,17 +112,20 @@ def open_data(
     rng_key: jax.Array,
     network: nn.Module,
     data: Data,
-    held_out: Data | None = None,
+    options: RunOptions,
     *,
     likelihood: str = "categorical",
-) -> tuple[Data, Data | None]:
-    """Return training and held-out data as float32 inputs and int32 labels, checked.
+) -> tuple[Data, RunOptions]:
+    """Return training data, and options whose held-out data are theirs, checked.
+
+    Both become float32 inputs and int32 labels.
+
 
     Args:
       rng_key: The run's key.
       network: Labels must be classes of it.
       data: Training data.
-      held_out: Held-out data.
+      options: Their held-out data are opened likewise.
       likelihood: A name in ``densities.LIKELIHOODS``; targets of ``gaussian`` are float32 [N, K].
 
     Raises:
@@ -121,10 +141,12 @@ def open_data(
         )
     example = jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32)
     outputs, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), example)
-    return (
-        _open(data, "Training", outputs.shape[-1], likelihood),
-        None if held_out is None else _open(held_out, "Held-out", outputs.shape[-1], likelihood),
-    )
+    size, held_out = outputs.shape[-1], options.held_out
+    if held_out is not None:
+        options = dataclasses.replace(
+            options, held_out=_open(held_out, "Held-out", size, likelihood)
+        )
+    return _open(data, "Training", size, likelihood), options
 
 
 def _open(data: Data, what: str, num_outputs: int, likelihood: str) -> Data:

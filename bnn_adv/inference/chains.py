@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.checkpoint import NoCheckpoints
 from bnn_adv.compute.checkpoint_store import Saved
 from bnn_adv.compute.identity import Named, OtherWorkError
 from bnn_adv.compute.pacing import Pacer
-from bnn_adv.inference.base import Progress
+from bnn_adv.inference.base import RunOptions
 
 
 class Calls(NamedTuple):
@@ -51,8 +51,7 @@ def run_chains(
     calls: Calls,
     plan: Plan,
     *,
-    progress: Progress,
-    checkpoints: Checkpoints | None,
+    options: RunOptions,
     identity: Named,
 ) -> tuple[Any, Any, Any]:
     """Run chains, however they are cut into device calls.
@@ -61,8 +60,7 @@ def run_chains(
       state: The first state.
       calls: The sampler.
       plan: Transitions and draws.
-      progress: Called with (transitions done, transitions in all, metrics).
-      checkpoints: Where to save progress and to continue from it.
+      options: Whom to tell of transitions done, and where to save progress.
       identity: What is computed, for the checkpoints.
 
     Returns:
@@ -73,7 +71,7 @@ def run_chains(
     total, done = num_warmup + num_transitions, 0
     numbers: dict[str, float] = {}
     kept: list[tuple[Any, Any]] = []
-    keeper = checkpoints or NoCheckpoints()
+    keeper = options.checkpoints or NoCheckpoints()
     warming, sampling = Pacer(), Pacer()
     with keeper.session(identity) as saved:
         if saved is not None:
@@ -89,7 +87,7 @@ def run_chains(
                 state, record = calls.warm_up(state, done, count)
                 numbers = _summarise(parallel.to_host(record))
             done += count
-            progress(done, total, numbers)
+            options.progress(done, total, numbers)
             keeper.tick(done, state)
         while done < total:
             first = done - num_warmup
@@ -106,7 +104,7 @@ def run_chains(
             done += count
             if not records_draws or draws:
                 numbers = _summarise(record)
-            progress(done, total, numbers)
+            options.progress(done, total, numbers)
             keeper.tick(done, state)
     positions, record = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
     return state, positions, record

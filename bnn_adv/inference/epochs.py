@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints, NoCheckpoints
+from bnn_adv.compute.checkpoint import NoCheckpoints
 from bnn_adv.compute.identity import Named
 from bnn_adv.compute.pacing import Pacer
-from bnn_adv.inference.base import Progress, check_finite
+from bnn_adv.inference.base import RunOptions, check_finite
 
 
 class _Step(Protocol):
@@ -43,8 +43,7 @@ def run_epochs(
     state: Any,
     epochs: Epochs,
     *,
-    progress: Progress,
-    checkpoints: Checkpoints | None,
+    options: RunOptions,
     identity: Named,
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train for some epochs, however they are cut into device calls.
@@ -53,8 +52,7 @@ def run_epochs(
       rng_key: Epoch e uses ``fold_in(rng_key, 1 + e)``.
       state: The first state, a NamedTuple with a ``loss`` summed over the epoch's minibatches.
       epochs: What an epoch is, and how many there are.
-      progress: Called with (minibatches done, minibatches in all, metrics).
-      checkpoints: Where to save progress and to continue from it.
+      options: Whom to tell of minibatches done, and where to save progress.
       identity: What is computed, for the checkpoints.
 
     Returns:
@@ -66,7 +64,7 @@ def run_epochs(
     num_batches, done = epochs.num_batches, 0
     total = epochs.num_epochs * num_batches
     trace: list[dict[str, float]] = []
-    keeper = checkpoints or NoCheckpoints()
+    keeper = options.checkpoints or NoCheckpoints()
     pacer = Pacer()
     batches: Any = None
     with keeper.session(identity) as saved:
@@ -88,6 +86,6 @@ def run_epochs(
             done += count
             if first + count == num_batches:
                 trace.append(numbers)
-            progress(done, total, numbers)
+            options.progress(done, total, numbers)
             keeper.tick(done, state, {"trace": list(trace)})
     return state, trace

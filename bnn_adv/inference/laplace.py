@@ -28,17 +28,13 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.settings import SettingError, setting
 from bnn_adv.inference import curvature, gaussians, members
 from bnn_adv.inference.base import (
     InferenceResult,
-    Progress,
-    Store,
+    RunOptions,
     draw_anew,
     identify,
-    ignore_progress,
-    keep_on_device,
     open_data,
 )
 from bnn_adv.inference.densities import Data, logdensity_fn
@@ -169,31 +165,26 @@ def run(
     network: nn.Module,
     data: Data,
     config: Config,
-    *,
-    held_out: Data | None = None,
-    progress: Progress = ignore_progress,
-    checkpoints: Checkpoints | None = None,
-    mesh: Mesh | None = None,
-    store: Store = keep_on_device,
+    options: RunOptions = RunOptions(),
 ) -> InferenceResult:
     """Find the mode, measure the curvature there and draw; arguments as for ``sgd.run``.
 
     Returns:
       ``num_samples`` draws; ``sample`` and ``sampler`` draw fresh ones.
     """
-    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    data, options = open_data(rng_key, network, data, options, likelihood=config.likelihood)
     layers = choose_layers(network, data.x.shape[1:], config.structure)
     params, losses = train(
         rng_key,
         data,
         Training(network, config, posterior_loss),
-        progress=progress,
-        checkpoints=checkpoints,
-        mesh=mesh,
-        identity=identify("laplace", rng_key, network, config, data, mesh),
+        options=options,
+        identity=identify("laplace", rng_key, network, config, data, options.mesh),
     )
     mode = jax.tree.map(lambda w: w[0], params)
-    sampler = Sampler(get_apply_fn(network), fit_gaussian(mode, data, network, config, mesh))
+    sampler = Sampler(
+        get_apply_fn(network), fit_gaussian(mode, data, network, config, options.mesh)
+    )
     key = jax.random.fold_in(rng_key, 2 + config.num_epochs)
     gain = estimate_gain(key, mode, data, sampler, config)
     result = draw_anew(
@@ -201,8 +192,7 @@ def run(
         sampler,
         config.num_samples,
         {"loss": losses, "mode_gain": gain},
-        held_out=held_out,
-        store=store,
+        options=options,
     )
     parts = flatten_dict(mode, sep="/").items()
     names = tuple(f"{layer.name}/" for layer in layers) or ""

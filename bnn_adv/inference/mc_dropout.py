@@ -24,20 +24,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.sharding import Mesh
 from jax.tree_util import Partial
 
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.settings import setting
 from bnn_adv.inference import members
 from bnn_adv.inference.base import (
     InferenceResult,
-    Progress,
-    Store,
+    RunOptions,
     draw_anew,
     identify,
-    ignore_progress,
-    keep_on_device,
     open_data,
 )
 from bnn_adv.inference.densities import LIKELIHOODS, Data, log_prior
@@ -131,27 +126,20 @@ def run(
     network: nn.Module,
     data: Data,
     config: Config,
-    *,
-    held_out: Data | None = None,
-    progress: Progress = ignore_progress,
-    checkpoints: Checkpoints | None = None,
-    mesh: Mesh | None = None,
-    store: Store = keep_on_device,
+    options: RunOptions = RunOptions(),
 ) -> InferenceResult:
     """Train with dropout and draw masks; arguments as for ``sgd.run``.
 
     Returns:
       ``num_samples`` draws; ``sample`` and ``sampler`` draw fresh masks.
     """
-    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    data, options = open_data(rng_key, network, data, options, likelihood=config.likelihood)
     params, losses = train(
         rng_key,
         data,
         Training(network, config, dropout_loss),
-        progress=progress,
-        checkpoints=checkpoints,
-        mesh=mesh,
-        identity=identify("mc_dropout", rng_key, network, config, data, mesh),
+        options=options,
+        identity=identify("mc_dropout", rng_key, network, config, data, options.mesh),
     )
     keep = keep_probabilities(network, data.x.shape[1:], config)
     trained = jax.tree.map(lambda w: w[0], params)
@@ -162,6 +150,5 @@ def run(
         sampler,
         config.num_samples,
         {"loss": losses},
-        held_out=held_out,
-        store=store,
+        options=options,
     )

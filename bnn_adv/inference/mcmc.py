@@ -18,15 +18,11 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.settings import PRECISIONS, Settings, setting
 from bnn_adv.inference.base import (
     InferenceResult,
-    Progress,
-    Store,
+    RunOptions,
     identify,
-    ignore_progress,
-    keep_on_device,
     open_data,
     summarise_held_out,
 )
@@ -87,7 +83,7 @@ class Config(Settings):
 
     num_samples: int = setting(100, least=1)
     num_warmup: int = setting(100, least=0)
-    thinning: int = setting(1, least=1)
+    thinning: int = setting(1, least=1, most=1_000_000)
     num_chains: int = setting(1, least=1)
     init: Literal["prior", "network"] = "prior"
     prior: Prior = Prior()
@@ -253,12 +249,7 @@ def run(
     network: nn.Module,
     data: Data,
     config: Any,
-    *,
-    held_out: Data | None = None,
-    progress: Progress = ignore_progress,
-    checkpoints: Checkpoints | None = None,
-    mesh: Mesh | None = None,
-    store: Store = keep_on_device,
+    options: RunOptions = RunOptions(),
 ) -> InferenceResult:
     """Warm up, sample, and return the kept draws of all chains, chain after chain.
 
@@ -268,11 +259,8 @@ def run(
       network: The network.
       data: Training data, x [N, ...] and y [N].
       config: Settings of the kernel.
-      held_out: Data on whose predictive log-probabilities R-hat and ESS are computed.
-      progress: Called with (transitions done, transitions in all, metrics).
-      checkpoints: Where to save progress and to continue from it.
-      mesh: Devices: chains are split over ``draws``, the data over ``data``.
-      store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
+      options: How it runs. R-hat and ESS are those of predictive log-probabilities of its held-out
+        data; of its mesh chains are split over ``draws``, the data over ``data``.
 
     Returns:
       ``num_chains * num_samples`` draws; no fresh ones can be drawn.
@@ -280,7 +268,8 @@ def run(
     Raises:
       ValueError: The checkpoints are those of another run.
     """
-    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    data, options = open_data(rng_key, network, data, options, likelihood=config.likelihood)
+    mesh = options.mesh
     keys = [jax.random.fold_in(rng_key, number) for number in range(4)]
     target = Target(build, network, config, mesh)
     data = parallel.spread(data, mesh, "data")
@@ -298,16 +287,17 @@ def run(
             config.num_samples * config.thinning,
             lambda done: done // config.thinning,
         ),
-        progress=progress,
-        checkpoints=checkpoints,
+        options=options,
         # The code too: that of one's own kernel changes while the version does not.
         identity=identify(name_of(build), rng_key, network, config, data, mesh, kernel=build),
     )
-    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, positions)))
+    posterior = Posterior(
+        get_apply_fn(network), options.store(jax.tree.map(stack_chains, positions))
+    )
     by_draw = (config.num_samples, config.thinning, config.num_chains)
     record = jax.tree.map(lambda values: values.reshape(by_draw), record)
-    diagnostics = summarise_chains(posterior, record, config.num_chains, held_out)
-    diagnostics |= _describe_state(state) | summarise_held_out(posterior, held_out)
+    diagnostics = summarise_chains(posterior, record, config.num_chains, options.held_out)
+    diagnostics |= _describe_state(state) | summarise_held_out(posterior, options.held_out)
     return InferenceResult(posterior, diagnostics, None)
 
 

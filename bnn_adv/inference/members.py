@@ -17,12 +17,11 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from bnn_adv.compute import blocks, parallel
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.identity import Named
 from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference import minibatches
-from bnn_adv.inference.base import Progress
+from bnn_adv.inference.base import RunOptions
 from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn
 from bnn_adv.inference.epochs import Epochs, run_epochs
 from bnn_adv.networks import Params, get_apply_fn, init_params
@@ -229,9 +228,7 @@ def train(
     data: Data,
     training: Training,
     *,
-    progress: Progress,
-    checkpoints: Checkpoints | None,
-    mesh: Mesh | None,
+    options: RunOptions,
     identity: Named,
 ) -> tuple[Params, list[float]]:
     """Train for ``config.num_epochs`` passes over the data at ``config.learning_rate``.
@@ -240,9 +237,7 @@ def train(
       rng_key: Typed key; everything follows from it.
       data: Training data.
       training: What is trained, and how.
-      progress: Called with (minibatches done, minibatches in all, metrics).
-      checkpoints: Where to save progress and to continue from it.
-      mesh: Devices, see ``step``.
+      options: How it runs; for the mesh see ``step``.
       identity: What is computed, for the checkpoints.
 
     Returns:
@@ -251,7 +246,7 @@ def train(
     Raises:
       FloatingPointError: The loss stopped being finite.
     """
-    config, num_data = training.config, data.x.shape[0]
+    config, num_data, mesh = training.config, data.x.shape[0], options.mesh
     state = init(jax.random.fold_in(rng_key, 0), data, training=training)
     data = parallel.replicate(data, mesh)
     rates = jnp.broadcast_to(jnp.asarray(config.learning_rate), training.num_members)
@@ -267,8 +262,7 @@ def train(
             num_batches=minibatches.count(num_data, config.minibatch_size),
             loss_name="training loss",
         ),
-        progress=progress,
-        checkpoints=checkpoints,
+        options=options,
         identity=identity,
     )
     return parallel.gather(state.params, mesh), [numbers["loss"] for numbers in trace]

@@ -15,17 +15,12 @@ from typing import Any
 
 import jax
 from flax import linen as nn
-from jax.sharding import Mesh
 
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.settings import SettingError, Settings, setting
 from bnn_adv.inference.base import (
     InferenceResult,
-    Progress,
-    Store,
+    RunOptions,
     identify,
-    ignore_progress,
-    keep_on_device,
     open_data,
     summarise_held_out,
 )
@@ -89,12 +84,7 @@ def run(
     network: nn.Module,
     data: Data,
     config: Config,
-    *,
-    held_out: Data | None = None,
-    progress: Progress = ignore_progress,
-    checkpoints: Checkpoints | None = None,
-    mesh: Mesh | None = None,
-    store: Store = keep_on_device,
+    options: RunOptions = RunOptions(),
 ) -> InferenceResult:
     """Train the members and return them as a posterior of ``num_members`` draws.
 
@@ -103,29 +93,23 @@ def run(
       network: The network.
       data: Training data, x [N, ...] and y [N].
       config: Settings.
-      held_out: Data for a check of the result; not trained on.
-      progress: Called with (minibatches done, minibatches in all, metrics).
-      checkpoints: Where to save progress and to continue from it.
-      mesh: Devices: members are split over ``draws``, minibatches over ``data``.
-      store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
+      options: How it runs; of its mesh members are split over ``draws``, minibatches over ``data``.
 
     Raises:
       ValueError: A setting is out of range, or the checkpoints are those of another run.
       FloatingPointError: The loss stopped being finite.
     """
-    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    data, options = open_data(rng_key, network, data, options, likelihood=config.likelihood)
     loss = posterior_loss if config.map_prior else likelihood_loss
     members, chunk = config.num_members, config.member_chunk
     params, losses = train(
         rng_key,
         data,
         Training(network, config, loss, num_members=members, member_chunk=chunk),
-        progress=progress,
-        checkpoints=checkpoints,
-        mesh=mesh,
-        identity=identify("sgd", rng_key, network, config, data, mesh),
+        options=options,
+        identity=identify("sgd", rng_key, network, config, data, options.mesh),
     )
-    posterior = Posterior(get_apply_fn(network), store(params))
+    posterior = Posterior(get_apply_fn(network), options.store(params))
     diagnostics: dict[str, Any] = {"loss": losses}
-    diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
+    diagnostics |= summarise_held_out(posterior, options.held_out) | {"warnings": []}
     return InferenceResult(posterior, diagnostics, None)

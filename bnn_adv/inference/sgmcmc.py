@@ -21,17 +21,13 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.settings import setting
 from bnn_adv.inference import mcmc, minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
-    Progress,
-    Store,
+    RunOptions,
     check_finite,
     identify,
-    ignore_progress,
-    keep_on_device,
     open_data,
     summarise_held_out,
 )
@@ -93,7 +89,7 @@ class Config(mcmc.Config):
     """
 
     num_warmup: int = setting(10_000, least=0)
-    thinning: int = setting(500, least=1)
+    thinning: int = setting(500, least=1, most=1_000_000)
     minibatch_size: int = setting(128, least=1)
 
     @property
@@ -264,12 +260,7 @@ def run(
     network: nn.Module,
     data: Data,
     config: Any,
-    *,
-    held_out: Data | None = None,
-    progress: Progress = ignore_progress,
-    checkpoints: Checkpoints | None = None,
-    mesh: Mesh | None = None,
-    store: Store = keep_on_device,
+    options: RunOptions = RunOptions(),
 ) -> InferenceResult:
     """Burn in, sample, and return the kept draws of all chains, chain after chain.
 
@@ -279,11 +270,8 @@ def run(
       network: The network.
       data: Training data, x [N, ...] and y [N].
       config: Settings of the kernel.
-      held_out: Data on whose predictive log-probabilities R-hat and ESS are computed.
-      progress: Called with (minibatches done, minibatches in all, metrics).
-      checkpoints: Where to save progress and to continue from it.
-      mesh: Devices: chains are split over ``draws``, minibatches over ``data``.
-      store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
+      options: How it runs. R-hat and ESS are those of predictive log-probabilities of its held-out
+        data; of its mesh chains are split over ``draws``, minibatches over ``data``.
 
     Returns:
       ``num_chains * num_samples`` draws; no fresh ones can be drawn.
@@ -292,7 +280,8 @@ def run(
       ValueError: The checkpoints are those of another run.
       FloatingPointError: A chain's log density stopped being finite: its steps are too long.
     """
-    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    data, options = open_data(rng_key, network, data, options, likelihood=config.likelihood)
+    mesh = options.mesh
     starts, moves = (jax.random.fold_in(rng_key, number) for number in range(2))
     target, cycle = Target(build, network, config, mesh), config.cycle
     data = parallel.replicate(data, mesh)
@@ -301,7 +290,7 @@ def run(
         # Such a chain never returns.
         density = numbers.get("logdensity", 0.0)
         check_finite("log density", density, f"minibatch {done}", "step_size")
-        progress(done, total, numbers)
+        options.progress(done, total, numbers)
 
     _, positions, record = run_chains(
         parallel.spread(init(starts, data, target=target), mesh, "draws"),
@@ -317,14 +306,15 @@ def run(
             cycle.count_draws,
             records_draws=True,
         ),
-        progress=watch,
-        checkpoints=checkpoints,
+        options=dataclasses.replace(options, progress=watch),
         identity=identify(mcmc.name_of(build), rng_key, network, config, data, mesh),
     )
-    posterior = Posterior(get_apply_fn(network), store(jax.tree.map(stack_chains, positions)))
+    posterior = Posterior(
+        get_apply_fn(network), options.store(jax.tree.map(stack_chains, positions))
+    )
     record = jax.tree.map(lambda values: values[:, None], record)
-    diagnostics = summarise_chains(posterior, record, config.num_chains, held_out)
-    diagnostics |= summarise_held_out(posterior, held_out)
+    diagnostics = summarise_chains(posterior, record, config.num_chains, options.held_out)
+    diagnostics |= summarise_held_out(posterior, options.held_out)
     return InferenceResult(posterior, diagnostics, None)
 
 

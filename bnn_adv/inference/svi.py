@@ -28,16 +28,12 @@ from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO, autoguide, init_to_feasible
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.settings import SettingError, Settings, setting
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
-    Progress,
-    Store,
+    RunOptions,
     identify,
-    ignore_progress,
-    keep_on_device,
     open_data,
     summarise_held_out,
 )
@@ -259,12 +255,7 @@ def run(
     network: nn.Module,
     data: Data,
     config: Config,
-    *,
-    held_out: Data | None = None,
-    progress: Progress = ignore_progress,
-    checkpoints: Checkpoints | None = None,
-    mesh: Mesh | None = None,
-    store: Store = keep_on_device,
+    options: RunOptions = RunOptions(),
 ) -> InferenceResult:
     """Fit the guide and draw from it.
 
@@ -273,11 +264,7 @@ def run(
       network: The network.
       data: Training data, x [N, ...] and y [N].
       config: Settings.
-      held_out: Data for a check of the result; not trained on.
-      progress: Called with (minibatches done, minibatches in all, metrics).
-      checkpoints: Where to save progress and to continue from it.
-      mesh: Devices: minibatches are split over its axis ``data``.
-      store: Where the draws go; ``disk.store_in(folder)`` leaves them on disk.
+      options: How it runs; minibatches are split over its mesh's axis ``data``.
 
     Returns:
       ``num_samples`` draws; ``sample`` and ``sampler`` draw fresh ones.
@@ -286,7 +273,8 @@ def run(
       ValueError: A setting is out of range, or the checkpoints are those of another run.
       FloatingPointError: The ELBO stopped being finite.
     """
-    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    data, options = open_data(rng_key, network, data, options, likelihood=config.likelihood)
+    mesh = options.mesh
     problem, state = init(jax.random.fold_in(rng_key, 0), network, data, config)
     num_data = data.x.shape[0]
     data = parallel.replicate(data, mesh)
@@ -301,16 +289,15 @@ def run(
             num_batches=minibatches.count(num_data, config.minibatch_size),
             loss_name="ELBO",
         ),
-        progress=progress,
-        checkpoints=checkpoints,
+        options=options,
         identity=identify("svi", rng_key, network, config, data, mesh),
     )
     state = parallel.gather(state, mesh)
     sample = functools.partial(_sample, problem, network, problem.svi.get_params(state.svi))
     posterior = sample(jax.random.fold_in(rng_key, 1 + config.num_epochs), config.num_samples)
-    posterior = dataclasses.replace(posterior, samples=store(posterior.samples))
+    posterior = dataclasses.replace(posterior, samples=options.store(posterior.samples))
     diagnostics: dict[str, Any] = {"elbo": [numbers["elbo"] for numbers in trace]}
-    diagnostics |= summarise_held_out(posterior, held_out) | {"warnings": []}
+    diagnostics |= summarise_held_out(posterior, options.held_out) | {"warnings": []}
     sampler = make_sampler(problem, network, problem.svi.get_params(state.svi))
     return InferenceResult(posterior, diagnostics, sample, sampler)
 

@@ -20,17 +20,13 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.settings import setting
 from bnn_adv.inference import members, minibatches, moments
 from bnn_adv.inference.base import (
     InferenceResult,
-    Progress,
-    Store,
+    RunOptions,
     draw_anew,
     identify,
-    ignore_progress,
-    keep_on_device,
     open_data,
 )
 from bnn_adv.inference.densities import Data
@@ -138,19 +134,15 @@ def run(
     network: nn.Module,
     data: Data,
     config: Config,
-    *,
-    held_out: Data | None = None,
-    progress: Progress = ignore_progress,
-    checkpoints: Checkpoints | None = None,
-    mesh: Mesh | None = None,
-    store: Store = keep_on_device,
+    options: RunOptions = RunOptions(),
 ) -> InferenceResult:
     """Train, collect iterates and draw from their Gaussians; arguments as for ``sgd.run``.
 
     Returns:
       ``num_samples`` draws; ``sample`` and ``sampler`` draw fresh ones.
     """
-    data, held_out = open_data(rng_key, network, data, held_out, likelihood=config.likelihood)
+    data, options = open_data(rng_key, network, data, options, likelihood=config.likelihood)
+    mesh = options.mesh
     training = Training(network, config, members.posterior_loss, _OPTIMISER, config.num_runs)
     state, num_data = init(jax.random.fold_in(rng_key, 0), data, training=training), len(data.x)
     data, num_epochs = parallel.replicate(data, mesh), config.num_epochs + config.num_swag_epochs
@@ -165,9 +157,8 @@ def run(
             num_batches=minibatches.count(num_data, config.minibatch_size),
             loss_name="training loss",
         ),
-        progress=progress,
-        checkpoints=checkpoints,
-        identity=identify("swag", rng_key, network, config, data, mesh),
+        options=options,
+        identity=identify("swag", rng_key, network, config, data, options.mesh),
     )
     draw = Partial(moments.draw, parallel.gather(state.moments, mesh))
     return draw_anew(
@@ -175,6 +166,5 @@ def run(
         Sampler(get_apply_fn(network), draw),
         config.num_samples,
         {"loss": [numbers["loss"] for numbers in trace]},
-        held_out=held_out,
-        store=store,
+        options=options,
     )

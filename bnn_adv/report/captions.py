@@ -18,21 +18,21 @@ _POINTS = (
 
 
 def legend(results: Results) -> str:
-    """Return what the columns mean, in a few sentences that fit the protocols that were run."""
-    protocols = fields.list_protocols(results)
-    worst = [name for name in protocols if fields.is_worst_case(results, name)]
-    others = [name for name in protocols if name not in worst]
+    """Return what the columns mean, in a few sentences that fit the suites that were run."""
+    suites = fields.list_suites(results)
+    worst = [name for name in suites if fields.is_worst_case(results, name)]
+    others = [name for name in suites if name not in worst]
     parts = []
     if worst:
         parts.append(
-            "worst: an input counts as correct only if it withstands every attack of the protocol."
+            "worst: an input counts as correct only if it withstands every attack of the suite."
         )
     if others:
         parts.append(
             f"Under {' and '.join(others)} an accuracy is an upper bound: what those attacks "
             "failed to break."
         )
-    if protocols:
+    if suites:
         parts.append(
             "softmax rob.: 1 - mean softmax difference, in [0, 1]. zero grad.: share of inputs at "
             "which the attack's gradient is exactly zero."
@@ -68,7 +68,7 @@ def figure_captions(results: Results, *, has_points: bool = False) -> dict[str, 
         "accuracy": (
             f"Accuracy on clean and on attacked inputs ({setting}). Points are shares of inputs "
             "classified correctly, bars their 95 % Wilson intervals. Read each panel downwards: "
-            "an accuracy that is high under one protocol and near zero under a stronger one is a "
+            "an accuracy that is high under one suite and near zero under a stronger one is a "
             f"failure of the attack, not robustness of the model.{fresh}"
         ),
         "examples": f"Attacked test inputs ({setting}). {_POINTS if has_points else _IMAGES}",

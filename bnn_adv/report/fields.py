@@ -1,6 +1,6 @@
-"""Read one experiment's results: which models, which protocols, which attacks.
+"""Read one experiment's results: which models, which suites, which attacks.
 
-A run holds any subset of models and protocols; the order is always that of the results.
+A run holds any subset of models and suites; the order is always that of the results.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Line(NamedTuple):
     is_fresh: The draws that predict are not those that the attacker knew.
     num_samples: Number of draws that predict.
     accuracy: On clean images.
-    protocols: Numbers by name of the protocol.
+    suites: Numbers by name of the suite.
     row: The row of ``results`` that it is from.
     """
 
@@ -41,12 +41,12 @@ class Line(NamedTuple):
     is_fresh: bool
     num_samples: int | None
     accuracy: Measured
-    protocols: Mapping[str, Mapping[str, Any]]
+    suites: Mapping[str, Mapping[str, Any]]
     row: Mapping[str, Any]
 
-    def attack(self, protocol: str, name: str) -> Measured:
-        """Return the accuracy under one attack of a protocol."""
-        numbers = self.protocols.get(protocol, {})
+    def attack(self, suite: str, name: str) -> Measured:
+        """Return the accuracy under one attack of a suite."""
+        numbers = self.suites.get(suite, {})
         return Measured(
             to_number(numbers.get(name)), to_interval(to_dict(numbers.get("intervals")).get(name))
         )
@@ -71,31 +71,31 @@ def list_lines(results: Results) -> list[Line]:
     return [line for row in to_dicts(results.get("rows")) for line in _lines_of(row)]
 
 
-def list_protocols(results: Results) -> tuple[str, ...]:
-    """Return the protocols that were run, in the order in which the results name them."""
-    found = [name for line in list_lines(results) for name in line.protocols]
+def list_suites(results: Results) -> tuple[str, ...]:
+    """Return the suites that were run, in the order in which the results name them."""
+    found = [name for line in list_lines(results) for name in line.suites]
     named = [name for name in to_dict(results.get("protocols")) if name in found]
     return tuple(dict.fromkeys([*named, *found]))
 
 
-def list_attacks(results: Results, protocol: str, *, stages: bool = False) -> tuple[str, ...]:
-    """Return the attacks of a protocol, over all models.
+def list_attacks(results: Results, suite: str, *, stages: bool = False) -> tuple[str, ...]:
+    """Return the attacks of a suite, over all models.
 
     Args:
       results: What the run found.
-      protocol: Its name.
-      stages: List the stages of a worst-case protocol too; else only its ``"worst"``.
+      suite: Its name.
+      stages: List the stages of a worst-case suite too; else only its ``"worst"``.
     """
-    numbers = [line.protocols.get(protocol, {}) for line in list_lines(results)]
+    numbers = [line.suites.get(suite, {}) for line in list_lines(results)]
     names = tuple(
         dict.fromkeys(name for part in numbers for name in part if _is_attack(name, part[name]))
     )
     return (WORST,) if WORST in names and not stages else names
 
 
-def is_worst_case(results: Results, protocol: str) -> bool:
-    """Return whether a protocol reports the per-image worst case of its attacks."""
-    return WORST in list_attacks(results, protocol)
+def is_worst_case(results: Results, suite: str) -> bool:
+    """Return whether a suite reports the per-image worst case of its attacks."""
+    return WORST in list_attacks(results, suite)
 
 
 def list_warnings(results: Results) -> list[tuple[str, str]]:
@@ -135,7 +135,7 @@ def describe_setting(results: Results, *, ascii_only: bool = False) -> str:
 
 
 def _is_attack(name: str, value: Any) -> bool:
-    # A missing accuracy may be None; other records of a protocol are no numbers.
+    # A missing accuracy may be None; other records of a suite are no numbers.
     return name not in _NOT_ATTACKS and (value is None or hasattr(value, "__float__"))
 
 
@@ -153,8 +153,8 @@ def _line(
     accuracy = Measured(
         to_number(numbers.get("accuracy")), to_interval(numbers.get("accuracy_interval"))
     )
-    protocols = {
+    suites = {
         name: part for name, part in to_dict(numbers.get("protocols")).items() if to_dict(part)
     }
     num_samples = None if count is None else int(count)
-    return Line(model, label, is_fresh, num_samples, accuracy, protocols, row)
+    return Line(model, label, is_fresh, num_samples, accuracy, suites, row)

@@ -22,7 +22,7 @@ _CHARACTERS_PER_INCH = 14
 class _Row(NamedTuple):
     label: str
     colour: str
-    protocol: str
+    suite: str
     attack: str
 
 
@@ -73,17 +73,17 @@ def accuracy_figure(results: Results) -> Figure | None:
 
 
 def _accuracy_rows(results: Results) -> list[_Row]:
-    protocols = fields.list_protocols(results)
-    colours = style.protocol_colours(protocols)
+    suites = fields.list_suites(results)
+    colours = style.suite_colours(suites)
     return [_Row("clean", style.CLEAN_COLOUR, "", "")] + [
         _Row(
-            style.plain(f"{protocol} {wording.format_attack(attack)}"),
-            colours[protocol],
-            protocol,
+            style.plain(f"{suite} {wording.format_attack(attack)}"),
+            colours[suite],
+            suite,
             attack,
         )
-        for protocol in protocols
-        for attack in fields.list_attacks(results, protocol)
+        for suite in suites
+        for attack in fields.list_attacks(results, suite)
     ]
 
 
@@ -158,9 +158,9 @@ def _label_rows(ax: Axes, rows: Sequence[_Row], *, is_left: bool) -> None:
     ax.tick_params(axis="y", length=0, labelleft=is_left)
     ax.spines["left"].set_visible(False)
     for above, (before, row) in enumerate(itertools.pairwise(rows)):
-        if before.protocol != row.protocol:
+        if before.suite != row.suite:
             ax.axhline(above + 0.5, color="#aaaaaa", linewidth=0.6, zorder=0)
 
 
 def _measured(line: Line, row: _Row) -> Measured:
-    return line.attack(row.protocol, row.attack) if row.protocol else line.accuracy
+    return line.attack(row.suite, row.attack) if row.suite else line.accuracy

@@ -1,4 +1,4 @@
-"""Compare what a protocol claims with the worst case over a suite of attacks."""
+"""Compare what one suite of attacks claims with the worst case over another."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _GAP = 0.1
 
 
 class Bound(NamedTuple):
-    """The lowest accuracy that a protocol's attacks leave.
+    """The lowest accuracy that a suite's attacks leave.
 
-    protocol: Name of the protocol; empty where none was run.
+    suite: Name of the suite; empty where none was run.
     attack: Name of the attack.
     accuracy: What it leaves.
     """
 
-    protocol: str
+    suite: str
     attack: str
     accuracy: Measured
 
@@ -32,16 +32,16 @@ _NOTHING = Bound("", "", Measured(None))
 
 
 class Finding(NamedTuple):
-    """What the protocols together say about one model.
+    """What the suites together say about one model.
 
     model: Name of the model.
     verdict: ``"artefact"`` where the claim lies clearly above the worst case, ``"holds"`` where
       both are near each other, ``"unclear"`` where they differ within their intervals, ``"weak
       suite"`` where the worst case lies clearly above the claim, ``"not tested"`` where one of
       them is missing.
-    claim: Of the published protocol, or where it was not run of the first that is no worst case.
-    worst: Of the worst-case protocols.
-    zero_gradient_share: Of the claiming protocol, in [0, 1].
+    claim: Of the published suite, or where it was not run of the first that is no worst case.
+    worst: Of the worst-case suites.
+    zero_gradient_share: Of the claiming suite, in [0, 1].
     """
 
     model: str
@@ -52,7 +52,7 @@ class Finding(NamedTuple):
 
 
 def list_findings(results: Results) -> tuple[Finding, ...]:
-    """Compare, for every model, the published protocol with the worst case.
+    """Compare, for every model, the published suite with the worst case.
 
     Args:
       results: What the run found.
@@ -60,9 +60,9 @@ def list_findings(results: Results) -> tuple[Finding, ...]:
     Returns:
       One finding a model, in order.
     """
-    protocols = fields.list_protocols(results)
-    worst = [name for name in protocols if fields.is_worst_case(results, name)]
-    claims = [name for name in protocols if name not in worst]
+    suites = fields.list_suites(results)
+    worst = [name for name in suites if fields.is_worst_case(results, name)]
+    claims = [name for name in suites if name not in worst]
     claims.sort(key=lambda name: name != "published")
     return tuple(
         _finding(results, line, claims, worst)
@@ -71,18 +71,18 @@ def list_findings(results: Results) -> tuple[Finding, ...]:
     )
 
 
-def lowest(results: Results, line: Line, protocols: Sequence[str]) -> Bound:
-    """Return the lowest accuracy over the attacks of some protocols.
+def lowest(results: Results, line: Line, suites: Sequence[str]) -> Bound:
+    """Return the lowest accuracy over the attacks of some suites.
 
     Args:
       results: What the run found.
       line: A model.
-      protocols: Names; of a worst-case protocol only its worst counts.
+      suites: Names; of a worst-case suite only its worst counts.
     """
     bounds = [
-        Bound(protocol, attack, line.attack(protocol, attack))
-        for protocol in protocols
-        for attack in fields.list_attacks(results, protocol)
+        Bound(suite, attack, line.attack(suite, attack))
+        for suite in suites
+        for attack in fields.list_attacks(results, suite)
     ]
     known = [(bound.accuracy.value, bound) for bound in bounds if bound.accuracy.value is not None]
     return min(known, key=lambda item: item[0], default=(0.0, _NOTHING))[1]
@@ -91,10 +91,10 @@ def lowest(results: Results, line: Line, protocols: Sequence[str]) -> Bound:
 def _finding(
     results: Results, line: Line, claims: Sequence[str], worst_cases: Sequence[str]
 ) -> Finding:
-    candidates = [lowest(results, line, [protocol]) for protocol in claims]
-    claim = next((bound for bound in candidates if bound.protocol), _NOTHING)
+    candidates = [lowest(results, line, [suite]) for suite in claims]
+    claim = next((bound for bound in candidates if bound.suite), _NOTHING)
     worst = lowest(results, line, worst_cases)
-    share = to_number(line.protocols.get(claim.protocol, {}).get("zero_gradient_share"))
+    share = to_number(line.suites.get(claim.suite, {}).get("zero_gradient_share"))
     return Finding(line.model, _judge(claim.accuracy, worst.accuracy), claim, worst, share)
 
 

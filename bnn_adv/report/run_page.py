@@ -41,7 +41,7 @@ def render_html(
         raised=fields.list_warnings(results),
         summary=summary.summarise(results),
         accuracy=to_html(run_table.results_table(results)),
-        protocols=[
+        suites=[
             (wording.one_line(name), wording.one_line(text))
             for name, text in wording.to_dict(results.get("protocols")).items()
         ],
@@ -69,20 +69,20 @@ def _subtitle(results: Results) -> str:
 
 
 def _stages_tables(results: Results) -> Iterator[Table]:
-    """Yield, for every worst-case protocol, what stands after each of its attacks."""
-    for protocol in fields.list_protocols(results):
-        names = fields.list_attacks(results, protocol, stages=True)
-        if not fields.is_worst_case(results, protocol) or len(names) < 2:
+    """Yield, for every worst-case suite, what stands after each of its attacks."""
+    for suite in fields.list_suites(results):
+        names = fields.list_attacks(results, suite, stages=True)
+        if not fields.is_worst_case(results, suite) or len(names) < 2:
             continue
         lines = [
-            (line.model, *(str(line.attack(protocol, name)) for name in names))
+            (line.model, *(str(line.attack(suite, name)) for name in names))
             for line in fields.list_lines(results)
-            if protocol in line.protocols and not line.is_fresh
+            if suite in line.suites and not line.is_fresh
         ]
         yield Table(
-            f"The {protocol} protocol",
+            f"The {suite} suite",
             ("model", *map(wording.format_attack, names)),
             named_lines(lines, "accuracy"),
-            f"The {protocol} protocol, in the order in which its attacks ran, each on the inputs "
+            f"The {suite} suite, in the order in which its attacks ran, each on the inputs "
             "that withstood those to its left; worst is after all restarts. In per cent.",
         )

@@ -1,6 +1,6 @@
 """The results as one table, for a terminal, a README and a page.
 
-A model has one line per protocol, so that what each protocol claims about the same draws stands
+A model has one line per suite, so that what each suite claims about the same draws stands
 in one column, one below the other.
 """
 
@@ -24,8 +24,8 @@ class Group(NamedTuple):
 
     line: The model and who predicts.
     head: Name, draws and clean accuracy.
-    body: Per protocol its name, every attack, softmax robustness and share of zero gradients;
-      ``-`` where the protocol has no such number, ``n/a`` where the number is missing.
+    body: Per suite its name, every attack, softmax robustness and share of zero gradients;
+      ``-`` where the suite has no such number, ``n/a`` where the number is missing.
     """
 
     line: Line
@@ -41,23 +41,23 @@ def table_groups(results: Results) -> tuple[tuple[str, ...], tuple[Group, ...]]:
 
     Returns:
       Header (of head and body) and groups. Accuracies are in per cent with their 95 % intervals;
-      of a worst-case protocol only ``worst`` is a column.
+      of a worst-case suite only ``worst`` is a column.
     """
-    protocols = fields.list_protocols(results)
+    suites = fields.list_suites(results)
     attacks = list(
-        dict.fromkeys(a for protocol in protocols for a in fields.list_attacks(results, protocol))
+        dict.fromkeys(a for suite in suites for a in fields.list_attacks(results, suite))
     )
     # The strongest statement stands last, next to what qualifies it.
     attacks.sort(key=lambda name: name == fields.WORST)
     header = (
-        *("model", "draws", "clean", "protocol"),
+        *("model", "draws", "clean", "suite"),
         *(wording.format_attack(name) for name in attacks),
         *("softmax rob.", "zero grad. %"),
     )
     groups = []
     for line in fields.list_lines(results):
         draws = wording.NOT_AVAILABLE if line.num_samples is None else f"{line.num_samples:,}"
-        body = tuple(_body(results, line, p, attacks) for p in protocols if p in line.protocols)
+        body = tuple(_body(results, line, p, attacks) for p in suites if p in line.suites)
         groups.append(
             Group(
                 line,
@@ -90,7 +90,7 @@ def format_table(results: Results) -> str:
       results: What the run found.
 
     Returns:
-      Lines of at most 150 characters for the usual protocols: the table, the warnings, a legend.
+      Lines of at most 150 characters for the usual suites: the table, the warnings, a legend.
 
     Raises:
       ValueError: The results have another schema version.
@@ -133,20 +133,20 @@ def _lines(group: Group) -> Iterator[tuple[Cell, ...]]:
         Cell(draws, rows=size),
         Cell(clean, "accuracy", rows=size),
     )
-    for number, (protocol, *attacks, robustness, share) in enumerate(group.body):
+    for number, (suite, *attacks, robustness, share) in enumerate(group.body):
         accuracies = (Cell(text, "accuracy") for text in attacks)
-        body = (Cell(protocol, "name"), *accuracies, Cell(robustness), Cell(share))
+        body = (Cell(suite, "name"), *accuracies, Cell(robustness), Cell(share))
         yield body if number else (*head, *body)
 
 
-def _body(results: Results, line: Line, protocol: str, attacks: Sequence[str]) -> tuple[str, ...]:
-    shown = fields.list_attacks(results, protocol)
-    numbers = line.protocols[protocol]
+def _body(results: Results, line: Line, suite: str, attacks: Sequence[str]) -> tuple[str, ...]:
+    shown = fields.list_attacks(results, suite)
+    numbers = line.suites[suite]
     # Both belong to the attack, not to who predicts its images.
     robustness = wording.format_fraction(numbers.get("softmax_robustness"))
     share = wording.format_percent(numbers.get("zero_gradient_share"))
     return (
-        wording.one_line(protocol),
-        *(str(line.attack(protocol, name)) if name in shown else NOT_PART for name in attacks),
+        wording.one_line(suite),
+        *(str(line.attack(suite, name)) if name in shown else NOT_PART for name in attacks),
         *((NOT_PART, NOT_PART) if line.is_fresh else (robustness, share)),
     )

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's palette, distinguishable with any colour vision and in grey.
 INK, MUTED, GRID = "#1a1a1a", "#666666", "#dddddd"
 CLEAN_COLOUR, WRONG_COLOUR = "#1a1a1a", "#d55e00"
-_PROTOCOL_COLOURS = {"published": "#e69f00", "corrected": "#009e73", "strong": "#0072b2"}
+_SUITE_COLOURS = {"published": "#e69f00", "corrected": "#009e73", "strong": "#0072b2"}
 _OTHER_COLOURS = ("#cc79a7", "#56b4e9", "#d55e00", "#999999")
 CLASS_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")
 
@@ -55,11 +55,11 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-def protocol_colours(protocols: tuple[str, ...]) -> dict[str, str]:
-    """Return a colour for every protocol; the three known ones always have the same."""
-    others = [name for name in protocols if name not in _PROTOCOL_COLOURS]
+def suite_colours(suites: tuple[str, ...]) -> dict[str, str]:
+    """Return a colour for every suite; the three known ones always have the same."""
+    others = [name for name in suites if name not in _SUITE_COLOURS]
     rest = {name: _OTHER_COLOURS[i % len(_OTHER_COLOURS)] for i, name in enumerate(others)}
-    return _PROTOCOL_COLOURS | rest
+    return _SUITE_COLOURS | rest
 
 
 def plain(text: Any) -> str:

@@ -37,12 +37,12 @@ def _sentence(finding: Finding) -> str:
     if finding.verdict == "not tested":
         return f"{finding.model}: {_untested(claim, worst)}"
     both = (
-        f"{_percent(claim)} of the inputs stay correct under the {claim.protocol} protocol "
-        f"({format_attack(claim.attack)}), {_percent(worst)} under the {worst.protocol} one"
+        f"{_percent(claim)} of the inputs stay correct under the {claim.suite} suite "
+        f"({format_attack(claim.attack)}), {_percent(worst)} under the {worst.suite} one"
     )
     if finding.verdict == "artefact":
         return (
-            f"{finding.model}: the {claim.protocol} robustness is an artefact of the attack: "
+            f"{finding.model}: the {claim.suite} robustness is an artefact of the attack: "
             f"{both}, same inputs, same draws{_cause(finding)}."
         )
     if finding.verdict == "weak suite":
@@ -58,22 +58,21 @@ def _holding(findings: Sequence[Finding]) -> list[str]:
     if not held:
         return []
     numbers = ", ".join(
-        f"{f.model} ({_percent(f.claim)} {f.claim.protocol}, {_percent(f.worst)} "
-        f"{f.worst.protocol})"
+        f"{f.model} ({_percent(f.claim)} {f.claim.suite}, {_percent(f.worst)} {f.worst.suite})"
         for f in held
     )
-    return [f"The protocols agree to within ten points for {numbers}."]
+    return [f"The suites agree to within ten points for {numbers}."]
 
 
 def _untested(claim: Bound, worst: Bound) -> str:
     if claim.accuracy.value is not None:
         return (
-            f"{_percent(claim)} of the inputs stay correct under the {claim.protocol} protocol "
+            f"{_percent(claim)} of the inputs stay correct under the {claim.suite} suite "
             f"({format_attack(claim.attack)}), an upper bound; no worst case over a suite of "
             "attacks was run, so nothing follows about robustness."
         )
     if worst.accuracy.value is not None:
-        return f"{_percent(worst)} of the inputs stay correct under the {worst.protocol} protocol."
+        return f"{_percent(worst)} of the inputs stay correct under the {worst.suite} suite."
     return "no accuracy under attack is available."
 
 
@@ -82,7 +81,7 @@ def _cause(finding: Finding) -> str:
     if share is None or share < _MANY:
         return ""
     return (
-        f"; at {format_percent(share)} % of them the {finding.claim.protocol} attack's gradient "
+        f"; at {format_percent(share)} % of them the {finding.claim.suite} attack's gradient "
         "is exactly zero, and it cannot move"
     )
 
@@ -105,7 +104,7 @@ def _suspicious(results: Results, findings: Sequence[Finding]) -> list[str]:
 def _fresh(results: Results) -> list[str]:
     parts = []
     for line in fields.list_lines(results):
-        worst_cases = [name for name in line.protocols if fields.is_worst_case(results, name)]
+        worst_cases = [name for name in line.suites if fields.is_worst_case(results, name)]
         bound = lowest(results, line, worst_cases)
         if line.is_fresh and bound.accuracy.value is not None:
             parts.append(f"{_percent(bound)} ({line.model})")

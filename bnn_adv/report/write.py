@@ -40,7 +40,7 @@ def write_report(
       ValueError: The results have another schema version, or the examples have different shapes.
       OSError: The directory cannot be written to.
     """
-    run_dir = Path(run_dir)
+    run_dir = Path(run_dir).expanduser()
     # Only in this norm is the radius also the largest change of a pixel.
     limit = wording.to_number(results.get("epsilon")) if results.get("norm") == "linf" else None
     drawn = {

@@ -72,7 +72,7 @@ def _time_pgd(
 
 def _time_suite(network: nn.Module, num_draws: int, size: Size, say: Say) -> list[Row]:
     count = size.suite_images
-    protocol = get_suite(size.suite)
+    suite = get_suite(size.suite)
     work = f"suite {size.suite}, digits, {_describe(network, count, num_draws)}"
     say(work)
     posterior = workloads.draw_posterior(network, workloads.DIGITS, num_draws)
@@ -82,13 +82,13 @@ def _time_suite(network: nn.Module, num_draws: int, size: Size, say: Say) -> lis
 
     def attack_all() -> object:
         threat = workloads.linf_ball(_HARMLESS)
-        return run_suite(jax.random.key(0), protocol, posterior, x, y, threat=threat).accuracies
+        return run_suite(jax.random.key(0), suite, posterior, x, y, threat=threat).accuracies
 
     timing = measure(attack_all, budget=size.budget)
     own = 0.0
-    for entry in protocol.entries:
+    for entry in suite.entries:
         gradient = _gradient(entry.objective_name, posterior, x, y)
-        evaluations = protocol.restarts * (entry.attack.num_steps + 1)
+        evaluations = suite.restarts * (entry.attack.num_steps + 1)
         own += evaluations * measure(gradient, budget=size.budget / 10).median
     return _rows(work, timing, count, own)
 

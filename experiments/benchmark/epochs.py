@@ -7,7 +7,7 @@ import time
 import jax
 from flax import linen as nn
 
-from bnn_adv.inference import METHODS
+from bnn_adv.inference import METHODS, RunOptions
 from bnn_adv.inference.densities import Data
 from experiments.benchmark.timing import Timing, Work, summarise, time_once
 
@@ -54,7 +54,7 @@ def time_epochs(
             others.append(0.0 if between is None else time_once(between))
         last_time, last_done = time.perf_counter(), reached
 
-    method.run(jax.random.key(0), network, data, config, progress=progress)
+    method.run(jax.random.key(0), network, data, config, RunOptions(progress=progress))
     if not epochs:
         raise RuntimeError(
             f"{method_name}.run reported progress once or never in {num_epochs} epochs, and an "

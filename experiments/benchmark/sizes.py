@@ -25,7 +25,7 @@ class Size:
       fixed_draws: Draws while images are swept.
       attack_images: Images attacked at once.
       attack_draws: Draws of the attacked networks.
-      suite: Protocol that is timed as a suite.
+      suite: Suite that is timed.
       suite_images: Images that the suite attacks.
       hmc_images: Training images of HMC.
       hmc_units: Units of HMC's network.

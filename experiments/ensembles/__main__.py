@@ -26,7 +26,7 @@ from bnn_adv.evaluation import Settings as AttackSettings
 from bnn_adv.evaluation import run_suite
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.suites import Suite, list_compared
-from bnn_adv.inference import InferenceResult, sgd
+from bnn_adv.inference import InferenceResult, RunOptions, sgd
 from bnn_adv.inference.densities import Data
 from bnn_adv.networks import ACTIVATIONS, ARCHITECTURES, build_network
 from bnn_adv.posteriors.decision import predicted_class
@@ -196,8 +196,10 @@ def _train(config: Config, run: RunDirectory, dataset: Dataset) -> Posterior:
                 network,
                 Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)),
                 settings,
-                progress=report,
-                checkpoints=run.checkpoints("members", config.checkpoint_every),
+                RunOptions(
+                    progress=report,
+                    checkpoints=run.checkpoints("members", config.checkpoint_every),
+                ),
             )
 
     posterior, _ = stages.cached_posterior(
@@ -228,19 +230,19 @@ def _attack(
         return predicted_class(predict(posterior, images, settings)) == y
 
     stored = {}
-    for key, protocol in list_compared(config.suite).items():
+    for key, suite in list_compared(config.suite).items():
         name = f"attack-{count}-{config.epsilons.index(epsilon)}-{key}"
         checkpoints = run.checkpoints(name, config.checkpoint_every)
 
         def compute(
             key: str = key,
-            protocol: Suite = protocol,
+            suite: Suite = suite,
             checkpoints: Checkpoints | None = checkpoints,
         ) -> dict[str, np.ndarray]:
             with progress(f"{count} members: {key}", "image-steps") as report:
                 found = run_suite(
                     _key(config, _ATTACK),
-                    protocol,
+                    suite,
                     posterior,
                     x,
                     y,

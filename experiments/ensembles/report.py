@@ -22,7 +22,7 @@ ATTACKS = (
     ("corrected", "pgd"),
     ("strong", "worst"),
 )
-"""Protocol and attack of every curve."""
+"""Suite and attack of every curve."""
 
 _NAMES = {"fgsm": "FGSM", "pgd": "PGD", "worst": "worst case"}
 _COMPARABLE = 0.05
@@ -42,9 +42,9 @@ class Size(NamedTuple):
     epsilon: Radius of the l_inf ball.
     num_members: S.
     clean: Whether each image is classified correctly, booleans [N].
-    correct: The same under each attack, by ``"protocol/attack"``, booleans [N].
-    softmax_robustness: By protocol, of its last attack, in [0, 1]; published: by its own metric.
-    zero_gradient_share: By protocol, share of images without any gradient, in [0, 1].
+    correct: The same under each attack, by ``"suite/attack"``, booleans [N].
+    softmax_robustness: By suite, of its last attack, in [0, 1]; published: by its own metric.
+    zero_gradient_share: By suite, share of images without any gradient, in [0, 1].
     """
 
     epsilon: float
@@ -71,7 +71,7 @@ class Change(NamedTuple):
 
 
 def curve_figure(sizes: Sequence[Size]) -> Figure:
-    """Draw accuracy against the number of members: a line of panels a radius, a panel a protocol.
+    """Draw accuracy against the number of members: a line of panels a radius, a panel a suite.
 
     Args:
       sizes: By ascending number of members, at least one.
@@ -81,20 +81,20 @@ def curve_figure(sizes: Sequence[Size]) -> Figure:
     """
     if not sizes:
         raise ValueError("No ensemble was attacked: there is nothing to draw.")
-    protocols = tuple(dict.fromkeys(protocol for protocol, _ in ATTACKS))
-    colours = style.protocol_colours(protocols)
+    suites = tuple(dict.fromkeys(suite for suite, _ in ATTACKS))
+    colours = style.suite_colours(suites)
     radii = _radii(sizes)
     with style.paper_style():
         figure = Figure(figsize=(6.8, 1.9 * len(radii) + 0.8), layout="constrained")
-        axes = figure.subplots(len(radii), len(protocols), sharey=True, sharex=True, squeeze=False)
+        axes = figure.subplots(len(radii), len(suites), sharey=True, sharex=True, squeeze=False)
         for line, epsilon in zip(axes, radii, strict=True):
             own = [size for size in sizes if size.epsilon == epsilon]
-            for ax, protocol in zip(line, protocols, strict=True):
-                _panel(ax, own, protocol, colours[protocol])
+            for ax, suite in zip(line, suites, strict=True):
+                _panel(ax, own, suite, colours[suite])
             line[0].set_ylabel(rf"accuracy (%), $\epsilon$ = {epsilon:g}")
         found: dict[str, Any] = {}
-        for ax, protocol in zip(axes[0], protocols, strict=True):
-            ax.set_title(protocol)
+        for ax, suite in zip(axes[0], suites, strict=True):
+            ax.set_title(suite)
             handles, labels = ax.get_legend_handles_labels()
             found |= dict(zip(labels, handles, strict=True))
         figure.legend(
@@ -163,7 +163,7 @@ def _table(sizes: Sequence[Size]) -> Table:
             )
         )
     header: tuple[str, ...] = ("radius", "model", "members S", "clean")
-    header += tuple(f"{protocol} {_NAMES[attack]}" for protocol, attack in ATTACKS)
+    header += tuple(f"{suite} {_NAMES[attack]}" for suite, attack in ATTACKS)
     header += ("softmax robustness, published", "softmax robustness, corrected")
     return Table(
         "Accuracy, %, by number of members",
@@ -171,7 +171,7 @@ def _table(sizes: Sequence[Size]) -> Table:
         tuple(rows),
         "95 % Wilson intervals over test images. The attacker knows all members. strong worst "
         "case: images that withstand the strong suite and every other attack here. Softmax "
-        "robustness is under PGD of that protocol and by its metric; the published one cannot "
+        "robustness is under PGD of that suite and by its metric; the published one cannot "
         "fall below 0.853.",
     )
 
@@ -223,14 +223,14 @@ def _verdicts(first: Size, last: Size) -> list[Verdict]:
     verdicts: list[Verdict] = []
     if first.num_members == last.num_members:
         return verdicts
-    for protocol, attack in ATTACKS:
-        name = f"{protocol}/{attack}"
+    for suite, attack in ATTACKS:
+        name = f"{suite}/{attack}"
         change = Change(*paired_difference(first.correct[name], last.correct[name]))
         inside = change.low >= -_COMPARABLE and change.high <= _COMPARABLE
         outside = change.low > _COMPARABLE or change.high < -_COMPARABLE
         verdicts.append(
             Verdict(
-                f"Ensembles are as robust as one network (within 5 points): {protocol} "
+                f"Ensembles are as robust as one network (within 5 points): {suite} "
                 f"{_NAMES[attack]}, radius {first.epsilon:g}",
                 f"{last.num_members} members against {first.num_members}: {change}",
                 True if inside else False if outside else None,
@@ -276,14 +276,14 @@ def _ends(sizes: Sequence[Size], epsilon: float) -> tuple[Size, Size]:
     return own[0], own[-1]
 
 
-def _panel(ax: Axes, sizes: Sequence[Size], protocol: str, colour: str) -> None:
+def _panel(ax: Axes, sizes: Sequence[Size], suite: str, colour: str) -> None:
     members = [size.num_members for size in sizes]
     _curve(ax, members, [size.clean for size in sizes], style.CLEAN_COLOUR, "clean", "-")
     for name, attack in ATTACKS:
-        if name == protocol:
-            correct = [size.correct[f"{protocol}/{attack}"] for size in sizes]
+        if name == suite:
+            correct = [size.correct[f"{suite}/{attack}"] for size in sizes]
             line = "--" if attack == "fgsm" else "-"
-            label = "worst case" if attack == "worst" else f"{protocol} {_NAMES[attack]}"
+            label = "worst case" if attack == "worst" else f"{suite} {_NAMES[attack]}"
             _curve(ax, members, correct, colour, label, line)
     ax.set_xscale("log")
     ax.set_xticks(members, labels=[str(count) for count in members])

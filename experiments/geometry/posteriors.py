@@ -11,7 +11,7 @@ import numpy as np
 from bnn_adv.compute.progress import progress
 from bnn_adv.data.manifolds import Description, Manifold, embedding_frame
 from bnn_adv.evaluation.metrics import accuracy
-from bnn_adv.inference import InferenceResult, hmc, sgd, svi
+from bnn_adv.inference import InferenceResult, RunOptions, hmc, sgd, svi
 from bnn_adv.inference.diagnostics import MIXING_KEYS
 from bnn_adv.networks import MLP, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -108,9 +108,8 @@ def _sample(
             to_data(_points(config, manifold, count, purpose, seed))
             for count, purpose in ((size, TRAIN), (config.num_test, TEST))
         )
-        result = module.run(
-            key, network, data, settings, held_out=held_out, checkpoints=checkpoints
-        )
+        options = RunOptions(held_out=held_out, checkpoints=checkpoints)
+        result = module.run(key, network, data, settings, options)
         # A wrong prediction without doubt has an infinite loss, which JSON does not know.
         return result._replace(diagnostics=_finite(result.diagnostics))
 

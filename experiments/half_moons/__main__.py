@@ -23,7 +23,7 @@ from bnn_adv.compute.progress import Report, progress
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.suites import Suite, list_compared
-from bnn_adv.inference import InferenceResult, hmc
+from bnn_adv.inference import InferenceResult, RunOptions, hmc
 from bnn_adv.inference.densities import Data
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
@@ -121,9 +121,11 @@ def _train(context: _Context, cell: Cell, report: Report) -> tuple[Posterior, di
             network,
             Data(jnp.asarray(points.x_train), jnp.asarray(points.y_train)),
             hmc_config(config, cell),
-            held_out=Data(jnp.asarray(points.x_test[kept]), jnp.asarray(points.y_test[kept])),
-            progress=lambda done, total, numbers: report(done, total, numbers, label=name),
-            checkpoints=checkpoints,
+            RunOptions(
+                held_out=Data(jnp.asarray(points.x_test[kept]), jnp.asarray(points.y_test[kept])),
+                progress=lambda done, total, numbers: report(done, total, numbers, label=name),
+                checkpoints=checkpoints,
+            ),
         )
 
     posterior, diagnostics = stages.cached_posterior(context.run, name, network, (2,), train)
@@ -227,15 +229,15 @@ def _attack(
     found: dict[str, Search],
     report: Report,
 ) -> tuple[Attacked, ...]:
-    """Run every protocol in every ball, and hold what each attack left against the grid."""
+    """Run every suite in every ball, and hold what each attack left against the grid."""
     rows = []
     for norm in context.config.norms:
         for index, epsilon in enumerate(context.config.epsilons):
-            for role, protocol in list_compared(context.config.suite).items():
+            for role, suite in list_compared(context.config.suite).items():
                 name = f"attack-{cell.name}-{norm}-{index}-{role}"
                 threat = THREATS[norm](epsilon)
                 compute = functools.partial(
-                    _standing, context, cell, posterior, threat, protocol, name, report
+                    _standing, context, cell, posterior, threat, suite, name, report
                 )
                 stored = stages.cached_arrays(context.run, name, compute)
                 for attack, standing in stored.items():
@@ -249,14 +251,14 @@ def _standing(
     cell: Cell,
     posterior: Posterior,
     threat: Any,
-    protocol: Suite,
+    suite: Suite,
     name: str,
     report: Report,
 ) -> dict[str, np.ndarray]:
-    """Return which points every attack of a protocol leaves standing, by the attack's name."""
+    """Return which points every attack of a suite leaves standing, by the attack's name."""
     result = run_suite(
         context.key(cell, 6),
-        protocol,
+        suite,
         posterior,
         context.x,
         context.y,

@@ -51,14 +51,14 @@ class Attacked(NamedTuple):
 
     norm: Of the ball.
     epsilon: Radius, in units of inputs in [0, 1].
-    protocol: Name of the protocol.
+    suite: Name of the suite.
     attack: Name of the attack; ``"worst"`` for the worst case of several.
     comparison: What was counted.
     """
 
     norm: str
     epsilon: float
-    protocol: str
+    suite: str
     attack: str
     comparison: Comparison
 
@@ -206,9 +206,9 @@ def truth_figure(networks: Sequence[Network], norm: str) -> Figure:
             distances = np.concatenate([n.distances[norm] for n in own])
             _truth_curve(ax, distances)
             rows = [a for n in own for a in n.attacked if a.norm == norm]
-            for protocol, colour in style.protocol_colours(tuple(_MARKERS)).items():
-                if protocol in _MARKERS:
-                    _attack_points(ax, [a for a in rows if a.protocol == protocol], colour)
+            for suite, colour in style.suite_colours(tuple(_MARKERS)).items():
+                if suite in _MARKERS:
+                    _attack_points(ax, [a for a in rows if a.suite == suite], colour)
             ax.set_title(f"{width:,} hidden units")
             ax.set_xlabel(rf"radius $\epsilon$ ({NORMS[norm]})")
             ax.set_ylim(-3, 103)
@@ -220,7 +220,7 @@ def truth_figure(networks: Sequence[Network], norm: str) -> Figure:
 
 
 def headline(rows: Sequence[Attacked]) -> list[Attacked]:
-    """Return the attack that speaks for a protocol: the worst case, or else PGD."""
+    """Return the attack that speaks for a suite: the worst case, or else PGD."""
     return [row for row in rows if row.attack in ("worst", "pgd")]
 
 
@@ -270,14 +270,14 @@ def _attack_points(ax: Axes, rows: Sequence[Attacked], colour: str) -> None:
         100 * np.mean([r.comparison.accuracy for r in headline(rows) if r.epsilon == radius])
         for radius in radii
     ]
-    protocol = rows[0].protocol
+    suite = rows[0].suite
     ax.plot(
         radii,
         by_radius,
-        _MARKERS[protocol],
+        _MARKERS[suite],
         color=colour,
         markersize=5,
-        label=protocol,
+        label=suite,
         markerfacecolor="none",
         markeredgewidth=1.3,
         clip_on=False,

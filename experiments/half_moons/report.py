@@ -34,7 +34,7 @@ from experiments.launch.tables import Claim, Plot, Study, Verdict
 
 _ITEM = "Fig. 1 (half moons)"
 _PUBLISHED = "published"
-_PROTOCOLS = ("published", "corrected", "strong")
+_SUITES = ("published", "corrected", "strong")
 _COMPONENTS = (
     "Both components of the expected loss gradient at the test points, against the width (left, "
     "all numbers of training points together) and against the number of training points (right, "
@@ -54,7 +54,7 @@ _DECAY = (
 _TRUTH = (
     "Accuracy against the radius of an attack in the {norm} norm. Line: share of test points "
     "without a misclassified point of the grid within the radius, the truth up to a cell's size. "
-    "Symbols: share that each protocol's attack leaves standing (PGD, or the worst case of the "
+    "Symbols: share that each suite's attack leaves standing (PGD, or the worst case of the "
     "strong suite). A symbol above the line is an attack that did not find what is there."
 )
 
@@ -87,7 +87,7 @@ def build_study(networks: Sequence[Network], *, least_accuracy: float) -> Study:
             claims += _gradient_claims(own, _suffix(kind)) + _accuracy_claims(own, _suffix(kind))
         verdicts += [
             *judge_trends(kept),
-            *(_attack_verdict(kept, protocol) for protocol in _PROTOCOLS),
+            *(_attack_verdict(kept, suite) for suite in _SUITES),
         ]
     return Study(
         "Half moons: gradients towards the large limit, and the true robustness",
@@ -169,9 +169,9 @@ def _gradient_claims(kept: Sequence[Network], suffix: str) -> list[Claim]:
 
 def _accuracy_claims(kept: Sequence[Network], suffix: str) -> list[Claim]:
     shown: dict[tuple[str, float], dict[str, list[Attacked]]] = {}
-    for (norm, epsilon, protocol, _), rows in group_attacks(kept).items():
+    for (norm, epsilon, suite, _), rows in group_attacks(kept).items():
         for row in headline(rows):
-            shown.setdefault((norm, epsilon), {}).setdefault(protocol, []).append(row)
+            shown.setdefault((norm, epsilon), {}).setdefault(suite, []).append(row)
     claims = []
     for (norm, epsilon), found in shown.items():
         left = {
@@ -297,17 +297,17 @@ def _other(network: Network, field: str) -> tuple[int, ...]:
     return tuple(getattr(network, name) for name in names if name != field)
 
 
-def _attack_verdict(kept: Sequence[Network], protocol: str) -> Verdict:
-    rows = [r for n in kept for r in headline(n.attacked) if r.protocol == protocol]
+def _attack_verdict(kept: Sequence[Network], suite: str) -> Verdict:
+    rows = [r for n in kept for r in headline(n.attacked) if r.suite == suite]
     missed = sum(row.comparison.missed for row in rows)
     broken = sum(
         int(np.sum(n.distances[r.norm] <= r.epsilon))
         for n in kept
         for r in headline(n.attacked)
-        if r.protocol == protocol
+        if r.suite == suite
     )
     return Verdict(
-        f"The {protocol} attack finds every point that the grid proves not to be robust",
+        f"The {suite} attack finds every point that the grid proves not to be robust",
         f"it missed {missed} of {broken}, over all networks, norms and radii"
         + (f" ({100 * missed / broken:.2g} %)" if broken else ""),
         missed == 0 if broken else None,
@@ -320,7 +320,7 @@ def _truth_sentence(kept: Sequence[Network], suffix: str) -> str:
         numbers = [
             f"{name} {value:.1f} %"
             for name, value in zip(
-                _PROTOCOLS, (claim.published, claim.corrected, claim.strong), strict=True
+                _SUITES, (claim.published, claim.corrected, claim.strong), strict=True
             )
             if value is not None
         ]
@@ -346,6 +346,14 @@ def _record(network: Network) -> dict[str, Any]:
         },
         "distances": {n: np.round(d, 6) for n, d in network.distances.items()},
         "attacked": [
-            {**row._asdict(), "comparison": row.comparison._asdict()} for row in network.attacked
+            {
+                "norm": row.norm,
+                "epsilon": row.epsilon,
+                # The name in results, which stays as it is.
+                "protocol": row.suite,
+                "attack": row.attack,
+                "comparison": row.comparison._asdict(),
+            }
+            for row in network.attacked
         ],
     }

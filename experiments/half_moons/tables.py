@@ -128,7 +128,7 @@ def truth_table(kept: Sequence[Network], suffix: str = "") -> Table:
         (
             "norm",
             "radius",
-            "protocol",
+            "suite",
             "attack",
             "accuracy (%)",
             "truth (%)",
@@ -148,11 +148,11 @@ def truth_table(kept: Sequence[Network], suffix: str = "") -> Table:
 
 
 def group_attacks(kept: Sequence[Network]) -> dict[tuple[str, float, str, str], list[Attacked]]:
-    """Return the results of all networks by norm, radius, protocol and attack."""
+    """Return the results of all networks by norm, radius, suite and attack."""
     groups: dict[tuple[str, float, str, str], list[Attacked]] = {}
     for network in kept:
         for row in network.attacked:
-            groups.setdefault((row.norm, row.epsilon, row.protocol, row.attack), []).append(row)
+            groups.setdefault((row.norm, row.epsilon, row.suite, row.attack), []).append(row)
     return groups
 
 

@@ -1,4 +1,4 @@
-"""Attack one trained model by every protocol and make its row of the table."""
+"""Attack one trained model by every suite and make its row of the table."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def attack_or_load(
     """Return a model's row and its adversarial arrays, from an earlier start where there are any.
 
     Returns:
-      The row as JSON values; arrays by ``model/protocol/attack``, each with inputs [N, ...], and
+      The row as JSON values; arrays by ``model/suite/attack``, each with inputs [N, ...], and
       the same name with ``/success``, booleans [N].
     """
     model = method.name
@@ -59,7 +59,7 @@ def attack_or_load(
             )
         _confirm(config, trained.posterior, dataset, arrays)
         return row, arrays
-    # One for all protocols: each may be shorter than the time between checkpoints.
+    # One for all suites: each may be shorter than the time between checkpoints.
     checkpoints = run.checkpoints(f"{model}-attacks", config.checkpoint_every)
     keeper = checkpoints or NoCheckpoints()
     with keeper.session(f"attacks on {model}"):
@@ -104,7 +104,7 @@ def attack_model(
     mesh: Mesh | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Run every protocol on a model; see ``attack_or_load`` for what comes back."""
+    """Run every suite on a model; see ``attack_or_load`` for what comes back."""
     started, model = time.monotonic(), method.name
     posterior, fresh = trained.posterior, trained.fresh
     x, y = dataset.x_test, dataset.y_test
@@ -148,7 +148,7 @@ def attack_model(
         for attack, images in result.adversarial.items():
             arrays[f"{model}/{name}/{attack}"] = images
             arrays[f"{model}/{name}/{attack}/success"] = _fooled(posterior, images, y, settings)
-        run.log(model=model, stage="attack", protocol=name, **_scalars(result.to_dict()))
+        run.log(model=model, stage="attack", suite=name, **_scalars(result.to_dict()))
     seconds = time.monotonic() - started if checkpoints is None else checkpoints.seconds
     row["seconds"] = {
         "training": trained.diagnostics["training_seconds"],
@@ -198,7 +198,7 @@ def describe_examples(
     adversarial: dict[str, np.ndarray],
     mesh: Mesh | None = None,
 ) -> list[Example]:
-    """Return a few test images under the last protocol's last attack.
+    """Return a few test images under the last suite's last attack.
 
     The images are drawn by seed, never chosen by what the attack achieved.
     """

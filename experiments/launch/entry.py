@@ -43,13 +43,20 @@ def start(
         if not values["verbosity"].present:
             # absl shows what JAX and Orbax say in passing; --verbosity=0 still does.
             logging.set_verbosity(logging.WARNING)
-        if len(argv) > 1:
-            raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
         with errors_in_one_line(errors):
+            if len(argv) > 1:
+                raise ValueError(f"Unexpected arguments: {' '.join(argv[1:])}")
             work()
 
     with exit_on_signals("Interrupted; the same command continues this run."):
-        app.run(main)
+        app.run(main, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parse flags; what absl refuses by itself is said like every other error."""
+    with errors_in_one_line((flags.Error,)):
+        rest: list[str] = flags.FLAGS(argv)
+        return rest
 
 
 @contextlib.contextmanager
@@ -59,5 +66,6 @@ def errors_in_one_line(more: tuple[type[Exception], ...] = ()) -> Iterator[None]
     try:
         yield
     except expected as error:
-        print(f"error: {error}", file=sys.stderr)
+        lines = str(error) if not isinstance(error, flags.Error) else " ".join(str(error).split())
+        print(f"error: {lines}", file=sys.stderr)
         sys.exit(1)

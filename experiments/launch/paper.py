@@ -28,13 +28,13 @@ class PaperTable(NamedTuple):
 
     source: Where it stands.
     num_test: Number of test images that were attacked.
-    protocol: The protocol of this codebase that repeats it.
+    suite: The suite of this codebase that repeats it.
     models: Lines by name of the model in this codebase.
     """
 
     source: str
     num_test: int
-    protocol: str
+    suite: str
     models: Mapping[str, PaperModel]
 
 
@@ -45,7 +45,7 @@ class PaperRow(NamedTuple):
     paper_model: Name in the paper.
     num_samples: Draws in the run.
     pairs: (paper, ours) by quantity: ``"accuracy"`` and the names of the attacks.
-    strong: The run's worst case over the strongest protocol that it ran; without a value where it
+    strong: The run's worst case over the strongest suite that it ran; without a value where it
       ran none.
     """
 
@@ -61,7 +61,7 @@ PAPER_TABLES: Mapping[str, PaperTable] = {
     "table2_mnist": PaperTable(
         source="Carbone et al. 2020, supplement, Table 2",
         num_test=1000,
-        protocol="published",
+        suite="published",
         models={
             "deterministic": PaperModel(
                 "Deterministic NN", 0.9769, {"fgsm": 0.2119, "pgd": 0.0145}
@@ -116,8 +116,8 @@ def list_paper_tables(results: Results) -> tuple[Table, ...]:
         "Beside the paper",
         ("model", *(f"{h}, {who}" for h in heads for who in ("paper", "ours")), "worst, ours"),
         tuple(lines),
-        f"Paper: {source.source}, {source.num_test:,} test points. Ours: the {source.protocol} "
-        "protocol, and in the last column the worst case over the strong suite, which the paper "
+        f"Paper: {source.source}, {source.num_test:,} test points. Ours: the {source.suite} "
+        "suite, and in the last column the worst case over the strong suite, which the paper "
         "does not report. In per cent.",
     )
     return (table,)
@@ -130,9 +130,9 @@ def as_printed(value: float) -> str:
 
 def _row(line: Line, model: PaperModel, table: PaperTable, results: Results) -> PaperRow:
     pairs = {"accuracy": (model.accuracy, line.accuracy)} | {
-        name: (value, line.attack(table.protocol, name)) for name, value in model.attacks.items()
+        name: (value, line.attack(table.suite, name)) for name, value in model.attacks.items()
     }
-    strong = [line.attack(p, WORST) for p in line.protocols if is_worst_case(results, p)]
+    strong = [line.attack(p, WORST) for p in line.suites if is_worst_case(results, p)]
     return PaperRow(
         line.model,
         model.name,

@@ -220,6 +220,8 @@ class RunDirectory:
     def _check_same(self, stored: dict[str, Any], given: dict[str, Any]) -> None:
         names = sorted((set(stored) | set(given)) - _DOES_NOT_CHANGE_RESULTS)
         other = [name for name in names if stored.get(name) != given.get(name)]
+        # Of another method's run every setting differs.
+        other = [name for name in other if name in ("experiment", "method")][:1] or other
         if other:
             listed = "; ".join(
                 f"{name} is {stored.get(name)!r} there, {given.get(name)!r} here" for name in other

@@ -40,8 +40,8 @@ class Claim:
       item: Where the paper shows it.
       quantity: What is measured.
       paper: The paper's number; None where it prints none.
-      published: Ours with the published protocol.
-      corrected: Ours with the corrected protocol.
+      published: Ours with the published protocol and its departures from the mathematics.
+      corrected: Ours with the paper's own definitions.
       strong: Ours under a strong attack.
       unit: Unit of all four.
       note: What differs from the paper's setting.

@@ -16,7 +16,7 @@ from bnn_adv.compute import files, parallel
 from bnn_adv.compute.disk import DiskDraws, store_in
 from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset
-from bnn_adv.inference.base import keep_on_device
+from bnn_adv.inference.base import RunOptions, keep_on_device
 from bnn_adv.inference.densities import Data
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, load_posterior, save_posterior, shard_posterior
@@ -138,11 +138,13 @@ def _train(
             network,
             data,
             row.config,
-            held_out=held_out,
-            progress=log,
-            checkpoints=checkpoints,
-            mesh=mesh,
-            store=store_in(folder / model) if config.draws_on_disk else keep_on_device,
+            RunOptions(
+                held_out=held_out,
+                progress=log,
+                checkpoints=checkpoints,
+                mesh=mesh,
+                store=store_in(folder / model) if config.draws_on_disk else keep_on_device,
+            ),
         )
     trained = {model: result.posterior}
     if result.sample is not None and config.fresh:

@@ -22,7 +22,7 @@ import numpy as np
 from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation.metrics import accuracy
-from bnn_adv.inference import METHODS, InferenceResult
+from bnn_adv.inference import METHODS, InferenceResult, RunOptions
 from bnn_adv.inference.densities import Data
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 from bnn_adv.theory import gradient_decay, gradients
@@ -147,9 +147,11 @@ def _train(
                 item.network,
                 data,
                 item.settings,
-                held_out=held_out,
-                progress=report,
-                checkpoints=run.checkpoints(f"{item.name}-training", config.checkpoint_every),
+                RunOptions(
+                    held_out=held_out,
+                    progress=report,
+                    checkpoints=run.checkpoints(f"{item.name}-training", config.checkpoint_every),
+                ),
             )
 
     posterior, diagnostics = cached_posterior(

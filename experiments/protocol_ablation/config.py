@@ -11,7 +11,7 @@ from bnn_adv.evaluation.suites import SUITES
 from bnn_adv.networks import ACTIVATIONS, ARCHITECTURES
 from experiments.launch.checks import parse_counts
 
-_SUITES = tuple(name for name, protocol in SUITES.items() if protocol.worst_case)
+_SUITES = tuple(name for name, suite in SUITES.items() if suite.worst_case)
 
 
 @dataclasses.dataclass(frozen=True)

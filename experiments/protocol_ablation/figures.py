@@ -20,7 +20,7 @@ _HEADINGS = {
     "version": "Everything as published",
     "all_but": "All of 2020 but this one",
 }
-_COLOURS = style.protocol_colours(("published", "strong"))
+_COLOURS = style.suite_colours(("published", "strong"))
 _PGD, _STRONG = "#d55e00", _COLOURS["strong"]
 _WIDTH = 48
 

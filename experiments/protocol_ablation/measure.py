@@ -22,7 +22,7 @@ from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.masking.saturation import measure_logits
 from bnn_adv.evaluation.redrawn import draw_log_probs
 from bnn_adv.evaluation.suites import get_suite
-from bnn_adv.inference import METHODS, InferenceResult, hmc, stored_guides, svi
+from bnn_adv.inference import METHODS, InferenceResult, RunOptions, hmc, stored_guides, svi
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import count_distinct
 from bnn_adv.inference.subsampling import last_minibatch, resample, transitions_per_minibatch
@@ -199,9 +199,7 @@ def _train(
                 network,
                 data,
                 settings,
-                held_out=held_out,
-                progress=report,
-                checkpoints=checkpoints,
+                RunOptions(held_out=held_out, progress=report, checkpoints=checkpoints),
             )
         return result._replace(diagnostics={**result.diagnostics, **then(result)})
 

@@ -1,7 +1,7 @@
 r"""Turn each departure of the published code on or off by itself, and say what the row then shows.
 
 A *switch* is one departure from the mathematics. A row of the ablation is the set of switches that
-are on: the empty set is the corrected protocol with corrected training. What was published differs
+are on: the empty set is the corrected suite with corrected training. What was published differs
 by version of the code: in September 2020 (commit 72c23b2) all switches but ``draws``, today (commit
 5f96ec9) all of them. Rows differ in nothing else: data, network, keys and images are the same.
 
@@ -163,9 +163,9 @@ def objective_of(on: Departures) -> Objective:
 
 
 def attack_of(kind: Kind, on: Departures) -> Attack:
-    """Return FGSM, or PGD with the steps of the published or the corrected protocol."""
-    protocol = get_suite("published" if "pgd_step" in on else "corrected")
-    return next(entry.attack for entry in protocol.entries if entry.name == kind)
+    """Return FGSM, or PGD with the steps of the published or the corrected suite."""
+    suite = get_suite("published" if "pgd_step" in on else "corrected")
+    return next(entry.attack for entry in suite.entries if entry.name == kind)
 
 
 def attack(
@@ -183,7 +183,7 @@ def attack(
     """Return the adversarial images of a row, [N, ...].
 
     With ``draws`` off and the other attack switches at either end these are the images of
-    ``run_suite`` with the published or corrected protocol and the same key, to the last bit.
+    ``run_suite`` with the published or corrected suite and the same key, to the last bit.
 
     Args:
       rng_key: Typed key, the same for all rows.
@@ -364,7 +364,7 @@ class Row(NamedTuple):
 def list_rows() -> list[Row]:
     """Return the table's rows: none, each alone, both halves, both versions, all but each.
 
-    Effects interact. What a switch does alone says what it adds to a sound protocol; all but one
+    Effects interact. What a switch does alone says what it adds to a sound evaluation; all but one
     says what is left of the published result where only this one is put right. Halves and all but
     one are those of 2020; today's version differs from it in ``draws`` alone.
     """

@@ -72,7 +72,7 @@ def summarise(data: Data) -> str:
         f"The published training under a sound PGD keeps {percent(trained, 'pgd')}; the "
         f"corrected training under the published attack keeps {percent(attacked, 'pgd')}. "
         f"{explain(data)} "
-        "Adversarial images of the row as published in 2020 are those of the protocol `published`, "
+        "Adversarial images of the row as published in 2020 are those of the suite `published`, "
         "and of the row with no departure those of `corrected`, to the last bit."
     )
 

@@ -20,7 +20,7 @@ from bnn_adv.evaluation import Settings, metrics, run_suite
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.suites import list_compared
 from bnn_adv.evaluation.worst import worst_log_probs
-from bnn_adv.inference import METHODS, InferenceResult
+from bnn_adv.inference import METHODS, InferenceResult, RunOptions
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import MIXING_KEYS
 from bnn_adv.networks import build_network
@@ -156,6 +156,10 @@ class _Trainer:
         network = build(first, dataset.num_classes)
         checkpoints = work.run.checkpoints(name, work.config.checkpoint_every)
 
+        held_out = Data(
+            jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])
+        )
+
         def train() -> InferenceResult:
             with progress(name, "steps") as report:
                 return METHODS[_METHODS.get(first.method, first.method)].run(
@@ -163,12 +167,7 @@ class _Trainer:
                     network,
                     Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)),
                     method_config(work.config, members, len(dataset.y_train)),
-                    held_out=Data(
-                        jnp.asarray(dataset.x_test[:_HELD_OUT]),
-                        jnp.asarray(dataset.y_test[:_HELD_OUT]),
-                    ),
-                    progress=report,
-                    checkpoints=checkpoints,
+                    RunOptions(held_out=held_out, progress=report, checkpoints=checkpoints),
                 )
 
         posterior, diagnostics = stages.cached_posterior(
@@ -187,7 +186,7 @@ class _Trainer:
 def _attack(
     work: Work, task: Task, stage: str, posterior: Posterior, diagnostics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return a network's numbers under the published, the corrected and the strong protocol."""
+    """Return a network's numbers under the published, the corrected and the strong suite."""
     config, dataset = work.config, work.datasets[task.data]
     x, y, settings = dataset.x_test, dataset.y_test, Settings(config.batch_size)
     num_draws = posterior.num_samples
@@ -197,7 +196,7 @@ def _attack(
         posterior = posterior.take(places)
     clean = predict(posterior, x, settings)
     share = metrics.accuracy(clean, y)
-    protocols: dict[str, Any] = {}
+    suites: dict[str, Any] = {}
     seen = []
 
     def describe(log_probs: np.ndarray) -> dict[str, float]:
@@ -209,11 +208,11 @@ def _attack(
             "corrected_metric": metrics.softmax_robustness(clean, log_probs),
         }
 
-    for key, protocol in list_compared(config.suite).items():
+    for key, suite in list_compared(config.suite).items():
         with progress(f"{stage}: {key}", "image-steps") as report:
             found = run_suite(
                 _key(config, stage, 1),
-                protocol,
+                suite,
                 posterior,
                 x,
                 y,
@@ -221,13 +220,13 @@ def _attack(
                 settings=settings,
                 progress=_labelled(report),
             )
-        protocols[key] = {"zero_gradient_share": found.zero_gradient_share}
+        suites[key] = {"zero_gradient_share": found.zero_gradient_share}
         for attack, images in found.adversarial.items():
             seen.append(predict(posterior, images, settings))
-            protocols[key][attack] = describe(seen[-1])
+            suites[key][attack] = describe(seen[-1])
     # An image that any attack breaks is not robust.
     worst = worst_log_probs(seen, y)
-    protocols["strong"]["worst"] = describe(worst)
+    suites["strong"]["worst"] = describe(worst)
     # Image by image, so that methods on the same images can be compared in pairs.
     standing = (predicted_class(worst) == y).astype(int).tolist() if task.is_matched else None
     return {
@@ -241,7 +240,7 @@ def _attack(
         "num_test": len(y),
         "accuracy": share,
         "accuracy_interval": list(metrics.wilson_interval(share, len(y))),
-        "protocols": protocols,
+        "protocols": suites,
         **({"standing": standing} if task.is_matched else {}),
         "diagnostics": {key: diagnostics[key] for key in _KEPT if key in diagnostics},
     }

@@ -170,10 +170,10 @@ def _medians_table(rows: Sequence[Row]) -> Table:
         "Medians over networks",
         header,
         lines,
-        "Metrics: softmax robustness under the protocol of that name, strong on probabilities. "
-        "strong: the worst case of every image, over the suite and the other two protocols. "
-        "Accuracies under attack: share of all test images. zero gradients: images at which the "
-        "published objective's gradient is exactly zero.",
+        "Metrics: softmax robustness under the suite of that name, strong on probabilities. "
+        "strong: the worst case of every image, over the suite and the other two. Accuracies under "
+        "attack: share of all test images. zero gradients: images at which the published "
+        "objective's gradient is exactly zero.",
     )
 
 

@@ -152,7 +152,7 @@ def test_an_evaluation_counts_and_names_lost_images():
     assert shares[0] == shares[1]
 
 
-def test_a_protocol_names_the_share_of_predictions_that_are_not_finite():
+def test_a_suite_names_the_share_of_predictions_that_are_not_finite():
     y = np.asarray(predict_log_probs(CLIFF, X)).argmax(1)
     fgsm = dataclasses.replace(SUITES["corrected"], entries=SUITES["corrected"].entries[:1])
     found = run_suite(jax.random.key(0), fgsm, CLIFF, X, y, threat=LInf(0.1))

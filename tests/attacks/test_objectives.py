@@ -27,7 +27,7 @@ def one_margin(scores, label):
 
 
 def naive_value(name, posterior, x, label, scales):
-    """Write down each definition for one input and all draws: protocol section 5, eq. by eq."""
+    """Write down each definition for one input and all draws, equation by equation."""
     z = all_logits(posterior, x[None])[:, 0]
     log_p = jax.nn.log_softmax(z)
     lbar = jax.nn.logsumexp(log_p, axis=0) - jnp.log(z.shape[0])

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.compute import files
+from bnn_adv.compute import disk, files
+from bnn_adv.compute.checkpoint import Checkpoints
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -124,3 +125,17 @@ def test_many_arrays_that_unpack_to_much_more_than_their_file_are_not_read(tmp_p
     assert set(files.read_arrays(path, ["x"])) == {"x"}
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    files.write_arrays("~/some/x.npz", {"x": np.arange(3)})
+    files.write_json("~/x.json", [1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["some", "x.json"]
+    np.testing.assert_array_equal(files.read_arrays("~/some/x.npz")["x"], np.arange(3))
+    assert files.read_json("~/x.json") == [1]
+    draws = disk.store_in("~/draws")({"w": np.zeros((2, 3))})
+    assert draws.folder == tmp_path / "draws"
+    checkpoints = Checkpoints("~/checkpoints", every_seconds=None, log=lambda message: None)
+    assert checkpoints.directory == tmp_path / "checkpoints"

@@ -140,7 +140,7 @@ def test_attacks_equal_one_device(mesh_text, images):
 
 
 @pytest.mark.slow
-def test_a_protocol_equals_one_device(images):
+def test_a_suite_equals_one_device(images):
     mesh = parallel.make_mesh("draws:2,data:2")
     posterior = random_posterior(4, scale=3.0)
     run = functools.partial(run_suite, jax.random.key(0), get_suite("corrected"), threat=LInf(0.2))

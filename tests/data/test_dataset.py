@@ -76,6 +76,11 @@ def test_impossible_numbers_are_named(numbers, words):
     assert all(word in str(error.value) for word in (*words, "numbered"))
 
 
+def test_the_message_fits_a_flag_too():
+    with pytest.raises(ValueError, match=r"ask for 1 to 20\.$"):
+        subset(numbered(), num_test=100_000)
+
+
 def test_all_there_is_can_be_asked_for():
     kept = subset(numbered(), num_train=50, num_test=20)
     assert (len(kept.x_train), len(kept.x_test)) == (50, 20)

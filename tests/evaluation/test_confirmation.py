@@ -1,4 +1,4 @@
-"""What a protocol reports has passed the referee, which sees what attacks do wrong."""
+"""What a suite reports has passed the referee, which sees what attacks do wrong."""
 
 import dataclasses
 

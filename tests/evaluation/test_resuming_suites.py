@@ -259,7 +259,7 @@ SUITE_CHANGES = {
 @pytest.mark.parametrize("what", SUITE_CHANGES)
 def test_a_nested_suite_refuses_each_change_by_its_name(what, started_suite):
     checkpoints = Unreliable(started_suite, ticks=99)
-    wanted = rf"something else: of protocol worst, .*{what.strip()} '.* there, '.* here"
+    wanted = rf"something else: of suite worst, .*{what.strip()} '.* there, '.* here"
     with pytest.raises(ValueError, match=wanted), checkpoints.session("stage"):
         run_worst(checkpoints, **SUITE_CHANGES[what])
 

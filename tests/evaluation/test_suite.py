@@ -1,4 +1,4 @@
-"""Protocols: what they are, what they report, and that the worst case is the worst."""
+"""Suites: what they are, what they report, and that the worst case is the worst."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def test_reports_what_its_images_show(name, posterior, batch):
 
 
 @pytest.mark.slow
-def test_published_protocol_is_blind_and_strong_is_not(saturated, clear_images):
+def test_published_suite_is_blind_and_strong_is_not(saturated, clear_images):
     results = {
         name: evaluation.run_suite(
             KEY, get_suite(name), saturated, *clear_images, threat=LInf(0.3), settings=ONE_SHAPE
@@ -129,7 +129,7 @@ def test_zero_gradients_are_found_one_by_one(saturated, clear_images):
     assert not masking.zero_gradients(OBJECTIVES["mean_logit_margin"], saturated, x, y).any()
 
 
-def test_the_protocols_are_those_of_the_paper():
+def test_the_suites_are_those_of_the_paper():
     published = get_suite("published")
     assert published.published_metric
     attack = published.entries[1].attack
@@ -151,7 +151,7 @@ def test_stronger_suites_hold_the_weaker_ones():
     assert not strong.entries[0].attack.stop_on_success
 
 
-def test_a_study_compares_the_papers_protocols_with_a_suite():
+def test_a_study_compares_the_papers_suites_with_another():
     assert list_compared("fast") == {
         "published": get_suite("published"),
         "corrected": get_suite("corrected"),
@@ -162,11 +162,11 @@ def test_a_study_compares_the_papers_protocols_with_a_suite():
 
 
 def test_every_suite_runs_what_exists():
-    for name, protocol in SUITES.items():
-        assert protocol.name == name
-        names = [entry.name for entry in protocol.entries]
+    for name, suite in SUITES.items():
+        assert suite.name == name
+        names = [entry.name for entry in suite.entries]
         assert len(set(names)) == len(names)
-        for entry in (*protocol.entries, *MINIMAL):
+        for entry in (*suite.entries, *MINIMAL):
             assert entry.attack.name in ATTACKS
             assert entry.objective in OBJECTIVES
             module = ATTACKS[entry.attack.name]

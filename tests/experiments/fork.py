@@ -11,7 +11,7 @@ FILES = {
         import jax
 
         from bnn_adv.compute.settings import Settings, setting
-        from bnn_adv.inference import InferenceResult, sgd
+        from bnn_adv.inference import InferenceResult, RunOptions, sgd
         from bnn_adv.posteriors.posterior import Posterior
 
 
@@ -28,10 +28,10 @@ FILES = {
             noise: float = setting(0.01, above=0)
 
 
-        def run(rng_key, network, data, config, **options):
+        def run(rng_key, network, data, config, options=RunOptions()):
             """Train one network, and add noise to it."""
-            options.pop("checkpoints", None)
-            trained = sgd.run(rng_key, network, data, sgd.Config(), **options).posterior
+            options = dataclasses.replace(options, checkpoints=None)
+            trained = sgd.run(rng_key, network, data, sgd.Config(), options).posterior
 
             def noisy(leaf):
                 shape = (config.num_samples, *leaf.shape[1:])

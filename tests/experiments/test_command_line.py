@@ -59,3 +59,18 @@ def test_studies_share_one_command_line(tmp_path):
     assert wrong.returncode == 1
     assert wrong.stderr.splitlines()[-1] == "error: Unknown scale 'huge'. Known: smoke, cpu, paper."
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--no_such_flag=1", "error: Unknown command line flag 'no_such_flag'"),
+        pytest.param("stray", "error: Unexpected arguments: stray", marks=pytest.mark.slow),
+    ],
+)
+def test_a_flag_that_is_refused_takes_one_line(wrong, said, tmp_path):
+    result = call(wrong, f"--workdir={tmp_path}/run")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(said)
+    assert not list(tmp_path.iterdir())

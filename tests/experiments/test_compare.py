@@ -92,10 +92,10 @@ def test_results_have_the_promised_schema(finished):
         for name in ("published", "corrected"):
             assert {"fgsm", "pgd"} <= set(row["protocols"][name])
         assert "worst" in row["protocols"]["strong"]
-        for protocol in row["protocols"].values():
-            shares = [value for key, value in protocol.items() if key != "intervals"]
+        for suite in row["protocols"].values():
+            shares = [value for key, value in suite.items() if key != "intervals"]
             assert all(0 <= share <= 1 for share in shares)
-            assert {"softmax_robustness", "zero_gradient_share"} <= set(protocol)
+            assert {"softmax_robustness", "zero_gradient_share"} <= set(suite)
         assert (row["fresh"] is not None) == (row["model"] == "vi")
         assert row["seconds"]["training"] > 0
 
@@ -129,12 +129,12 @@ def test_saved_adversarial_images_are_what_the_results_say(finished):
     results = json.loads((finished / "results.json").read_text())
     saved = files.read_arrays(finished / "adversarial.npz")
     for row in results["rows"]:
-        for name, protocol in row["protocols"].items():
+        for name, suite in row["protocols"].items():
             attacks = ("worst",) if name == "strong" else ("fgsm", "pgd")
             for attack in attacks:
                 images = saved[f"{row['model']}/{name}/{attack}"]
                 success = saved[f"{row['model']}/{name}/{attack}/success"]
-                assert protocol[attack] == pytest.approx(1 - success.mean())
+                assert suite[attack] == pytest.approx(1 - success.mean())
                 assert float(LInf(0.15).distance(images, saved["x"]).max()) <= 0.15 + 1e-6
                 assert images.min() >= 0
                 assert images.max() <= 1

@@ -9,6 +9,7 @@ from bnn_adv import networks
 from bnn_adv.compute import parallel
 from bnn_adv.inference import (
     METHODS,
+    RunOptions,
     adjusted_mclmc,
     csgmcmc,
     hmc,
@@ -86,7 +87,7 @@ def data():
 def test_equals_one_device(name, mesh, data):
     method, config = CASES[name]
     alone = method.run(KEY, NETWORK, data, config)
-    found = method.run(KEY, NETWORK, data, config, mesh=parallel.make_mesh(mesh))
+    found = method.run(KEY, NETWORK, data, config, RunOptions(mesh=parallel.make_mesh(mesh)))
     for a, b in zip(
         jax.tree.leaves(found.posterior.samples),
         jax.tree.leaves(alone.posterior.samples),

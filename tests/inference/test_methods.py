@@ -13,7 +13,7 @@ from bnn_adv import networks
 from bnn_adv.compute.disk import store_in
 from bnn_adv.compute.settings import fields
 from bnn_adv.inference import METHODS, mcmc, minibatches
-from bnn_adv.inference.base import InferenceResult, keep_on_device
+from bnn_adv.inference.base import InferenceResult, RunOptions, keep_on_device
 from bnn_adv.inference.densities import Data
 from bnn_adv.posteriors.posterior import predict_log_probs
 
@@ -47,7 +47,7 @@ NAMES = pytest.mark.parametrize("name", METHODS)
 def run(name, key=0, data=DATA, **options):
     module = METHODS[name]
     config = module.Config(**{**TINY.get(name, {}), **options})
-    return module.run(jax.random.key(key), NETWORK, data, config, held_out=DATA)
+    return module.run(jax.random.key(key), NETWORK, data, config, RunOptions(held_out=DATA))
 
 
 @NAMES
@@ -81,8 +81,9 @@ def test_returns_stacked_draws_and_a_record_for_json(name):
         NETWORK,
         DATA,
         config,
-        held_out=DATA,
-        progress=lambda done, total, numbers: calls.append((done, total)),
+        RunOptions(
+            held_out=DATA, progress=lambda done, total, numbers: calls.append((done, total))
+        ),
     )
     assert isinstance(result, InferenceResult)
     template = networks.init_params(jax.random.key(0), NETWORK, (2,))
@@ -104,7 +105,7 @@ def test_draws_go_where_they_are_told_to(name, tmp_path):
     config = module.Config(**TINY.get(name, {}))
     stores = keep_on_device, store_in(tmp_path / "draws")
     usual, stored = (
-        module.run(jax.random.key(0), NETWORK, DATA, config, held_out=DATA, store=store)
+        module.run(jax.random.key(0), NETWORK, DATA, config, RunOptions(DATA, store=store))
         for store in stores
     )
     same = jax.tree.map(
@@ -236,3 +237,9 @@ def test_minibatches_see_every_example(num_data, batch):
     assert set(np.ravel(indices).tolist()) == set(range(num_data))
     for row in np.asarray(indices):
         assert len(set(row.tolist())) == len(row)
+
+
+@pytest.mark.parametrize("name", ["hmc", "sgld"])
+def test_so_long_a_thinning_that_a_chain_never_ends_is_refused(name):
+    with pytest.raises(ValueError, match="thinning must be at most 1000000, got 1000001"):
+        METHODS[name].Config(thinning=1_000_001)

@@ -9,7 +9,7 @@ from bnn_adv import networks
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.checkpoint_store import Saved
 from bnn_adv.compute.pacing import Pacer
-from bnn_adv.inference import METHODS, chains
+from bnn_adv.inference import METHODS, RunOptions, chains
 from bnn_adv.inference.densities import Data
 
 NETWORK = networks.MLP((), 3)
@@ -68,8 +68,9 @@ def run(case, checkpoints=None, **changes):
         NETWORK,
         DATA,
         config,
-        progress=lambda done, total, numbers: calls.append(done),
-        checkpoints=checkpoints,
+        RunOptions(
+            progress=lambda done, total, numbers: calls.append(done), checkpoints=checkpoints
+        ),
     )
     assert calls == sorted(calls)
     return result

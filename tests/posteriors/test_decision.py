@@ -111,7 +111,7 @@ def test_published_metric_applies_one_softmax_to_logits():
 
 
 @pytest.mark.parametrize("rule", DECISION_RULES)
-def test_protocols_report_what_the_rule_predicts(rule, posterior, batch):
+def test_suites_report_what_the_rule_predicts(rule, posterior, batch):
     x, y = map(np.asarray, batch)
     own = dataclasses.replace(posterior, decision_rule=rule)
     found = run_suite(jax.random.key(0), get_suite("published"), own, x, y, threat=LInf(0.2))

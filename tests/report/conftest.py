@@ -25,7 +25,7 @@ def _interval(share: float, count: int = NUM_TEST) -> list[float]:
     return [max(0.0, centre - half), min(1.0, centre + half)]
 
 
-def _protocol(robustness: float, zeros: float, **accuracies: float) -> dict[str, Any]:
+def _suite(robustness: float, zeros: float, **accuracies: float) -> dict[str, Any]:
     return {
         **accuracies,
         "softmax_robustness": robustness,
@@ -37,17 +37,17 @@ def _protocol(robustness: float, zeros: float, **accuracies: float) -> dict[str,
 def _strong(robustness: float, *shares: float) -> dict[str, Any]:
     names = ("mean_logit_margin", "normalised_vote", "expected_loss", "loss_of_mean")
     stages = {f"pgd_{name}": share for name, share in zip(names, shares, strict=False)}
-    return _protocol(robustness, 0.0, **stages, worst=shares[-1])
+    return _suite(robustness, 0.0, **stages, worst=shares[-1])
 
 
-def _fresh(accuracy: float, count: int, **protocols: dict[str, float]) -> dict[str, Any]:
+def _fresh(accuracy: float, count: int, **suites: dict[str, float]) -> dict[str, Any]:
     return {
         "num_samples": count,
         "accuracy": accuracy,
         "accuracy_interval": _interval(accuracy),
         "protocols": {
             name: {**shares, "intervals": {key: _interval(value) for key, value in shares.items()}}
-            for name, shares in protocols.items()
+            for name, shares in suites.items()
         },
     }
 
@@ -76,8 +76,8 @@ def _make_results() -> dict[str, Any]:
             1,
             0.986,
             protocols={
-                "published": _protocol(0.921, 0.002, fgsm=0.212, pgd=0.014),
-                "corrected": _protocol(0.061, 0.002, fgsm=0.198, pgd=0.002),
+                "published": _suite(0.921, 0.002, fgsm=0.212, pgd=0.014),
+                "corrected": _suite(0.061, 0.002, fgsm=0.198, pgd=0.002),
                 "strong": _strong(0.054, 0.0, 0.0, 0.0, 0.0),
             },
             diagnostics={"warnings": [], "loss": list(0.9 * np.exp(-epochs / 3) + 0.01)},
@@ -87,8 +87,8 @@ def _make_results() -> dict[str, Any]:
             100,
             0.994,
             protocols={
-                "published": _protocol(0.913, 0.0, fgsm=0.206, pgd=0.018),
-                "corrected": _protocol(0.102, 0.0, fgsm=0.242, pgd=0.004),
+                "published": _suite(0.913, 0.0, fgsm=0.206, pgd=0.018),
+                "corrected": _suite(0.102, 0.0, fgsm=0.242, pgd=0.004),
                 "strong": _strong(0.098, 0.002, 0.002, 0.0, 0.0),
             },
             diagnostics={"warnings": [], "loss": list(0.8 * np.exp(-epochs / 3) + 0.012)},
@@ -98,8 +98,8 @@ def _make_results() -> dict[str, Any]:
             10,
             0.976,
             protocols={
-                "published": _protocol(0.988, 0.84, fgsm=0.9, pgd=0.92),
-                "corrected": _protocol(0.702, 0.66, fgsm=0.776, pgd=0.67),
+                "published": _suite(0.988, 0.84, fgsm=0.9, pgd=0.92),
+                "corrected": _suite(0.702, 0.66, fgsm=0.776, pgd=0.67),
                 "strong": _strong(0.03, 0.012, 0.002, 0.002, 0.0),
             },
             fresh=_fresh(
@@ -123,8 +123,8 @@ def _make_results() -> dict[str, Any]:
             100,
             0.958,
             protocols={
-                "published": _protocol(0.958, 0.31, fgsm=0.64, pgd=0.552),
-                "corrected": _protocol(0.35, 0.12, fgsm=0.31, pgd=0.094),
+                "published": _suite(0.958, 0.31, fgsm=0.64, pgd=0.552),
+                "corrected": _suite(0.35, 0.12, fgsm=0.31, pgd=0.094),
                 "strong": _strong(0.02, 0.004, 0.004, 0.002, 0.002),
             },
             fresh=_fresh(
@@ -240,8 +240,8 @@ def make_results() -> Callable[[], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def make_protocol() -> Callable[..., dict[str, Any]]:
-    return _protocol
+def make_suite() -> Callable[..., dict[str, Any]]:
+    return _suite
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,12 @@ def write(tmp_path: Path, results: Any, examples: Any = ()) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+def test_attacks_of_an_evaluation_are_a_suite(tmp_path: Path, make_results: Any) -> None:
+    page = write(tmp_path, make_results())
+    assert "Suites" in page.text
+    assert "protocol" not in page.text.lower()
+
+
 def test_a_report_is_one_file_with_valid_pictures(
     tmp_path: Path, make_results: Any, make_images: Any
 ) -> None:

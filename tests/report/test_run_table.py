@@ -66,7 +66,7 @@ def test_the_terminal_table_of_ascii_names_is_ascii(make_results: Any) -> None:
     assert format_table(make_results()).isascii()
 
 
-def test_a_subset_of_protocols_and_models_is_shown(make_results: Any) -> None:
+def test_a_subset_of_suites_and_models_is_shown(make_results: Any) -> None:
     results = make_results()
     results["rows"] = results["rows"][1:3]
     for row in results["rows"]:
@@ -79,7 +79,7 @@ def test_a_subset_of_protocols_and_models_is_shown(make_results: Any) -> None:
     assert "67.0 [" in text
 
 
-def test_a_model_without_any_protocol_still_shows_its_accuracy(make_results: Any) -> None:
+def test_a_model_without_any_suite_still_shows_its_accuracy(make_results: Any) -> None:
     results = make_results()
     results["rows"][0]["protocols"] = {}
     line = next(line for line in format_table(results).splitlines() if "deterministic" in line)

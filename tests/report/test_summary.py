@@ -8,15 +8,15 @@ from bnn_adv.report import list_findings, summarise
 
 
 @pytest.fixture
-def with_numbers(make_results: Any, make_protocol: Any) -> Any:
+def with_numbers(make_results: Any, make_suite: Any) -> Any:
     def make(published: float | None, worst: float | None, zeros: float = 0.0) -> Any:
         results = make_results()
         row = results["rows"][0]
         row["protocols"] = {}
         if published is not None:
-            row["protocols"]["published"] = make_protocol(0.9, zeros, fgsm=1.0, pgd=published)
+            row["protocols"]["published"] = make_suite(0.9, zeros, fgsm=1.0, pgd=published)
         if worst is not None:
-            row["protocols"]["strong"] = make_protocol(0.1, 0.0, worst=worst)
+            row["protocols"]["strong"] = make_suite(0.1, 0.0, worst=worst)
         return results | {"rows": [row]}
 
     return make
@@ -51,18 +51,18 @@ def test_overlapping_intervals_decide_nothing(with_numbers: Any) -> None:
     assert "overlap" in summarise(results)
 
 
-def test_the_claim_is_the_protocols_strongest_attack(make_results: Any) -> None:
+def test_the_claim_is_the_suites_strongest_attack(make_results: Any) -> None:
     finding = list_findings(make_results())[2]
     assert finding.model == "vi"
-    assert (finding.claim.protocol, finding.claim.attack) == ("published", "fgsm")
+    assert (finding.claim.suite, finding.claim.attack) == ("published", "fgsm")
 
 
-def test_without_published_the_corrected_protocol_is_compared(make_results: Any) -> None:
+def test_without_published_the_corrected_suite_is_compared(make_results: Any) -> None:
     results = make_results()
     for row in results["rows"]:
         del row["protocols"]["published"]
     finding = list_findings(results)[2]
-    assert finding.claim.protocol == "corrected"
+    assert finding.claim.suite == "corrected"
     assert finding.verdict == "artefact"
 
 

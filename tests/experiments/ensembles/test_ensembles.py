@@ -30,9 +30,9 @@ def attacked(monkeypatch):
     """Attack by doing nothing, and return what was attacked."""
     seen = []
 
-    def attack(rng_key, protocol, posterior, x, y, *, threat, **_):
-        seen.append((protocol.name, threat.epsilon, posterior))
-        names = ["worst"] if protocol.worst_case else [e.name for e in protocol.entries]
+    def attack(rng_key, suite, posterior, x, y, *, threat, **_):
+        seen.append((suite.name, threat.epsilon, posterior))
+        names = ["worst"] if suite.worst_case else [e.name for e in suite.entries]
         return SuiteResult(dict.fromkeys(names, x), dict.fromkeys(names, 1.0), 0.9, 0.1, None)
 
     monkeypatch.setattr(ensembles, "run_suite", attack)

@@ -14,7 +14,7 @@ def size(count, correct, *, epsilon=0.3):
         epsilon,
         count,
         np.arange(40) < 38,
-        {f"{protocol}/{attack}": np.arange(40) < correct for protocol, attack in ATTACKS},
+        {f"{suite}/{attack}": np.arange(40) < correct for suite, attack in ATTACKS},
         shares,
         dict.fromkeys(shares, 0.0),
     )

@@ -19,9 +19,9 @@ CHAINS = np.array([0.98, 0.99, 1.0, 1.03])
 DISTANCES = np.array([0.0, 0.02, 0.08, 0.2, 0.3])
 
 
-def attacked(protocol, attack, standing):
+def attacked(suite, attack, standing):
     found = Search(DISTANCES, np.zeros((5, 2)), 0.01)
-    return Attacked("linf", 0.1, protocol, attack, compare(found, standing, 0.1))
+    return Attacked("linf", 0.1, suite, attack, compare(found, standing, 0.1))
 
 
 def network(hidden, num_train, size, diagnostics=MIXED):

@@ -171,6 +171,13 @@ def test_environments_of_all_starts_are_listed_once_each(folder, monkeypatch):
     assert run.environments == [first, {**first, "jax": "1.0"}, {**first, "jax": "2.0"}]
 
 
+def test_of_another_methods_run_the_method_alone_is_named(folder):
+    start(folder, method="vi", **{"vi.num_epochs": 3})
+    locks.release(folder)
+    with pytest.raises(ValueError, match=r"settings: method is 'vi' there, 'hmc' here\. Give"):
+        start(folder, method="hmc", **{"hmc.num_samples": 5})
+
+
 def test_another_run_is_refused_by_what_differs(folder):
     start(folder)
     locks.release(folder)

@@ -57,7 +57,7 @@ def fake_restore(network, settings, input_shape, params):
 
 
 def fake_attack(rng_key, kind, on, known, x, y, *, threat, sampler, settings):
-    """Images that depend on what an attack sees; the real ones are compared with the protocols."""
+    """Images that depend on what an attack sees; the real ones are compared with the suites."""
     shift = len(ablation.relevant(kind, on)) * threat.epsilon / 7
     return np.clip(x + np.float32(shift if kind == "pgd" else -shift), 0, 1)
 

@@ -1,4 +1,4 @@
-"""Switches of the ablation: both ends are the protocols, and one switch changes one thing."""
+"""Switches of the ablation: both ends are the suites, and one switch changes one thing."""
 
 import zlib
 
@@ -38,12 +38,10 @@ def score(on, y, clean, moved):
     return ablation.summarise(found)
 
 
-@pytest.mark.parametrize(
-    ("on", "protocol"), [(ablation.NONE, "corrected"), (PUBLISHED, "published")]
-)
-def test_ends_are_the_protocols_to_the_last_bit(on, protocol, posterior, batch):
+@pytest.mark.parametrize(("on", "suite"), [(ablation.NONE, "corrected"), (PUBLISHED, "published")])
+def test_ends_are_the_suites_to_the_last_bit(on, suite, posterior, batch):
     x, y = map(np.asarray, batch)
-    expected = run_suite(KEY, get_suite(protocol), posterior, x, y, threat=THREAT)
+    expected = run_suite(KEY, get_suite(suite), posterior, x, y, threat=THREAT)
     images, numbers = row(on, posterior, x, y)
     for kind, found in images.items():
         np.testing.assert_array_equal(found, expected.adversarial[kind])

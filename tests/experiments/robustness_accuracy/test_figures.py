@@ -10,7 +10,7 @@ from experiments.robustness_accuracy.report import build_study
 
 
 def row(method, number, accuracy, robustness, *, dataset="mnist", starred=False):
-    """Return a network that loses nothing under the published protocol."""
+    """Return a network that loses nothing under the published suite."""
 
     def attack(name, value):
         measures = {"accuracy": value, "published_metric": 0.9 + value / 10}

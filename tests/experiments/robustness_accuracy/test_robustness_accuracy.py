@@ -47,11 +47,11 @@ def _never(*_, **__):
 
 @pytest.fixture(autouse=True)
 def _noise(monkeypatch):
-    """Attack by noise: the protocols compile for seconds, and run in the smoke scale."""
+    """Attack by noise: the suites compile for seconds, and run in the smoke scale."""
 
-    def attack(rng_key, protocol, posterior, x, y, *, threat, **_):
+    def attack(rng_key, suite, posterior, x, y, *, threat, **_):
         noisy = np.clip(x + threat.epsilon * np.sign(x - 0.5), 0, 1).astype(np.float32)
-        names = ["worst"] if protocol.worst_case else [e.name for e in protocol.entries]
+        names = ["worst"] if suite.worst_case else [e.name for e in suite.entries]
         shares = dict.fromkeys(names, 0.5)
         return SuiteResult(dict.fromkeys(names, noisy), shares, 0.5, 0.25, None)
 
@@ -66,9 +66,9 @@ def test_networks_that_differ_in_rate_train_together_and_resume(tmp_path, monkey
     def stop(*_, **__):
         raise _Stop
 
-    def count(*args, **options):
+    def count(*args):
         calls.append(args[3].num_members)
-        return train(*args, **options)
+        return train(*args)
 
     monkeypatch.setattr(sgd, "run", count)
     monkeypatch.setattr(robustness_accuracy, "build_study", stop)
@@ -127,10 +127,10 @@ def test_a_larger_budget_goes_on(tmp_path, monkeypatch):
 def test_one_network_that_fails_is_a_row_and_spares_the_others(tmp_path, monkeypatch):
     train = sgd.run
 
-    def fail(rng_key, network, data, config, **options):
+    def fail(rng_key, network, data, config, options):
         if 0.005 in config.learning_rate:
             raise FloatingPointError("The training loss is not finite in epoch 1.")
-        return train(rng_key, network, data, config, **options)
+        return train(rng_key, network, data, config, options)
 
     monkeypatch.setattr(sgd, "run", fail)
     results = robustness_accuracy.run(TINY, str(tmp_path / "run"))
