@@ -6,8 +6,8 @@
 Figure 4 and Table 1 of the paper (grids: the supplement's tables 5 to 7), and beside them methods
 on equal terms: HMC whose chains mix, SGD, ensembles, VI, Laplace and SWAG (``--matched``). Every
 network gets its accuracy, softmax robustness by the published and the corrected metric, and
-adversarial accuracy under the published, corrected and strong suites. The same command continues a
-run that was stopped; with a larger --time_budget also one that ended on its budget.
+adversarial accuracy under the published, corrected and strong suites. The same command continues
+a run that was stopped; with a larger --time_budget also one that ended on its budget.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def matched_table(rows: Sequence[Row]) -> Table:
         tuple(lines),
         "One network on the same images by every method, medians over repetitions that differ in "
         "their random keys. strong: the worst case of every image, over the suite and the other "
-        "two suites; least to most: over repetitions. SGD's repetitions train side by side and "
+        "two; least to most: over repetitions. SGD's repetitions train side by side and "
         "share their seconds.",
     )
 
