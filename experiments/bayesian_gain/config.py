@@ -214,7 +214,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "digits": {
         "datasets": ("digits",),
         "num_train": 0,
-        "num_test": 200,
+        "num_test": 150,
         "hidden": (32,),
         "num_repeats": 3,
         "num_probe": 40,
