@@ -196,8 +196,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "num_draws": 4,
         "members": 4,
         "sizes": (1, 4),
-        "num_fresh": 1,
-        "num_predictions": 5,
+        "num_fresh": 0,
         "num_probe": 0,
         "suite": "fast",
         "chains": 2,
@@ -215,7 +214,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "digits": {
         "datasets": ("digits",),
         "num_train": 0,
-        "num_test": 200,
+        "num_test": 150,
         "hidden": (32,),
         "num_repeats": 3,
         "num_probe": 40,

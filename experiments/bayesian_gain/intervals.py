@@ -127,6 +127,7 @@ def half_width(table: np.ndarray, confidence: float) -> float:
     if total <= 0:
         return 0.0
     freedom = np.array([images - 1, repeats - 1, (repeats - 1) * (images - 1)])
-    degrees = total**2 / float((squares**2 / freedom).sum())
+    # Of a difference of mean squares they may fall below those of the repetitions alone.
+    degrees = max(total**2 / float((squares**2 / freedom).sum()), repeats - 1)
     quantile = float(stdtrit(degrees, 0.5 + confidence / 2))
     return quantile * math.sqrt(total / table.size)

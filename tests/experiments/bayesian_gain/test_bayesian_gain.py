@@ -11,7 +11,7 @@ from experiments.bayesian_gain import attacks, measure
 from experiments.bayesian_gain.config import SCALES, Config
 from experiments.bayesian_gain.trainings import TRAININGS, count_stored, list_sizes
 
-SMOKE = Config(**SCALES["smoke"] | {"num_probe": 4})
+SMOKE = Config(**SCALES["smoke"] | {"num_probe": 4, "num_fresh": 1, "num_predictions": 5})
 
 
 def _never(*_, **__):
