@@ -66,7 +66,13 @@ def check(config: Config) -> None:
     network = build_network(
         config.architecture, hidden=config.hidden, num_classes=10, activation=config.activation
     )
-    check_inputs(network, _load(config), flag=f"--architecture={config.architecture}")
+    dataset = _load(config)
+    check_inputs(network, dataset, flag=f"--architecture={config.architecture}")
+    if config.mixed_num_train > len(dataset.y_train):
+        raise ValueError(
+            f"--mixed_num_train must be at most the {len(dataset.y_train)} training examples, or 0 "
+            f"for none, got {config.mixed_num_train}."
+        )
 
 
 def _load(config: Config) -> Dataset:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bnn_adv.compute.settings import SettingError, Settings, seed, setting
+from bnn_adv.compute.settings import SettingError, seed, setting
 from bnn_adv.data import DATASETS
 from bnn_adv.evaluation.suites import SUITES
 from bnn_adv.networks import ACTIVATIONS, ARCHITECTURES
 from experiments.launch.checks import parse_counts
+from experiments.launch.mixed import MixedChains
 
 _SUITES = tuple(name for name, suite in SUITES.items() if suite.worst_case)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(MixedChains):
     """Settings of ``experiments.protocol_ablation``."""
 
     dataset: str = setting("mnist", "Data set.", choices=tuple(DATASETS))
@@ -78,6 +79,13 @@ class Config(Settings):
         "trajectory keeps its length as the step size adapts.",
         least=1,
     )
+    mixed_num_train: int = setting(
+        0, "Mixed HMC: training examples (a random subset by seed); 0 leaves it out.", least=0
+    )
+    mixed_hidden: int = setting(32, "Mixed HMC: units of the network.", least=1)
+    mixed_num_draws: int = setting(
+        50, "Mixed HMC: draws, evenly spaced along the chains, that predict.", least=1
+    )
     batch_size: int = setting(
         125, "Images attacked at once; a divisor of num_test wastes least.", least=1
     )
@@ -131,6 +139,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "batch_size": 100,
         "num_factorial": 40,
         "suite": "fast",
+        "mixed_num_train": 6000,
     },
     # Table 4's network on Table 2's 1,000 images; HMC as Table 3.
     "paper": {

@@ -17,6 +17,7 @@ from bnn_adv.compute import files
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset
+from bnn_adv.data.dataset import subset
 from bnn_adv.evaluation import Settings, run_suite
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.masking.saturation import measure_logits
@@ -29,12 +30,16 @@ from bnn_adv.inference.subsampling import last_minibatch, resample, transitions_
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
+from experiments.launch.mixed import mixed_hmc
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.stages import StageError, cached, cached_arrays, cached_posterior
 from experiments.protocol_ablation import switches as ablation
 from experiments.protocol_ablation.config import Config
 from experiments.protocol_ablation.published_versions import average_predictions
 from experiments.protocol_ablation.switches import Departures
+
+MIXED = "hmc-mixed"
+"""Stage of HMC whose chains are meant to mix."""
 
 _HELD_OUT = 200
 """Test images on which chains are diagnosed."""
@@ -125,8 +130,8 @@ def train_vi(work: Work, training: Departures) -> Subject:
     return Subject(name, known, sampler, diagnostics)
 
 
-def train_hmc(work: Work) -> tuple[Subject, Subject]:
-    """Sample with HMC on all the data, and as published; or read both back."""
+def train_hmc(work: Work) -> tuple[Subject, ...]:
+    """Sample with HMC on all the data, as published, and so that chains mix; or read them back."""
     config = work.config
     settings = hmc.Config(
         num_samples=config.hmc_num_samples,
@@ -140,7 +145,19 @@ def train_hmc(work: Work) -> tuple[Subject, Subject]:
     data = Data(jnp.asarray(work.dataset.x_train), jnp.asarray(work.dataset.y_train))
     full, diagnostics = _train(work, "hmc-full", "hmc", settings, data)
     first = Subject("hmc-full", full, None, {**diagnostics, "num_train": len(data.y)})
-    return first, _train_hmc_as_published(work, settings, data, full.num_samples)
+    second = _train_hmc_as_published(work, settings, data, full.num_samples)
+    return (first, second, _train_mixed(work)) if config.mixed_num_train else (first, second)
+
+
+def _train_mixed(work: Work) -> Subject:
+    """Sample with trajectories of the prior's scale, on the data on which chains of them mix."""
+    config = work.config
+    part = subset(work.dataset, num_train=config.mixed_num_train, seed=config.seed)
+    data = Data(jnp.asarray(part.x_train), jnp.asarray(part.y_train))
+    chains, diagnostics = _train(work, MIXED, "hmc", mixed_hmc(config), data)
+    count = min(config.mixed_num_draws, chains.num_samples)
+    places = np.linspace(0, chains.num_samples - 1, count).round().astype(int)
+    return Subject(MIXED, chains.take(places), None, {**diagnostics, "num_train": len(data.y)})
 
 
 def _train_hmc_as_published(
@@ -166,11 +183,12 @@ def _train_hmc_as_published(
     return Subject(name, resampled, None, diagnostics)
 
 
-def _network(work: Work, method: str) -> nn.Module:
+def _network(work: Work, method: str, name: str = "") -> nn.Module:
     config, is_hmc = work.config, method == "hmc"
+    hidden = config.mixed_hidden if name == MIXED else config.hmc_hidden
     return build_network(
         "fc" if is_hmc else config.architecture,
-        hidden=config.hmc_hidden if is_hmc else config.hidden,
+        hidden=hidden if is_hmc else config.hidden,
         num_classes=work.dataset.num_classes,
         activation=config.hmc_activation if is_hmc else config.activation,
     )
@@ -185,7 +203,10 @@ def _train(
     then: Callable[[InferenceResult], dict[str, Any]] = lambda result: {},
 ) -> tuple[Posterior, dict[str, Any]]:
     """Train, or read back; ``then`` of what was just trained joins the diagnostics."""
-    config, dataset, network = work.config, work.dataset, _network(work, method)
+    config, dataset, network = work.config, work.dataset, _network(work, method, name)
+    # The rows of the paper share their key; that of a newcomer comes from its name.
+    key = work.key(_TRAIN)
+    key = jax.random.fold_in(key, zlib.crc32(name.encode())) if name == MIXED else key
     held_out = Data(
         jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])
     )
@@ -195,7 +216,7 @@ def _train(
         unit = "transitions" if method == "hmc" else "minibatches"
         with progress(f"{name}: training", unit) as report:
             result: InferenceResult = METHODS[method].run(
-                work.key(_TRAIN),
+                key,
                 network,
                 data,
                 settings,

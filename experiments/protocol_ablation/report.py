@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bnn_adv.inference.diagnostics import describe_mixing
 from bnn_adv.report.table import Table
 from bnn_adv.report.wording import Measured, format_percent
+from experiments.launch.mixed import describe_chains
 from experiments.launch.tables import Claim, Plot, Study
 from experiments.protocol_ablation import versions_report as versions
 from experiments.protocol_ablation import words
@@ -160,7 +160,11 @@ def _hmc_table(data: Data) -> Table:
     rows = []
     for row in data["hmc"]:
         found = row["diagnostics"]
-        sampled = "all the data" if row["training"] == "hmc-full" else "one minibatch, resampled"
+        sampled = {
+            "hmc-full": "all the data",
+            "hmc-minibatch": "one minibatch, resampled",
+            "hmc-mixed": "a subset, long trajectories",
+        }[row["training"]]
         rows.append(
             (
                 f"HMC on {sampled} ({found['num_train']:,} images)",
@@ -169,7 +173,7 @@ def _hmc_table(data: Data) -> Table:
                 f"{found['num_distinct_draws']} of {row['num_draws']}",
                 found.get("min_ess"),
                 found.get("max_rhat"),
-                describe_mixing(found),
+                describe_chains(found),
             )
         )
     return Table(
@@ -185,7 +189,8 @@ def _hmc_table(data: Data) -> Table:
         "trajectory keeps its length while the step size adapts, and masses adapt too. Columns as "
         "above. attack: all switches of attack and score off, or on as in 2020; every version uses "
         "a chain's stored draws. Effective sample size (ESS) and R-hat (rank-normalised, split) "
-        "are those of the chains before resampling, on held-out predictions.",
+        "are those of the chains before resampling, on held-out predictions. long trajectories: of "
+        "about the prior's scale, on so few images that chains can mix within an hour.",
     )
 
 

@@ -171,6 +171,41 @@ def test_without_masking_nothing_is_called_hidden(data):
     assert study.claims == ()
 
 
+MIXED = {
+    **{"num_chains": 4, "rhat": "rank-normalised split", "max_rhat": 1.02, "min_ess": 182.0},
+    **{"log_density_rhat": 1.01, "log_density_ess": 300.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "strong", "holds", "words"),
+    [
+        ({}, [0.1, 0.2], False, "chains: mixed (maximum R-hat 1.02, smallest ESS 182)"),
+        # Intervals that overlap show no equality.
+        ({}, [0.1, 0.9], None, "chains: mixed (maximum R-hat 1.02, smallest ESS 182)"),
+        ({"max_rhat": 2.0}, [0.1, 0.2], None, "chains: unmixed: not judged (maximum R-hat 2.00)"),
+    ],
+)
+def test_a_posterior_is_judged_where_its_chains_have_mixed(data, changes, strong, holds, words):
+    assert "Of a posterior by HMC" not in str(build_study(data).verdicts)
+    rows = [
+        copy.deepcopy(row)
+        | {
+            "training": "hmc-mixed",
+            "diagnostics": {"num_train": 6000, "num_distinct_draws": 50, **MIXED, **changes},
+            "intervals": row["intervals"] | {"pgd": [0.3, 0.4], "strong": strong},
+        }
+        for row in data["hmc"][:2]
+    ]
+    study = build_study(data | {"hmc": data["hmc"] + rows})
+    verdict = study.verdicts[-1]
+    assert verdict.claim.startswith("Of a posterior by HMC the published PGD leaves no more")
+    assert (verdict.holds, verdict.measured.endswith(words)) == (holds, True)
+    (table,) = (t for t in study.tables if t.title.startswith("HMC on one minibatch"))
+    assert table.rows[-1][0] == "HMC on a subset, long trajectories (6,000 images)"
+    assert table.rows[-1][-1] == words.removeprefix("chains: ")
+
+
 def test_figures_draw_every_row_and_share(data):
     departures, shares = (plot.figure for plot in build_study(data).plots)
     (ax,) = departures.axes

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -130,6 +131,38 @@ def test_hmc_as_published_keeps_few_draws_and_its_length(monkeypatch):
     assert settings.trajectory_length == pytest.approx(0.05)
     assert (settings.adapt, seen["hmc-full"].trajectory_length) == ("window", None)
     assert part.diagnostics["num_distinct_draws"] <= 11
+
+
+def test_mixed_chains_are_sampled_beside_the_published_ones(monkeypatch):
+    """On a subset, by trajectories of the prior's scale, with a key from its name."""
+    seen, draws = [], fake_posterior(16, 0)
+
+    def sample(rng_key, network, data, settings, options):
+        seen.append((rng_key, network.hidden, data, settings))
+        return InferenceResult(draws, {"num_chains": 1}, None)
+
+    def train_now(run, name, network, shape, train, **_):
+        result = train()
+        return result.posterior, result.diagnostics
+
+    monkeypatch.setattr(stages, "cached_posterior", train_now)
+    monkeypatch.setitem(stages.METHODS, "hmc", SimpleNamespace(run=sample))
+    config = dataclasses.replace(
+        TINY, mixed_num_train=40, mixed_hidden=5, mixed_num_samples=4, mixed_num_draws=3
+    )
+    run = SimpleNamespace(checkpoints=lambda *_: None)
+    work = stages.Work(config, run, load_dataset("digits", num_train=100, num_test=20))
+    full, part, mixed = stages.train_hmc(work)
+    assert (full.name, part.name, mixed.name) == ("hmc-full", "hmc-minibatch", "hmc-mixed")
+    assert (mixed.known.num_samples, mixed.diagnostics["num_train"]) == (3, 40)
+    keys = [jax.random.key_data(key).tolist() for key, *_ in seen]
+    assert keys[0] == keys[1] == jax.random.key_data(work.key(stages._TRAIN)).tolist()
+    assert keys[2] != keys[0]
+    _, hidden, data, settings = seen[2]
+    assert (hidden, len(data.y)) == ((5,), 40)
+    assert (settings.trajectory_length, settings.num_chains, settings.init) == (1.3, 4, "prior")
+    without = dataclasses.replace(config, mixed_num_train=0)
+    assert len(stages.train_hmc(work._replace(config=without))) == 2
 
 
 def test_versions_differ_in_their_draws(finished):

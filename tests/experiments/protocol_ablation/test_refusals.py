@@ -31,6 +31,10 @@ CASES = [
     ({"attacker_draws": "1,1"}, "whole numbers of at least 1, got 1,1"),
     ({"attacker_draws": ""}, "--attacker_draws needs at least 1 of them, got nothing"),
     ({"attacker_draws": "20"}, "--attacker_draws must be at most the smallest of defender_draws"),
+    (
+        {"dataset": "digits", "architecture": "fc", "num_test": 20, "mixed_num_train": 2000},
+        "--mixed_num_train must be at most the 1437 training examples, or 0 for none, got 2000",
+    ),
     ({"hmc_hidden": 0}, "--hmc_hidden must be at least 1, got 0"),
     ({"hmc_minibatch_size": 0}, "--hmc_minibatch_size must be at least 1, got 0"),
     ({"hmc_num_samples": 0}, "--hmc_num_samples must be at least 1, got 0"),
