@@ -194,6 +194,8 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
         r"strong leaves \d+: more than AutoAttack in (\d+) of (\d+) cases",
     ),
     "benchmark": _of_benchmark,
+    # The sentence of the first posterior.
+    "samplers": _of_summary("{0}", r"^(.*?)\.(?:\s|$)"),
 }
 
 _EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {

@@ -82,7 +82,14 @@ class Config(Settings):
     )
     num_chains: int = setting(4, "Chains of each method, each from its own draw.", least=2)
     budget: int = setting(
-        40_000, "Gradients of all data that each chain may take; minibatches count B/N.", least=100
+        50_000, "Gradients of all data that each chain may take, about.", least=100
+    )
+    minibatch_share: float = setting(
+        0.25,
+        "Share of the budget that methods of minibatches have, where one counts B/N of a gradient: "
+        "of equal numbers of gradients these take several times as long.",
+        above=0,
+        most=1,
     )
     num_draws: int = setting(400, "Draws kept of each chain, at most.", least=8)
     num_points: int = setting(
@@ -100,13 +107,14 @@ class Config(Settings):
     checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
 
-# cpu: about 40 minutes on two idle cores, nothing to download. mnist: hours.
+# cpu: sized for two cores, nothing to download. mnist: hours.
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "targets": ("digits",),
         "num_chains": 2,
-        "budget": 600,
-        "num_draws": 16,
+        "budget": 160,
+        "minibatch_share": 1.0,
+        "num_draws": 8,
         "num_points": 2,
         "num_train": 60,
         "num_held_out": 10,
@@ -114,7 +122,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "checkpoint_every": 0.0,
     },
     "cpu": {},
-    "mnist": {"targets": ("mnist_6000", "fashion_mnist_6000", "mnist_60000")},
+    "mnist": {"targets": ("mnist_6000", "fashion_mnist_6000", "mnist_60000"), "budget": 60_000},
 }
 
 

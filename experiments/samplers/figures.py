@@ -37,6 +37,7 @@ _LINES = {
     CSGMCMC: (style.INK, "*", ":"),
 }
 _LEAST_EXCESS = 1e-3
+_MARGIN = 1.4
 _TICKS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
@@ -98,9 +99,12 @@ def _excess(point: dict[str, Any]) -> float | None:
 
 def _set_axes(line: Sequence[Axes], title: str) -> None:
     rhat, size, likelihood = line
-    for ax in line:
+    for ax, limit in zip(line, (RHAT_LIMIT - 1, ESS_LEAST, np.nan), strict=True):
         ax.set(xscale="log", yscale="log")
         ax.grid(color=style.GRID, linewidth=0.5, zorder=0)
+        shown = np.concatenate([[limit], *(curve.get_ydata() for curve in ax.lines)])
+        if (shown := shown[np.isfinite(shown)]).size:
+            ax.set_ylim(shown.min() / _MARGIN, shown.max() * _MARGIN)
     rhat.axhline(RHAT_LIMIT - 1, color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1)), zorder=1)
     size.axhline(ESS_LEAST, color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1)), zorder=1)
     low, high = rhat.get_ylim()

@@ -21,14 +21,15 @@ from experiments.samplers.config import (
     build_posterior,
 )
 
-TRAJECTORY = 1.5
+TRAJECTORY = 1.3
 """Length of HMC's trajectories, in units of the prior's scale, which is 1: near pi / 2, a quarter
 of a period of the directions that the data say nothing about."""
 
 _PUBLISHED_STEPS = 10
-_WARMUP = 0.2
-"""Share of the transitions in which HMC and NUTS adapt their step, at most."""
-_LEAST_TRANSITIONS = 40
+_WARMUP, _LEAST_WARMUP = 0.2, 30
+"""Share of the transitions in which a step is adapted, and how many there are unless that were more
+than half."""
+_LEAST_TRANSITIONS, _LEAST_DRAWS = 40, 8
 _GRADIENTS_OF_STEP = 2
 """Of the McLachlan integrator."""
 _CYCLES = 8
@@ -40,7 +41,8 @@ class Tuned(NamedTuple):
 
     published_step: First leapfrog step of HMC as published.
     leapfrog_step: First step of HMC and NUTS; their warm-up adapts it.
-    nuts_steps: Leapfrog steps of a NUTS transition, about, by which transitions are counted.
+    nuts_steps: Most leapfrog steps of a NUTS transition, one less than a power of two: a length
+      of one and a half, about, where trees would grow to three and pay twice for it.
     adjusted_steps: Steps of an adjusted microcanonical trajectory, in the mean.
     adjusted_step: Its first step; the warm-up adapts it.
     mclmc_step: Step of unadjusted microcanonical Langevin.
@@ -74,10 +76,10 @@ _MNIST = Tuned(
     adjusted_step=1.0,
     mclmc_step=2.0,
     mclmc_length=150.0,
-    sgld_step=1e-5,
-    sghmc_step=2e-3,
+    sgld_step=2e-5,
+    sghmc_step=1.5e-3,
     sghmc_friction=10.0,
-    csgmcmc_step=2e-5,
+    csgmcmc_step=4e-5,
     minibatch_size=256,
 )
 TUNED = {
@@ -85,22 +87,21 @@ TUNED = {
         published_step=0.001,
         leapfrog_step=0.0068,
         nuts_steps=255,
-        adjusted_steps=50,
         mclmc_length=100.0,
-        sgld_step=3e-5,
+        sgld_step=1e-4,
         sghmc_step=3e-3,
-        csgmcmc_step=6e-5,
+        csgmcmc_step=2e-4,
     ),
     "half_moons": _MNIST._replace(
         published_step=0.001,
         leapfrog_step=0.0028,
-        adjusted_steps=50,
+        adjusted_steps=100,
         adjusted_step=0.1,
         mclmc_step=0.15,
         mclmc_length=25.0,
-        sgld_step=3e-6,
-        sghmc_step=1e-3,
-        csgmcmc_step=6e-6,
+        sgld_step=1e-5,
+        sghmc_step=2e-3,
+        csgmcmc_step=2e-5,
         minibatch_size=500,
     ),
     "mnist_6000": _MNIST,
@@ -109,12 +110,12 @@ TUNED = {
     "mnist_60000": _MNIST._replace(
         leapfrog_step=0.001,
         nuts_steps=1023,
-        adjusted_step=0.35,
         adjusted_steps=200,
+        adjusted_step=0.35,
         mclmc_step=0.7,
-        sgld_step=1e-6,
-        sghmc_step=7e-4,
-        csgmcmc_step=2e-6,
+        sgld_step=2e-6,
+        sghmc_step=5e-4,
+        csgmcmc_step=4e-6,
         minibatch_size=500,
     ),
 }
@@ -152,7 +153,7 @@ def build_plan(config: Config, target: str, method: str, num_data: int) -> Plan:
 
 def _split(config: Config, num_transitions: int, num_warmup: int = 0) -> dict[str, Any]:
     """Return how transitions become draws: as many as may be kept, evenly spaced."""
-    left = max(num_transitions - num_warmup, config.num_draws // 8, 8)
+    left = max(num_transitions - num_warmup, _LEAST_DRAWS)
     thinning = -(-left // config.num_draws)
     return {
         "num_samples": left // thinning,
@@ -193,7 +194,7 @@ def _plan_nuts(config: Config, tuned: Tuned, num_data: int) -> Plan:
     settings = nuts.Config(
         **_split(config, transitions, _adapting(transitions)),
         step_size=tuned.leapfrog_step,
-        max_num_doublings=math.ceil(math.log2(steps)) + 1,
+        max_num_doublings=math.ceil(math.log2(steps)),
         adapt="step_size",
     )
     return Plan(nuts, settings)
@@ -205,7 +206,7 @@ def _limit(config: Config, steps: int) -> int:
 
 
 def _adapting(transitions: int) -> int:
-    return max(int(_WARMUP * transitions), 1)
+    return max(int(_WARMUP * transitions), min(_LEAST_WARMUP, transitions // 2), 1)
 
 
 def _width_factor(config: Config, target: str) -> float:
@@ -235,8 +236,9 @@ def _plan_adjusted(config: Config, tuned: Tuned, num_data: int) -> Plan:
 
 
 def _minibatches(config: Config, tuned: Tuned, num_data: int) -> int:
-    """Return how many minibatches take as much as the budget of gradients of all data."""
-    return round(config.budget * num_data / min(tuned.minibatch_size, num_data))
+    """Return how many minibatches take as much as their share of the budget of gradients."""
+    gradients = config.budget * config.minibatch_share
+    return round(gradients * num_data / min(tuned.minibatch_size, num_data))
 
 
 def _plan_sgld(config: Config, tuned: Tuned, num_data: int) -> Plan:
