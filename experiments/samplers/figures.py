@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT
 from bnn_adv.report import style
@@ -38,7 +38,7 @@ _LINES = {
 }
 _LEAST_EXCESS = 1e-3
 _MARGIN = 1.4
-_TICKS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+_TICKS = (0.001, 0.01, 0.05, 0.2, 1.0, 10.0, 100.0)
 
 
 def mixing_curves(panels: Mapping[str, Sequence[Record]]) -> Figure:
@@ -97,10 +97,18 @@ def _excess(point: dict[str, Any]) -> float | None:
     return None if found is None else max(found - 1, _LEAST_EXCESS)
 
 
+def _short(value: float) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
 def _set_axes(line: Sequence[Axes], title: str) -> None:
     rhat, size, likelihood = line
     for ax, limit in zip(line, (RHAT_LIMIT - 1, ESS_LEAST, np.nan), strict=True):
         ax.set(xscale="log", yscale="log")
+        for axis, subs in ((ax.xaxis, (1.0, 3.0)), (ax.yaxis, (1.0, 2.0, 5.0))):
+            axis.set_major_locator(LogLocator(subs=subs))
+            axis.set_major_formatter(lambda value, _: _short(value))
+            axis.set_minor_locator(NullLocator())
         ax.grid(color=style.GRID, linewidth=0.5, zorder=0)
         shown = np.concatenate([[limit], *(curve.get_ydata() for curve in ax.lines)])
         if (shown := shown[np.isfinite(shown)]).size:
@@ -110,7 +118,6 @@ def _set_axes(line: Sequence[Axes], title: str) -> None:
     low, high = rhat.get_ylim()
     rhat.yaxis.set_major_locator(FixedLocator([tick for tick in _TICKS if low <= tick <= high]))
     rhat.yaxis.set_major_formatter(lambda value, _: f"{1 + value:g}")
-    rhat.yaxis.set_minor_formatter(NullFormatter())
     rhat.set_ylabel(style.wrap(title, 20))
     rhat.set_title("largest R-hat")
     size.set_title("smallest ESS")

@@ -32,8 +32,9 @@ than half."""
 _LEAST_TRANSITIONS, _LEAST_DRAWS = 40, 8
 _GRADIENTS_OF_STEP = 2
 """Of the McLachlan integrator."""
-_CYCLES = 8
-"""Of cyclical Langevin dynamics: half of them are kept at the end of the run."""
+_CYCLES, _EXPLORATION = 4, 0.1
+"""Cycles of cyclical Langevin dynamics, and the share of each without noise. It ends near a mode;
+shorter cycles, or a longer share, leave too few steps to come back from there."""
 
 
 class Tuned(NamedTuple):
@@ -262,12 +263,12 @@ def _plan_sghmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
 
 def _plan_csgmcmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
     transitions = _minibatches(config, tuned, num_data)
-    each, exploration = max(config.num_draws // _CYCLES, 1), 0.5
+    each = max(config.num_draws // _CYCLES, 1)
     settings = csgmcmc.Config(
         num_samples=each * _CYCLES,
         samples_per_cycle=each,
-        thinning=max(int(transitions * (1 - exploration) / (each * _CYCLES)), 1),
-        exploration=exploration,
+        thinning=max(int(transitions * (1 - _EXPLORATION) / (each * _CYCLES)), 1),
+        exploration=_EXPLORATION,
         num_chains=config.num_chains,
         step_size=config.step_factor * tuned.csgmcmc_step,
         minibatch_size=tuned.minibatch_size,
