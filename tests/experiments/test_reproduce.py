@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from bnn_adv.compute import files
+from bnn_adv.inference import METHODS
 from experiments import reproduce
 from experiments.launch import study
 from experiments.launch.tables import to_record
-from experiments.loss_gradients import __main__ as loss_gradients
+from experiments.loss_gradients.report import CONDITIONS
 from experiments.table2 import __main__ as table2
 from tests.experiments.baseline import assert_same
 
@@ -47,8 +48,8 @@ def finished(stopped):
     folder, _ = stopped
     with pytest.MonkeyPatch.context() as patch:
         # Its gradients are taken again, from the draws that were kept.
-        patch.setitem(loss_gradients.METHODS, "hmc", _never)
-        patch.setitem(loss_gradients.METHODS, "svi", _never)
+        patch.setitem(METHODS, "hmc", _never)
+        patch.setitem(METHODS, "svi", _never)
         return folder, reproduce.reproduce(SMOKE, str(folder))
 
 
@@ -146,7 +147,7 @@ def test_geometry_has_its_posteriors_and_pictures(finished):
 def test_loss_gradients_have_every_condition(finished):
     _, results, pictures = of(finished, "loss_gradients")
     for item in results["data"]["items"]:
-        assert list(item["conditions"]) == list(loss_gradients.CONDITIONS)
+        assert list(item["conditions"]) == list(CONDITIONS)
         assert item["conditions"]["posterior"]["counts"] == [1, 4, 8]
         assert len(item["images"]) == 2
         assert np.shape(item["image_norms"]) == (2, 3)

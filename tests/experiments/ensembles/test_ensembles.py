@@ -8,7 +8,7 @@ import pytest
 from bnn_adv.evaluation import SuiteResult
 from bnn_adv.inference import sgd
 from experiments.ensembles import __main__ as ensembles
-from experiments.ensembles.__main__ import SCALES, Config
+from experiments.ensembles.config import SCALES, Config
 
 TINY = Config(
     dataset="digits",
