@@ -84,6 +84,7 @@ class Config(Settings):
         "left out.",
         least=1,
         is_distinct=True,
+        least_length=1,
     )
     num_fresh: int = setting(
         25,

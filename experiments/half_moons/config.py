@@ -20,7 +20,7 @@ _LIST: dict[str, Any] = {"is_distinct": True, "least_length": 1}
 
 @dataclasses.dataclass(frozen=True)
 class Config(MixedChains):
-    """Settings of ``experiments.half_moons``: the paper's grid, and one whose chains mix."""
+    """Settings of ``experiments.half_moons``."""
 
     hidden: tuple[int, ...] = setting(
         (32, 128, 256, 512), "Widths of both hidden layers.", least=1, **_LIST

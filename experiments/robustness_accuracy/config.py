@@ -16,7 +16,7 @@ from experiments.robustness_accuracy.grids import GRIDS, GridNetwork
 
 @dataclasses.dataclass(frozen=True)
 class Config(matched.Matched):
-    """Settings of ``experiments.robustness_accuracy``: grids, and methods on equal terms."""
+    """Settings of ``experiments.robustness_accuracy``."""
 
     datasets: tuple[str, ...] = setting(
         ("mnist", "fashion_mnist"),

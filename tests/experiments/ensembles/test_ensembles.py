@@ -8,6 +8,7 @@ import pytest
 from bnn_adv.evaluation import SuiteResult
 from bnn_adv.inference import sgd
 from experiments.ensembles import __main__ as ensembles
+from experiments.ensembles import measure
 from experiments.ensembles.config import SCALES, Config
 
 TINY = Config(
@@ -35,7 +36,7 @@ def attacked(monkeypatch):
         names = ["worst"] if suite.worst_case else [e.name for e in suite.entries]
         return SuiteResult(dict.fromkeys(names, x), dict.fromkeys(names, 1.0), 0.9, 0.1, None)
 
-    monkeypatch.setattr(ensembles, "run_suite", attack)
+    monkeypatch.setattr(measure, "run_suite", attack)
     return seen
 
 
@@ -54,7 +55,7 @@ def test_ensembles_are_prefixes_of_one_and_resume(tmp_path, monkeypatch, attacke
     one, two = attacked[0][2].samples, attacked[-1][2].samples
     np.testing.assert_array_equal(one["logits"]["kernel"][0], two["logits"]["kernel"][0])
     monkeypatch.setattr(ensembles, "build_study", build)
-    monkeypatch.setattr(ensembles, "run_suite", _never)
+    monkeypatch.setattr(measure, "run_suite", _never)
     monkeypatch.setattr(sgd, "run", _never)
     results = ensembles.run(TINY, str(tmp_path / "run"))
     for size in results["data"]["sizes"]:
