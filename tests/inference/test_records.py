@@ -2,11 +2,11 @@
 
 import builtins
 
+import arviz_stats
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arviz_stats.base.array import array_stats
 
 from bnn_adv.inference import Data, InferenceResult, RunOptions, hmc, load_chains
 from bnn_adv.inference.records import MOST_POINTS, name_file, record_chains, save_chains
@@ -43,26 +43,21 @@ def test_arviz_finds_what_the_diagnostics_say(sampled):
     assert log_prob.shape == (2, 40, 4)
     assert set(tree["sample_stats"].data_vars) == {
         *("lp", "energy", "energy_error", "acceptance_rate", "diverging"),
-        *("num_gradients", "step_size"),
+        *("num_gradients", "is_longest", "step_size"),
     }
     assert all(each.dims == ("chain", "draw") for each in tree["sample_stats"].data_vars.values())
     kernel = sampled.posterior.samples["logits"]["kernel"]
     np.testing.assert_array_equal(tree["posterior"][weights].values.reshape(kernel.shape), kernel)
     np.testing.assert_allclose(tree["sample_stats"]["lp"], found["log_density"], rtol=1e-12)
-    axes = {
-        "chain_axis": log_prob.get_axis_num("chain"),
-        "draw_axis": log_prob.get_axis_num("draw"),
-    }
-    each = array_stats.rhat(log_prob.values, **axes)
-    sizes = array_stats.ess(log_prob.values, **axes)
+    each = arviz_stats.rhat(tree)["held_out_log_prob"].values
+    sizes = arviz_stats.ess(tree)["held_out_log_prob"].values
     assert found["max_rhat"] == pytest.approx(each.max())
     assert found["median_rhat"] == pytest.approx(np.median(each))
     assert found["rhat_95"] == pytest.approx(each.max())
     assert found["min_ess"] == pytest.approx(sizes.min())
     stats = tree["sample_stats"]
-    assert found["log_density_rhat"] == pytest.approx(array_stats.rhat(stats["lp"].values, **axes))
-    energies = array_stats.bfmi(stats["energy"].values, **axes)
-    np.testing.assert_allclose(found["e_bfmi"], energies)
+    assert found["log_density_rhat"] == pytest.approx(float(arviz_stats.rhat(stats["lp"])))
+    np.testing.assert_allclose(found["e_bfmi"], arviz_stats.bfmi(tree)["energy"].values)
 
 
 def test_the_energy_is_that_of_a_new_momentum(sampled):
@@ -83,12 +78,13 @@ def test_every_gradient_is_counted(sampled):
 
 def test_thinned_transitions_are_summarised():
     rows = np.arange(12.0).reshape(3, 2, 2)  # draws, thinning, chains
-    info = hmc.Info(rows, rows == 4, -rows, 2 * rows, rows.astype(np.int32), 3 * rows)
+    info = hmc.Info(rows, rows == 4, -rows, 2 * rows, rows.astype(np.int32), 3 * rows, rows == 7)
     stats, kept = record_chains(info, np.zeros((2, 3, 150)), {"step_size": [0.1, 0.2]})
     np.testing.assert_array_equal(stats["lp"], [[4, 12, 20], [6, 14, 22]])
     np.testing.assert_array_equal(stats["energy"], 1.5 * stats["lp"])
     np.testing.assert_array_equal(stats["acceptance_rate"], [[1, 5, 9], [2, 6, 10]])
     np.testing.assert_array_equal(stats["diverging"], [[False, True, False], [False] * 3])
+    np.testing.assert_array_equal(stats["is_longest"], [[False] * 3, [False, True, False]])
     np.testing.assert_array_equal(stats["num_gradients"], [[2, 10, 18], [4, 12, 20]])
     np.testing.assert_allclose(stats["step_size"], [[0.1] * 3, [0.2] * 3])
     assert kept.shape == (2, 3, MOST_POINTS)
