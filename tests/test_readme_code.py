@@ -69,6 +69,7 @@ def fork(tmp_path, monkeypatch):
         del OBJECTIVES[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in READMES if blocks(name, "python")])
 def test_python_examples_run(name, fork):
     rng = np.random.default_rng(0)
@@ -200,6 +201,7 @@ def test_commands_that_would_not_run_are_found(line):
         check(line)
 
 
+@pytest.mark.slow
 def test_the_sampler_of_the_readme_is_trained_and_attacked(fork):
     lines = [line for line in commands("bnn_adv/inference/README.md") if "runs/mine" in line]
     assert len(lines) == 2

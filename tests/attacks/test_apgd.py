@@ -39,6 +39,7 @@ def test_schedule_for_a_hundred_steps():
         assert all(0 < step < num_steps for step in found)
 
 
+@pytest.mark.slow
 def test_first_step_is_of_twice_the_radius_and_later_ones_have_momentum():
     slope = lambda x: Loss(x[:, 0], jnp.asarray([[1.0, 0.0]]), jnp.zeros(1, bool))  # noqa: E731
     x, threat = jnp.asarray([[0.5, 0.5]]), L2(0.1)
@@ -51,6 +52,7 @@ def test_first_step_is_of_twice_the_radius_and_later_ones_have_momentum():
     np.testing.assert_allclose(states[2].x, threat.project(moved, x), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_rising_walk_keeps_its_step_size():
     slope = lambda x: Loss(x[:, 0], jnp.ones_like(x), jnp.zeros(1, bool))  # noqa: E731
     rising = jnp.asarray([0.0])
@@ -101,6 +103,7 @@ def test_no_new_best_since_the_last_checkpoint_halves_too():
     assert sizes[40] == pytest.approx(0.2)  # the second checkpoint, step 41
 
 
+@pytest.mark.slow
 def test_it_settles_in_a_narrow_valley_where_fixed_steps_do_not():
     x, threat = jnp.asarray([[0.5, 0.5]]), L2(0.2)
     best = walk(valley, threat, x, apgd.build(num_steps=100))[-1]
@@ -141,6 +144,7 @@ def sparse_walk():
     return x, walk(sparse_slope, L1(1.0), x, apgd.build(num_steps=50))
 
 
+@pytest.mark.slow
 def test_l1_steps_move_the_steepest_coordinates_alike(sparse_walk):
     """A fifth of the coordinates at first, by epsilon in all, and without momentum."""
     x, states = sparse_walk
@@ -172,6 +176,7 @@ def test_l1_sparsity_and_steps_follow_the_support_of_the_best_point(sparse_walk)
     assert int(states[3].num_moved[0]) == int(states[2].num_moved[0])
 
 
+@pytest.mark.slow
 def test_l1_reaches_the_maximum_that_few_coordinates_hold(sparse_walk):
     """From 0.5, two coordinates take 0.5 and 0.1 to their walls and a third one the rest, 0.4."""
     x, states = sparse_walk

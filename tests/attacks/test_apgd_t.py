@@ -58,6 +58,7 @@ def test_targets_are_the_likeliest_classes_but_the_label():
         rank_targets(loss._replace(log_probs=None))
 
 
+@pytest.mark.slow
 def test_it_fools_where_the_likeliest_class_leads_nowhere(walked):
     assert not states(apgd_t.build(num_steps=6, num_targets=1))[-1].success.any()
     assert walked[-1].success.all()
@@ -70,6 +71,7 @@ def test_of_several_targets_the_one_with_the_larger_margin_is_kept(walked):
     np.testing.assert_allclose(walked[-1].value, 0.02, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_target_gets_the_steps_of_one_run_of_apgd(walked):
     """The second target's walk is APGD's own on the aimed loss, from a start of its own."""
     order = np.asarray(walked[0].targets)
@@ -105,6 +107,7 @@ def test_success_is_shown_before_a_target_is_finished(walked):
         assert linear(state.x_adv).success.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", THREATS)
 def test_from_the_clean_input_the_first_step_is_exact_on_a_linear_model(norm):
     """At and near walls of the box, in every norm."""
@@ -119,6 +122,7 @@ def test_from_the_clean_input_the_first_step_is_exact_on_a_linear_model(norm):
         np.testing.assert_allclose(found[2 * turn + 2].walk.x, best, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_where_the_clean_gradient_is_zero_the_first_step_is_random():
     def plateau(x, target=None):
         loss = linear(x, target)

@@ -135,6 +135,7 @@ def test_reaches_the_closed_form_on_a_binary_linear_model(name, threat, objectiv
     np.testing.assert_allclose(reached, expected, atol=2e-6, rtol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "norm", "objective"),
     [
@@ -165,6 +166,7 @@ def test_stays_in_ball_and_box(name, norm, objective, posterior, batch):
     assert not np.array_equal(adversarial, x)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(
     epsilon=st.sampled_from([0.0, 1e-3, 0.5, 1e4]),
@@ -258,6 +260,7 @@ def test_steps_are_pure_functions_that_vmap_over_posteriors(name, posterior, bat
         np.testing.assert_allclose(together[index], alone, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SEARCHES, "square"])
 def test_a_black_box_compiles_no_backward_pass(name, posterior):
     """Of the matrix products of a step, none are more than those of its forward passes."""
@@ -277,6 +280,7 @@ def test_a_black_box_compiles_no_backward_pass(name, posterior):
     assert 0 < products <= SEARCHES.get(name, 1) * forward
 
 
+@pytest.mark.slow
 def test_the_published_attack_is_blind_on_a_saturated_posterior(saturated):
     """Logits of the order of 1,000: the gradient dies, the attack stays, the margin finds a way."""
     rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ KEY = jax.random.key(0)
 MARGIN = OBJECTIVES["mean_logit_margin"]
 
 
+@pytest.mark.slow
 def test_one_compilation_a_shape(posterior):
     """37 images in batches of 16, 40 steps, two radii: traced once for each of two shapes.
 
@@ -62,6 +63,7 @@ def test_one_compilation_a_shape(posterior):
     assert {shape[0] for shape in traces} == {1, 2, 8, 16}
 
 
+@pytest.mark.slow
 def test_host_loop_does_not_retrace(posterior, batch):
     x, y = batch
 
@@ -73,6 +75,7 @@ def test_host_loop_does_not_retrace(posterior, batch):
     run_attack(KEY, pgd.build(num_steps=50), MARGIN, limited, x, y, threat=LInf(0.1))
 
 
+@pytest.mark.slow
 def test_a_batch_ends_when_all_its_images_are_fooled(posterior, batch):
     x, y = batch
     calls = []
@@ -94,6 +97,7 @@ def test_a_batch_ends_when_all_its_images_are_fooled(posterior, batch):
     assert calls[0] < calls[1]
 
 
+@pytest.mark.slow
 def test_images_leave_the_batch_when_they_are_fooled(posterior, batch):
     """Each image's result is that of an attack on it alone, and ever fewer are evaluated."""
     x, y = batch

@@ -98,23 +98,27 @@ def check_nearest(norm, attack, objective, num_classes):
     return every
 
 
+@pytest.mark.slow
 @NORMS
 def test_fab_finds_the_nearest_input_of_a_linear_model(norm):
     check_nearest(norm, fab.build(num_steps=20), "mean_logit_margin", 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l1"])
 def test_fab_t_does_on_two_classes(norm):
     """Eight of its nine targets do not exist; their steps are idle."""
     check_nearest(norm, fab_t.build(num_steps=20), "mean_logit_margin", 2)
 
 
+@pytest.mark.slow
 def test_fab_t_does_on_ten_classes_and_with_a_loss():
     """A loss becomes a margin: aimed at a class, less aimed at the label."""
     every = check_nearest("l2", fab_t.build(num_steps=20), "expected_loss", 10)
     assert (every.argmin(axis=1) > 0).any()  # the likeliest class is not always the nearest one
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     norm=st.sampled_from(list(THREATS)),
@@ -170,6 +174,7 @@ def walk(attack, x, threat, loss_fn=ring):
     return run
 
 
+@pytest.mark.slow
 def test_a_curved_boundary_and_what_the_state_says():
     x = jnp.asarray([[0.6, 0.5], [0.5, 0.55], [0.9, 0.9]])
     run = walk(fab.build(num_steps=30), x, L2(1.0))
@@ -183,6 +188,7 @@ def test_a_curved_boundary_and_what_the_state_says():
     np.testing.assert_array_equal(state.x_adv[2], x[2])
 
 
+@pytest.mark.slow
 def test_the_boundary_is_the_predictions_and_not_the_zero_of_the_objective():
     """The objective is zero where the prediction still holds, and on another scale."""
 
@@ -196,6 +202,7 @@ def test_the_boundary_is_the_predictions_and_not_the_zero_of_the_objective():
     np.testing.assert_allclose(state.distance, [0.2, 0.25], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fooled_stays_unfooled():
     """No class ever wins: the distance is infinite and the clean input the nearest one."""
 
@@ -211,6 +218,7 @@ def test_what_cannot_be_fooled_stays_unfooled():
     np.testing.assert_array_equal(state.x_adv, x)
 
 
+@pytest.mark.slow
 def test_random_starts_find_a_way_where_the_clean_input_has_no_gradient():
     x = jnp.asarray([[0.5, 0.5]])  # the middle of the ring, where the margin is flat
     threat = L2(0.5)

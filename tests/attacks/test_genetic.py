@@ -45,6 +45,7 @@ def walk(loss_fn, threat, **options):
 
 
 # The best of 1,006 random points of the ball reaches about half of it.
+@pytest.mark.slow
 @pytest.mark.parametrize("threat", [LInf(RADII), L2(RADII)], ids=lambda threat: threat.norm)
 def test_the_search_comes_near_the_maximum_within_ball_and_box(threat):
     """Inputs far from the walls, so that the maximum over the ball is known."""
@@ -75,6 +76,7 @@ def breed(count, fitness, rate, reach):
     return np.asarray(jax.jit(jax.vmap(one))(keys))
 
 
+@pytest.mark.slow
 def test_coordinates_are_inherited_by_fitness():
     """A coordinate's origin k: sum over parents a, b of p_a p_b, times the chance to be k."""
     fitness = jnp.asarray([0.0, 1.0, 3.0, 3.0, 4.0, 7.0])
@@ -89,6 +91,7 @@ def test_coordinates_are_inherited_by_fitness():
     np.testing.assert_array_equal(breed(4000, 100 * fitness - 7, 0.0, 1.0), children)
 
 
+@pytest.mark.slow
 def test_mutations_have_their_rate_and_their_reach():
     change = breed(4000, jnp.zeros(6), 0.3, 0.2)
     change = change - np.round(change)
@@ -109,6 +112,7 @@ def test_a_plateau_is_a_stretch_without_a_better_elite():
     assert states.stalled[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_member_that_fools_stays_the_elite():
     """The value says left, success lies right: the first fooling member is never given up."""
 

@@ -45,6 +45,7 @@ def test_the_estimate_on_a_quadratic_is_unbiased():
     assert np.mean((error / deviation) ** 2) == pytest.approx(1, abs=5 * np.sqrt(2 / 48))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(sigma=st.floats(0.05, 1.0))
 def test_on_a_quadratic_the_scale_does_not_matter(sigma):

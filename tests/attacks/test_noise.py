@@ -79,6 +79,7 @@ def test_corners_find_the_maximum_of_a_linear_function_exactly():
     np.testing.assert_allclose(states.x_adv[-1], jnp.minimum(x + 0.1, 1.0), atol=1e-6)
 
 
+@pytest.mark.slow
 @MODULES
 @pytest.mark.parametrize("norm", [LInf, L2, L1])
 def test_the_best_is_kept_within_ball_and_box(module, norm):

@@ -51,6 +51,7 @@ def attack_of(name):
     return ATTACKS[name].build() if name == "fgsm" else ATTACKS[name].build(num_steps=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_nan_component_counts_as_zero_and_no_other_changes(name):
     def linear(params, x):
@@ -78,6 +79,7 @@ def test_infinite_components_stay_the_steepest():
     np.testing.assert_allclose(found, [0, 1e30, -1e30, 2, -1e30])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posterior", [ROOTED, CLIFF], ids=["gradient", "prediction"])
 @pytest.mark.parametrize(
     ("name", "threat"),
@@ -112,6 +114,7 @@ def test_a_prediction_that_is_not_finite_is_no_class_however_classes_are_numbere
     np.testing.assert_array_equal(worst[1], finite[1])
 
 
+@pytest.mark.slow
 def test_attacks_prefer_finite_predictions_and_count_the_others_as_lost():
     loss_fn = bind(get_objective("dlr"), CLIFF, jnp.asarray(Y), jnp.ones((2, 8)), 1)
     there, here = loss_fn(X + 0.1), loss_fn(X)
@@ -120,6 +123,7 @@ def test_attacks_prefer_finite_predictions_and_count_the_others_as_lost():
     assert not here.success[np.asarray(predict_log_probs(CLIFF, X)).argmax(1) == Y].any()
 
 
+@pytest.mark.slow
 def test_gradients_that_are_not_finite_raise_a_sign():
     options = {"threat": LInf(0.1), "objectives": ("expected_loss",), "standing": np.ones(8, bool)}
     options |= {"num_steps": 2, "num_queries": 3}
@@ -130,6 +134,7 @@ def test_gradients_that_are_not_finite_raise_a_sign():
     assert "NaN or infinite in places" in check.sentence
 
 
+@pytest.mark.slow
 def test_an_evaluation_counts_and_names_lost_images():
     y = np.asarray(predict_log_probs(CLIFF, X)).argmax(1)
     options = {"rng_key": jax.random.key(0), "suite": "fast", "num_probe": 0, "num_curve": 0}

@@ -64,6 +64,7 @@ def naive_gradient(name, posterior, x, label, scales):
     return jnp.stack(votes).mean(axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_streamed_equals_naive(name, posterior, batch):
     """For any chunk: one that divides the draws, ones that leave a rest, all at once."""
@@ -119,6 +120,7 @@ def test_expected_gradient_is_mean_of_draws_gradients(posterior, batch):
     np.testing.assert_allclose(whole.gradient, np.mean(parts, axis=0), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(
     logits=st.lists(
@@ -136,6 +138,7 @@ def test_published_loss_is_confined(logits, label):
     assert 1.4611 < value < 2.4612
 
 
+@pytest.mark.slow
 def test_log_space_objectives_are_finite_with_gaps_of_800():
     samples = jnp.asarray([[800.0, 0.0, -800.0], [700.0, 0.0, -900.0]])
     extreme = Posterior(lambda params, x: params * x.sum(-1, keepdims=True), samples)
@@ -168,6 +171,7 @@ def test_dlr_falls_back_to_the_margin(classes, label):
 NAMES = ("expected_loss", "mean_logit_margin", "log_predictive_margin", "dlr", "loss_of_mean")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_target_pulls_towards_its_class(name, posterior, batch):
     """Written down anew for every image and its class: value, and gradient by jax.grad."""

@@ -45,6 +45,7 @@ def smooth_weights():
     return jnp.asarray(waves * np.array([1.0, -0.5]), jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threat", [LInf(0.1), L2(0.5)], ids=lambda threat: threat.norm)
 def test_the_value_never_falls_and_comes_near_the_maximum(threat):
     """Inputs far from the walls, so that the maximum over the ball is known."""
@@ -93,6 +94,7 @@ def test_windows_shrink_as_the_schedule_says():
     np.testing.assert_array_equal(square._shares(square.Config(1000)), shares[::10])
 
 
+@pytest.mark.slow
 def test_two_bumps_are_opposite_and_of_unit_norm():
     sides = (jnp.asarray(4), jnp.asarray(5))
     for seed in range(4):
@@ -107,6 +109,7 @@ def test_two_bumps_are_opposite_and_of_unit_norm():
         assert bumps.min() < -0.1
 
 
+@pytest.mark.slow
 def test_no_gradient_is_computed(posterior, batch):
     """The compiled step leaves out the backward pass, which is most of PGD's."""
     x, y = jnp.asarray(np.ones((64, 6)), jnp.float32) / 2, jnp.zeros(64, jnp.int32)
@@ -128,6 +131,7 @@ def test_other_norms_are_refused(posterior, batch):
         run_attack(jax.random.key(0), attack, objective, posterior, *batch, threat=L1(0.1))
 
 
+@pytest.mark.slow
 def test_it_stops_once_all_are_fooled(posterior, batch):
     x, _ = batch
     wrong = (np.argmax(predict_log_probs(posterior, x), axis=-1) + 1) % 4

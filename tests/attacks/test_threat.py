@@ -47,6 +47,7 @@ def all_operations(threat, anything, clean):
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(problems())
 def test_every_operation_stays_in_ball_and_box(problem):
@@ -129,6 +130,7 @@ def test_l1_linear_maximum_is_that_of_the_linear_program(seed):
     assert gradient @ (found - clean) == pytest.approx(-best.fun, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_l1_steps_leave_out_coordinates_at_their_walls():
     gradient = jnp.asarray([[3.0, -2.0, 1.0]])
     for x, expected in (
@@ -164,12 +166,14 @@ def test_l2_linear_maximum_is_the_maximum(seed):
     assert gradient @ found >= gradient @ best.x - 1e-6
 
 
+@pytest.mark.slow
 def test_l2_ball_that_holds_the_whole_box_reaches_its_corner():
     gradient = jnp.asarray([[1.0, -2.0, 0.0]])
     moved = L2(10.0).maximise_linear(gradient, jnp.full((1, 3), 0.25))
     np.testing.assert_array_equal(moved, [[1.0, 0.0, 0.25]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threat", [LInf(0.1), L2(0.1), L1(0.1)])
 def test_zero_gradient_does_not_move(threat):
     x = jnp.full((2, 3), 0.5)
@@ -183,6 +187,7 @@ def test_l2_direction_has_unit_norm_for_gradients_of_any_size(scale):
     np.testing.assert_allclose(direction, [[0.6, 0.8]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_random_starts_fill_the_ball():
     """Uniform in the ball: the radius to the power d is uniform, the mean is the centre."""
     clean = jnp.full((4000, 3), 0.5)

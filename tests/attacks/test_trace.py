@@ -34,6 +34,7 @@ def trace(attack, **options):
     return trace_attack(jax.random.key(3), attack, OBJECTIVE, POSTERIOR, X, Y, **options)
 
 
+@pytest.mark.slow
 def test_records_the_closed_form_on_a_linear_model():
     """Every step moves the margin by the step times the weights' l_1 norm, until the wall."""
     found = trace(pgd.build(num_steps=8, step_size=0.05, random_start=False))
@@ -45,6 +46,7 @@ def test_records_the_closed_form_on_a_linear_model():
     np.testing.assert_array_equal(found.fooled, found.success[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd"])
 def test_walks_as_run_attack_does_whatever_the_batches(name):
     steps = {} if name == "fgsm" else {"num_steps": 8}
@@ -117,6 +119,7 @@ def test_refuses_a_norm_that_the_attack_does_not_know():
         trace(attack)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_targets", [1, 2])
 def test_what_aims_at_classes_has_no_values_to_compare(num_targets):
     """Also where it ranks its points by something else, and steps inside control flow."""

@@ -35,6 +35,7 @@ def fooled(posterior, x):
     return np.argmax(predict_log_probs(posterior, x), axis=-1) != 0
 
 
+@pytest.mark.slow
 def test_an_attack_goes_on_where_only_the_stand_in_is_fooled():
     posterior = three_draws()
     stand_in = make_surrogate(KEY, posterior, "mean_weights")
@@ -62,6 +63,7 @@ def test_an_attack_goes_on_where_only_the_stand_in_is_fooled():
     np.testing.assert_allclose(late, 0.74, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [pgd.build(num_steps=12), apgd.build(num_steps=12)])
 def test_the_best_iterate_is_the_posteriors(attack, batch):
     """Against a walk of the same program that keeps by the stand-in's own value."""
@@ -79,6 +81,7 @@ def test_the_best_iterate_is_the_posteriors(attack, batch):
     assert margins[0].mean() > margins[1].mean()
 
 
+@pytest.mark.slow
 def test_value_and_success_are_the_judges_and_the_gradient_the_guides(batch):
     judge, guide, (x, y) = random_posterior(7), random_posterior(2, seed=5), batch
     own = batches.Batch(batches.derive_keys(KEY, np.arange(9)), x, y, LInf(0.1), KEY)

@@ -92,6 +92,7 @@ def masked_by_place(params, x):
     return linear_apply(params, x * mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [of_the_batch, ranked, masked_by_place])
 @pytest.mark.parametrize("count", [1, 5])
 def test_networks_that_look_at_the_batch_are_refused_by_that_name(network, count):

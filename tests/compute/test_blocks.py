@@ -24,6 +24,7 @@ def images(count):
     return Data(x, jnp.asarray(rng.integers(0, 3, count), jnp.int32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 2, 3, 4, 10, 11, 99])
 def test_rows_keep_their_places(block):
     xs = {"a": jnp.arange(22.0).reshape(11, 2), "b": jnp.arange(11)}
@@ -34,6 +35,7 @@ def test_rows_keep_their_places(block):
     np.testing.assert_array_equal(summed, xs["a"].sum(axis=0))
 
 
+@pytest.mark.slow
 def test_bytes_are_those_of_one_input():
     """One hidden layer of 5 on 3 inputs: products, biases, activation, each float32."""
     network = networks.MLP((5,), 2, "tanh")
@@ -56,6 +58,7 @@ def test_choice(each, batch, size):
     assert blocks.choose_block(each, batch, most_bytes=3500) == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [3, 5])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_likelihood_in_blocks_equals_the_whole(name, block):
@@ -75,6 +78,7 @@ def test_likelihood_in_blocks_equals_the_whole(name, block):
     )
 
 
+@pytest.mark.slow
 def test_likelihood_in_blocks_has_the_gradient_of_the_inputs_too():
     """A silent zero there would make any attack on it look weak."""
     data = images(6)
@@ -97,6 +101,7 @@ def test_likelihood_in_blocks_has_the_gradient_of_the_inputs_too():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_memory_of_a_full_batch_gradient_does_not_grow_with_the_data():
     def temporary(count):
         data = jax.eval_shape(lambda: images(8))

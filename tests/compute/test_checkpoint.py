@@ -89,6 +89,7 @@ def assert_is(saved, step):
         assert saved.parts[f"part {i}"]["y"].shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_what_is_read_is_what_was_written_to_the_bit_and_two_are_kept(tmp_path):
     assert read(tmp_path / "new") == (None, [])
     assert not (tmp_path / "new").exists()
@@ -101,6 +102,7 @@ def test_what_is_read_is_what_was_written_to_the_bit_and_two_are_kept(tmp_path):
     assert len(list((tmp_path / "parts").iterdir())) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["truncated", "empty", "record", "part"])
 def test_the_one_before_a_damaged_checkpoint_is_used_and_said(tmp_path, how):
     write(tmp_path, range(1, 4))
@@ -115,6 +117,7 @@ def test_the_one_before_a_damaged_checkpoint_is_used_and_said(tmp_path, how):
     assert steps_on_disk(tmp_path) == [2, 3]
 
 
+@pytest.mark.slow
 def test_where_all_are_damaged_the_work_starts_over_and_says_so(tmp_path):
     write(tmp_path, range(1, 4))
     damage(tmp_path, 3, "truncated")

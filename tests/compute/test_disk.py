@@ -29,6 +29,7 @@ def on_disk(posterior, tmp_path):
     return Posterior(posterior.apply_fn, DiskDraws(tmp_path / "draws", one_draw(posterior)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 3, 7])
 def test_predictions_equal_those_from_memory(posterior, on_disk, batch, chunk):
     assert on_disk.num_samples == 7
@@ -38,6 +39,7 @@ def test_predictions_equal_those_from_memory(posterior, on_disk, batch, chunk):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["expected_loss", "scaled_margin", "loss_of_mean"])
 def test_attacks_equal_those_from_memory(posterior, on_disk, batch, name):
     x, y = batch

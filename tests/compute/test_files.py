@@ -58,6 +58,7 @@ def test_damaged_json_names_the_file(tmp_path):
         files.read_json(tmp_path / "a.json")
 
 
+@pytest.mark.slow
 def test_an_archive_that_unpacks_to_much_more_is_not_read(tmp_path):
     """13 MiB took 3 GiB."""
     path = tmp_path / "bomb.npz"
@@ -113,6 +114,7 @@ def test_what_is_not_asked_for_is_not_read(tmp_path):
     np.testing.assert_array_equal(found["x"], np.arange(3))
 
 
+@pytest.mark.slow
 def test_many_arrays_that_unpack_to_much_more_than_their_file_are_not_read(tmp_path):
     """Each of them is small enough."""
     path = tmp_path / "a.npz"

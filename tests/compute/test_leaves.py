@@ -35,6 +35,7 @@ def draws(dtype=jnp.float32, impl="threefry2x32"):
     return {"w": jnp.asarray(RNG.normal(size=(3, 6, 4)), dtype), "key": keys}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
 def test_draws_come_back_from_files_as_they_were(dtype, impl, tmp_path):

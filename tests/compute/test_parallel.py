@@ -76,6 +76,7 @@ def test_draws_on_disk_are_not_split(tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("mesh_text", MESHES)
 def test_values_and_gradients_equal_one_device(name, mesh_text, images):
@@ -95,6 +96,7 @@ def test_values_and_gradients_equal_one_device(name, mesh_text, images):
     assert len(found.gradient.sharding.device_set) == 4
 
 
+@pytest.mark.slow
 def test_draws_never_travel_between_devices():
     """The compiled gradient sums over devices once; no draw is gathered anywhere."""
     mesh = parallel.make_mesh("draws:4")
@@ -110,6 +112,7 @@ def test_draws_never_travel_between_devices():
     assert "all-reduce" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh_text", MESHES)
 def test_predictions_equal_one_device(mesh_text, images):
     mesh = parallel.make_mesh(mesh_text)
@@ -121,6 +124,7 @@ def test_predictions_equal_one_device(mesh_text, images):
         np.testing.assert_allclose(parallel.to_host(found), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh_text", MESHES)
 def test_attacks_equal_one_device(mesh_text, images):
     """Ten images in batches of eight: the rest is padded to a multiple of the mesh."""

@@ -25,6 +25,7 @@ POSTERIOR = Posterior(linear, SAMPLES)
 Y = np.asarray(predict_log_probs(POSTERIOR, X)).argmax(1).astype(np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_x64_changes_nothing_but_precision(name):
     """The same random numbers, the same steps: images differ by rounding alone."""
@@ -51,6 +52,7 @@ def test_x64_draws_the_same_surrogate():
         np.testing.assert_array_equal(*chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["mean_probabilities", "mean_logits"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_logits_are_averaged_in_float32(dtype, rule):

@@ -76,6 +76,7 @@ def test_networks_that_nobody_looks_at_again_are_forgotten():
     assert functions[2]() is None
 
 
+@pytest.mark.slow
 def test_new_draws_of_a_network_run_the_same_programs():
     attack(Posterior(linear, draws(0)))
     count = batches.advance._cache_size()
@@ -90,6 +91,7 @@ def test_new_draws_of_a_network_run_the_same_programs():
     np.testing.assert_array_equal(attack(Posterior(linear, draws(1))), before)
 
 
+@pytest.mark.slow
 def test_draws_on_disk_run_the_same_programs_wherever_they_lie(tmp_path):
     """Every folder had programs of its own: 200 MiB and half a minute an evaluation."""
     programs.drop()
@@ -100,6 +102,7 @@ def test_draws_on_disk_run_the_same_programs_wherever_they_lie(tmp_path):
     assert batches.advance._cache_size() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", ["entropy", "mutual_information"])
 def test_thresholds_of_a_detector_share_programs(measure):
     posterior = Posterior(linear, {"w": 5 * draws(0)["w"]})

@@ -22,6 +22,7 @@ SINGULAR = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SINGULAR)
 def test_a_step_without_derivative_adds_nothing(name):
     function, want = SINGULAR[name]

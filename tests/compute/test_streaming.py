@@ -11,6 +11,7 @@ VALUES = jnp.asarray([1.0, 10.0, 100.0, 1e3, 1e4, 1e5])
 CASES = [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (1, 2), (2, 2), (3, 3), (2, 3), (1, 6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chunk", "shards"), CASES)
 def test_every_element_counts_once(chunk, shards):
     def fold(values):
@@ -29,6 +30,7 @@ def test_every_element_counts_once(chunk, shards):
     np.testing.assert_allclose(found["soft"], [jax.nn.logsumexp(VALUES / 1e5)], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chunk", "shards"), CASES)
 def test_map_keeps_the_order(chunk, shards):
     chunk = min(chunk, 6 // shards)

@@ -15,6 +15,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data beside the checkout")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_set", [MNIST, FASHION_MNIST], ids=lambda s: s.name)
 def test_published_files_load(image_set, home):
     before = sorted(SHARED.rglob("*"))
@@ -32,6 +33,7 @@ def _counts(name: str) -> list[int]:
     return [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_set", [MNIST, FASHION_MNIST], ids=lambda s: s.name)
 def test_prepared_and_published_test_images_are_equal(image_set, home):
     """Only the test split: decoding 60,000 more images takes too long for a test."""

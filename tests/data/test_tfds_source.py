@@ -12,6 +12,7 @@ from bnn_adv.data import tfds
 from bnn_adv.data.dataset import DatasetError
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_tfds():
     code = "import sys, bnn_adv.data; sys.exit('tensorflow_datasets' in sys.modules)"
     root = Path(__file__).parents[2]

@@ -37,6 +37,7 @@ def attack(change=lambda x: x):
     return dataclasses.replace(built, step=step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worst_case", [True, False])
 def test_a_prediction_that_is_not_finite_is_lost_and_not_claimed(worst_case):
     """The attack moves the first image to 0.4, where nothing is predicted."""
@@ -63,6 +64,7 @@ def test_a_prediction_that_is_not_finite_is_lost_and_not_claimed(worst_case):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worst_case", [True, False])
 def test_images_of_a_wrong_attack_are_not_reported(worst_case):
     def run(change=lambda x: x):

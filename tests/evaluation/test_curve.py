@@ -49,6 +49,7 @@ def test_smallest_radii_are_distances_to_the_boundary(norm):
     assert curve.median == pytest.approx(np.median(curve.smallest))
 
 
+@pytest.mark.slow
 def test_wrong_inputs_have_radius_zero_and_constant_models_none():
     posterior, w = binary()
     x = np.full((4, 6), 0.5, np.float32)

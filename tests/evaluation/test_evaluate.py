@@ -162,6 +162,7 @@ def test_the_key_decides_everything(problem, evaluation):
     np.testing.assert_array_equal(again.arrays["x_adv"], evaluation.arrays["x_adv"])
 
 
+@pytest.mark.slow
 def test_probe_and_curve_can_be_left_out(problem):
     short = evaluate(problem, num_probe=0, num_curve=0)
     assert short.checks == ()
@@ -173,6 +174,7 @@ def test_probe_and_curve_can_be_left_out(problem):
     assert short.to_html()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_confirmed_is_not_reported(problem, monkeypatch):
     """An attack that leaves the ball is caught by the referee, whoever wrote it."""
     from bnn_adv.evaluation import cascade

@@ -161,6 +161,7 @@ def test_both_threat_models_are_named(noisy):
     assert "<h2>Random predictors</h2>" in page
 
 
+@pytest.mark.slow
 def test_without_noise_fresh_is_frozen():
     found = evaluate(linear(0.0), num_predictions=2, num_probe=0)
     assert 0 < found.adversarial_accuracy < found.accuracy == 1
@@ -182,6 +183,7 @@ def draw_noise(rng_key):
     return jax.random.normal(rng_key, (5,))
 
 
+@pytest.mark.slow
 def test_nothing_that_made_or_chose_an_image_reports_on_it():
     """Whatever is chosen among many, new predictions toss a coin.
 
@@ -200,6 +202,7 @@ def test_nothing_that_made_or_chose_an_image_reports_on_it():
         assert row["chosen"] > 0
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_interrupted(tmp_path):
     class Unplugged(Exception):
         pass

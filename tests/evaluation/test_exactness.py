@@ -76,6 +76,7 @@ def against_grid(posterior, x, norm, cells=CELLS):
     assert standing[distance > radius + half].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "norm", [pytest.param(norm, marks=[pytest.mark.slow] * (norm != "linf")) for norm in THREATS]
 )

@@ -85,6 +85,7 @@ def test_rates_have_their_closed_form_before_and_after_the_attack(images):
     assert record["attacker_samples"] == 64
 
 
+@pytest.mark.slow
 def test_noise_is_not_broken_more_often_than_by_chance(images):
     """Draws without a mean say 0 or 1 by a coin's toss, wherever the attack goes."""
     x, y = images
@@ -97,6 +98,7 @@ def test_noise_is_not_broken_more_often_than_by_chance(images):
     assert result.interval[1] - result.interval[0] > error
 
 
+@pytest.mark.slow
 def test_a_prediction_is_the_mean_of_its_new_draws(images):
     x, y = images
     sampler = binary(scale=2.0)

@@ -42,6 +42,7 @@ def evaluate(problem, suite=SUITE, **options):
     return flat.evaluate(*problem, threat=bnn_adv.LInf(0.1), rng_key=KEY, suite=suite, **options)
 
 
+@pytest.mark.slow
 def test_the_attack_climbs_it(problem):
     found = evaluate(problem)
     assert found.per_attack[0].objective == "cubed_margin"
@@ -66,6 +67,7 @@ def test_signs_of_masking_look_at_it(problem):
     assert "cubed_margin" not in OBJECTIVES
 
 
+@pytest.mark.slow
 def test_a_predictor_that_draws_anew_is_attacked_by_it(problem):
     _, x, y = problem
     draws = problem[0].samples
@@ -75,6 +77,7 @@ def test_a_predictor_that_draws_anew_is_attacked_by_it(problem):
     assert [row["objective"] for row in found.fresh.per_entry] == ["cubed_margin", None, None]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_definition_is_refused(problem, tmp_path):
     class Stopped(Exception):
         pass
@@ -158,6 +161,7 @@ def test_what_is_no_suite_is_refused_before_work(problem):
         )
 
 
+@pytest.mark.slow
 def test_suites_run_by_name(problem):
     named = bnn_adv.run_suite(KEY, "corrected", *problem, threat=bnn_adv.LInf(0.1))
     found = bnn_adv.run_suite(

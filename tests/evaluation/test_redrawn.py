@@ -12,6 +12,7 @@ SAMPLER = Sampler(lambda params, x: x @ params, lambda key: jax.random.normal(ke
 X = np.random.default_rng(0).uniform(size=(5, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_each_draw_is_that_of_its_key():
     key = jax.random.key(7)
     found = draw_log_probs(key, SAMPLER, X, num_samples=12)

@@ -52,6 +52,7 @@ class Unreliable(Checkpoints):
             raise Unplugged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_resumes_within_and_between_attacks(name, posterior, batch, tmp_path, monkeypatch):
     def run(checkpoints=None):
@@ -89,6 +90,7 @@ def test_a_suite_resumes_within_and_between_attacks(name, posterior, batch, tmp_
         np.testing.assert_array_equal(result.attack_of, whole.attack_of)
 
 
+@pytest.mark.slow
 def test_a_single_attack_resumes_and_refuses_another(posterior, batch, tmp_path):
     x, y = map(np.asarray, batch)
 
@@ -272,6 +274,7 @@ def test_a_suite_with_another_definition_of_an_objective_is_refused(started_suit
         run_worst(checkpoints)
 
 
+@pytest.mark.slow
 def test_a_table_resumes_and_refuses_another_sampler(tmp_path):
     """Its identity held an address: it never resumed."""
 

@@ -65,6 +65,7 @@ def test_published_suite_is_blind_and_strong_is_not(saturated, clear_images):
     assert set(strong.attack_of) <= set(strong.accuracies)
 
 
+@pytest.mark.slow
 def test_worst_case_is_below_every_attack_and_monotone(posterior, batch):
     x, y = np.asarray(batch[0]), np.asarray(batch[1])
     strong = evaluation.run_suite(
@@ -82,6 +83,7 @@ def test_worst_case_is_below_every_attack_and_monotone(posterior, batch):
     np.testing.assert_array_equal(strong.attack_of != "", fooled & clean)
 
 
+@pytest.mark.slow
 def test_fresh_defenders_judge_the_same_images(saturated, clear_images):
     x, y = clear_images
     result = evaluation.run_suite(
@@ -101,6 +103,7 @@ def test_fresh_defenders_judge_the_same_images(saturated, clear_images):
     assert set(record) == {"fgsm", "pgd", "intervals"}
 
 
+@pytest.mark.slow
 def test_batch_and_chunk_do_not_change_the_numbers(posterior, batch):
     x, y = np.asarray(batch[0]), np.asarray(batch[1])
     numbers = [
@@ -118,6 +121,7 @@ def test_batch_and_chunk_do_not_change_the_numbers(posterior, batch):
     assert numbers[0] == numbers[1]
 
 
+@pytest.mark.slow
 def test_zero_gradients_are_found_one_by_one(saturated, clear_images):
     """Images near a decision boundary have a gradient, those far from it have none."""
     x, y = clear_images
@@ -177,6 +181,7 @@ def test_every_suite_runs_what_exists():
     assert sum(not entry.attack.uses_gradient for entry in full.entries) >= 4
 
 
+@pytest.mark.slow
 def test_predictions_of_any_number_of_images_share_a_program(posterior):
     """Images that stand differ in number after every attack."""
     x = np.random.default_rng(0).uniform(size=(30, 6)).astype(np.float32)

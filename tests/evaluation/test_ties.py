@@ -46,6 +46,7 @@ def subject(posterior):
     return Subject(posterior, x, np.ones(3, np.int32), LInf(0.8))
 
 
+@pytest.mark.slow
 def test_a_tie_is_not_the_end_of_an_image():
     """The first attack reaches the tie, the second the far side of it."""
     posterior = two_votes()

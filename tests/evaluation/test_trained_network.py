@@ -119,6 +119,7 @@ def test_fifty_starts_of_a_thousand_steps_find_no_more_than_half_a_point(trained
     assert fooled.sum() <= 0.005 * len(x)
 
 
+@pytest.mark.slow
 def test_the_brute_force_breaks_what_is_known_to_break(trained):
     """It is no straw man: by the suite's own steps and one start it is close to the suite."""
     params, x, y = trained

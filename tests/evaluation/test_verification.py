@@ -197,6 +197,7 @@ def test_radius_may_differ_by_image(draws, arrays):
     assert "outside the ball: 14." in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", THREATS)
 def test_rounding_at_the_edge_of_the_ball_is_accepted(norm):
     """Projections fill the ball to the last bit; a thousandth more is not rounding."""

@@ -69,6 +69,7 @@ def test_reads_the_run_and_fills_its_own(trained, tmp_path, capsys):
     assert "finished run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_reads_a_file_of_draws(trained, tmp_path):
     given = {**SETTINGS, **NETWORK, "dataset": "digits", "norm": "l2", "epsilon": 0.5}
     path = str(trained / "posterior" / "deterministic.npz")
@@ -77,6 +78,7 @@ def test_reads_a_file_of_draws(trained, tmp_path):
     assert json.loads((tmp_path / "file" / "config.json").read_text("utf-8"))["norm"] == "l2"
 
 
+@pytest.mark.slow
 def test_a_posterior_that_was_replaced_is_another_run(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     draws = run / "posterior" / "deterministic.npz"

@@ -42,6 +42,7 @@ def test_help_shows_this_projects_flags_with_defaults():
         assert other not in text.split("Try --helpfull")[0].lower().replace("jax_platforms", "")
 
 
+@pytest.mark.slow
 def test_a_wrong_flag_ends_with_a_message_and_no_traceback(tmp_path):
     result = call("--preset=table9", f"--workdir={tmp_path}/run")
     assert result.returncode == 1
@@ -61,6 +62,7 @@ def test_studies_share_one_command_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -277,6 +277,7 @@ def test_a_workdir_that_cannot_be_made_is_an_error(tmp_path, capsys):
     assert "file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path / "run", methods="deterministic", **{"deterministic.learning_rate": 1e30})
@@ -285,6 +286,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     assert not list((tmp_path / "run").glob("posterior/*"))
 
 
+@pytest.mark.slow
 def test_half_moons_and_a_full_disk(tmp_path, monkeypatch, capsys):
     """Points instead of images; then the disk fills up when the results are written."""
     flags = {"dataset": "half_moons", "methods": "deterministic", "suites": "corrected"}

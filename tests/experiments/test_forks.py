@@ -40,6 +40,7 @@ def trained(fork):
     )
 
 
+@pytest.mark.slow
 def test_a_method_a_network_and_a_data_set_of_ones_own(trained):
     folder, results = trained
     assert (results["method"], results["num_samples"]) == ("my_sampler", 3)
@@ -49,6 +50,7 @@ def test_a_method_a_network_and_a_data_set_of_ones_own(trained):
     assert files.read_arrays(folder / "posterior" / "my_sampler.npz")
 
 
+@pytest.mark.slow
 def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(
     fork, tmp_path, monkeypatch, capsys
 ):
@@ -96,6 +98,7 @@ def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(
         np.testing.assert_array_equal(found[name], leaf)
 
 
+@pytest.mark.slow
 def test_a_kernel_on_minibatches_of_ones_own(fork, tmp_path):
     results = run_here(
         tmp_path / "run",
@@ -117,6 +120,7 @@ def test_a_kernel_on_minibatches_of_ones_own(fork, tmp_path):
     assert results["config"]["my_thermostat.minibatch_size"] == 32
 
 
+@pytest.mark.slow
 def test_its_posterior_is_attacked_like_any_other(trained, tmp_path):
     folder, _ = trained
     results = run_here(
@@ -138,6 +142,7 @@ def evaluate(trained, workdir, **given):
     return run_here(workdir, module=attack, compilation_cache="off", **settings, **given)
 
 
+@pytest.mark.slow
 def test_an_attack_and_an_objective_of_ones_own(trained, tmp_path):
     names = {"attack": "my_fork.my_attack", "objective": "my_fork.my_objective:TWICE"}
     results = evaluate(trained, tmp_path / "whole", **names)
@@ -151,12 +156,14 @@ def test_an_attack_and_an_objective_of_ones_own(trained, tmp_path):
     assert none["adversarial_accuracy"] == none["accuracy"] > results["adversarial_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_suite_of_ones_own(trained, tmp_path):
     results = evaluate(trained, tmp_path / "run", suite="my_fork.my_suite:MINE")
     assert (results["suite"], results["per_attack"][0]["name"]) == ("mine", "half")
     assert results["config"]["suite"] == "my_fork.my_suite:MINE"
 
 
+@pytest.mark.slow
 def test_known_attacks_have_flags_from_their_build(trained, tmp_path):
     given = {"pgd.num_steps": 3, "pgd.keep": "last", "pgd.random_start": "false"}
     results = evaluate(trained, tmp_path / "run", attack="pgd", **given)
@@ -248,6 +255,7 @@ def test_a_data_set_that_is_none_is_refused(fork, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_its_row_stands_beside_the_others(fork, tmp_path):
     results = run_here(
         tmp_path / "both",

@@ -22,6 +22,7 @@ entry.start(lambda argv: None, work, "Text.")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["", "--verbosity=0"])
 def test_an_entry_point_shows_warnings_alone_unless_asked(flag):
     command = [sys.executable, "-c", PROGRAM, *filter(None, [flag])]

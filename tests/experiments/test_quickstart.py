@@ -46,6 +46,7 @@ def test_it_was_committed_with_its_outputs(committed):
     assert any("image/png" in output.get("data", {}) for output in outputs(committed))
 
 
+@pytest.mark.slow
 def test_it_runs(committed, monkeypatch):
     # ipykernel's own warnings are not ours.
     with warnings.catch_warnings():

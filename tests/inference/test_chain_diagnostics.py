@@ -244,6 +244,7 @@ def test_duplicate_draws_are_counted_over_all_arrays():
     assert "Only 2 of 3 draws are distinct" in " ".join(summary["warnings"])
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_move_says_so():
     network = networks.MLP((3,), 2, "tanh")
     data = Data(jnp.asarray(RNG.normal(size=(30, 2)), jnp.float32), jnp.zeros(30, jnp.int32))
@@ -253,6 +254,7 @@ def test_a_run_that_cannot_move_says_so():
     assert "Only 1 of 8 draws are distinct" in warnings
 
 
+@pytest.mark.slow
 def test_energy_error_vanishes_with_the_step():
     """Leapfrog's error: of second order in the step, of third over few steps."""
     network = networks.MLP((3,), 2, "tanh")

@@ -82,6 +82,7 @@ def gauss_newton(params, data, network, likelihood):
     return total
 
 
+@pytest.mark.slow
 @LIKELIHOODS
 @pytest.mark.parametrize(
     ("network", "shape"),
@@ -97,6 +98,7 @@ def test_the_diagonal_of_any_network(network, shape, likelihood):
         )
 
 
+@pytest.mark.slow
 @LIKELIHOODS
 @pytest.mark.parametrize(
     ("network", "shape"), [(MLP((4,), 3, "tanh"), (2,)), (Pictures(), (4, 3, 1))]
@@ -114,6 +116,7 @@ def test_the_whole_block_of_the_last_layer(network, shape, likelihood, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_of_a_softmax_over_linear_outputs_it_is_the_hessian():
     network = MLP((), 3)
     params, data = make(network, 2)
@@ -124,6 +127,7 @@ def test_of_a_softmax_over_linear_outputs_it_is_the_hessian():
     np.testing.assert_allclose(found[:6, :6], own, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @LIKELIHOODS
 @pytest.mark.parametrize(
     ("network", "shape"), [(MLP((4,), 3, "tanh"), (2,)), (Pictures(), (4, 3, 1))]
@@ -145,6 +149,7 @@ def test_inputs_and_outputs_make_the_gradients_of_kernels(network, shape, likeli
             np.testing.assert_allclose(found, np.concatenate(rows), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @LIKELIHOODS
 @pytest.mark.parametrize(
     ("network", "shape"), [(MLP((4,), 3, "tanh"), (2,)), (Pictures(2), (2, 2, 1))]
@@ -162,6 +167,7 @@ def test_kronecker_factors_are_exact_for_one_example_and_one_place(network, shap
         np.testing.assert_allclose(found, kernel, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_kronecker_is_exact_where_every_place_is_an_output_of_its_own():
     """Then H = sum_i sum_t a a^T (x) I: the factors' product counts data and places once."""
     network, prior = Places(), Prior(0.3)
@@ -199,6 +205,7 @@ def test_matrices_of_very_many_weights_are_refused():
         laplace.choose_layers(MLP((1300,), 10), (2,), "last_layer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", ["last_layer", "diagonal", "kronecker"])
 def test_draws_of_a_convolutional_network(structure):
     """Where nothing depends on the convolution, its draws are the prior's around the mode."""

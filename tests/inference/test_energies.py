@@ -21,6 +21,7 @@ def moved(weights):
     return (weights * np.float32(1.0001)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_differences_of_the_kinetic_energy(weights):
     inverse = jnp.full((SIZE,), 0.25, jnp.float32)
     before, after = 2 * weights, 2 * moved(weights)
@@ -32,6 +33,7 @@ def test_differences_of_the_kinetic_energy(weights):
     assert abs(float(plain(after)) - float(plain(before)) - exact) > 0.02
 
 
+@pytest.mark.slow
 def test_differences_of_the_log_prior(weights):
     prior = Prior(2.0)
     before, after = 2 * weights, 2 * moved(weights)
@@ -40,6 +42,7 @@ def test_differences_of_the_log_prior(weights):
     assert float(density(after)) - float(density(before)) == pytest.approx(exact, abs=0.02)
 
 
+@pytest.mark.slow
 def test_centring_changes_a_constant_and_no_gradient():
     rng = np.random.default_rng(1)
     one, two = ({"k": jnp.asarray(rng.normal(size=(3, 2)), jnp.float32)} for _ in range(2))

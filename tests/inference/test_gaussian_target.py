@@ -104,6 +104,7 @@ def test_low_rank_guide_recovers_mean_and_covariance():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minibatch_size", [40, 10])
 def test_mean_field_guide_recovers_its_closed_form(minibatch_size):
     """The best factorised Gaussian has the exact mean and the inverse diagonal precision."""
@@ -122,6 +123,7 @@ def test_mean_field_guide_recovers_its_closed_form(minibatch_size):
     np.testing.assert_allclose(draws.std(axis=0), spread, rtol=0.15)
 
 
+@pytest.mark.slow
 def test_published_kl_weight_is_as_if_there_were_fewer_data():
     """The likelihood of a minibatch against the full KL: the variance of B data, not of N."""
     config = svi.Config(
@@ -142,6 +144,7 @@ def test_published_kl_weight_is_as_if_there_were_fewer_data():
 FULL_BATCH = {"num_epochs": 1500, "minibatch_size": 40, "likelihood": "gaussian"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.8, 0.1])
 def test_sgd_under_a_prior_finds_the_mode(scale):
     config = sgd.Config(**FULL_BATCH, learning_rate=0.01, map_prior=True, prior=Prior(scale))
@@ -150,6 +153,7 @@ def test_sgd_under_a_prior_finds_the_mode(scale):
     np.testing.assert_allclose(found[0], mode, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", ["last_layer", "kronecker", "diagonal"])
 @pytest.mark.parametrize(
     ("prior", "temperature"), [(Prior(SCALE), 1.0), (Prior(0.2, "fan_in"), 0.25)]
@@ -173,6 +177,7 @@ def test_laplace_is_exact_where_the_posterior_is_gaussian(structure, prior, temp
     assert_within_five_standard_errors(draws, mean=mean, covariance=covariance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", ["last_layer", "kronecker"])
 def test_laplace_says_how_far_from_the_mode_it_is(structure):
     config = laplace.Config(
@@ -198,6 +203,7 @@ def test_laplace_says_how_far_from_the_mode_it_is(structure):
     assert not found["warnings"]
 
 
+@pytest.mark.slow
 def test_swag_is_centred_on_the_mode():
     """Full batches: its iterates have nothing but the mode to move around."""
     config = swag.Config(
@@ -212,6 +218,7 @@ def test_swag_is_centred_on_the_mode():
     np.testing.assert_allclose(draws, np.broadcast_to(MEAN, draws.shape), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_temperature_scales_the_covariance():
     config = hmc.Config(
         num_samples=1000,

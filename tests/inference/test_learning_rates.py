@@ -20,6 +20,7 @@ def _train(config):
     return sgd.run(jax.random.key(0), NETWORK, DATA, config).posterior.samples
 
 
+@pytest.mark.slow
 def test_every_member_follows_its_own_rate():
     mixed, alike = _train(CONFIG), _train(dataclasses.replace(CONFIG, learning_rate=0.01))
     for own, other in zip(jax.tree.leaves(mixed), jax.tree.leaves(alike), strict=True):

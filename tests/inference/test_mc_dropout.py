@@ -13,6 +13,7 @@ RNG = np.random.default_rng(0)
 CONFIG = mc_dropout.Config(rate=0.5, input_rate=0.25)
 
 
+@pytest.mark.slow
 def test_masks_on_weights_are_masks_on_activations():
     network = MLP((8, 6), 3, "tanh")
     params = init_params(jax.random.key(0), network, (5,))
@@ -31,6 +32,7 @@ def test_masks_on_weights_are_masks_on_activations():
     np.testing.assert_allclose(get_apply_fn(network)(drawn, x), hidden, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "shape"), [(MLP((8, 6), 3, "tanh"), (5,)), (ConvNet(4, 3), (16, 16, 1))]
 )
@@ -50,6 +52,7 @@ def test_predictions_use_the_masks_of_the_training(network, shape):
         )
 
 
+@pytest.mark.slow
 def test_examples_of_a_minibatch_have_masks_of_their_own():
     network = MLP((16,), 3)
     params = init_params(jax.random.key(0), network, (5,))
@@ -72,6 +75,7 @@ def test_draws_have_the_trained_weights_as_mean():
         np.testing.assert_array_equal(draws[name]["bias"][0], params[name]["bias"])
 
 
+@pytest.mark.slow
 def test_dropout_of_inputs_is_ridge_regression():
     """In the mean (1 - keep) / keep |x_j|^2 w_j^2 / 2 is added (Srivastava et al. 2014, 9.1).
 

@@ -114,6 +114,7 @@ def test_every_case_is_covered():
     assert {method for method, _ in CASES.values()} == set(METHODS.values())
 
 
+@pytest.mark.slow
 def test_full_batch_gradients_are_computed_where_the_data_are(data):
     """HMC's program sums over devices and moves no data between them."""
     config = CASES["hmc"][1]

@@ -80,6 +80,7 @@ def test_has_the_members_of_its_siblings(name):
             assert word not in source
 
 
+@pytest.mark.slow
 @NAMES
 def test_returns_stacked_draws_and_a_record_for_json(name):
     calls = []
@@ -114,6 +115,7 @@ def test_returns_stacked_draws_and_a_record_for_json(name):
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
+@pytest.mark.slow
 @NAMES
 def test_draws_go_where_they_are_told_to(name, tmp_path):
     module = METHODS[name]
@@ -133,6 +135,7 @@ def test_draws_go_where_they_are_told_to(name, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, everything, usual.posterior.samples)
 
 
+@pytest.mark.slow
 @NAMES
 def test_everything_follows_from_the_key(name):
     first, again, other = run(name), run(name), run(name, key=1)
@@ -142,6 +145,7 @@ def test_everything_follows_from_the_key(name):
     assert any(not np.array_equal(a, c) for a, c in zip(leaves[0], leaves[2], strict=True))
 
 
+@pytest.mark.slow
 @NAMES
 def test_draws_differ_from_one_another(name):
     samples = jax.tree.leaves(run(name).posterior.samples)
@@ -180,6 +184,7 @@ def test_bad_settings_are_refused(name, options, message):
         run(name, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "what"), [("sgd", "training loss"), ("svi", "ELBO"), ("swag", "training loss")]
 )
@@ -188,6 +193,7 @@ def test_losses_that_are_not_finite_stop_the_run(name, what):
         run(name, learning_rate=1e38)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgld", "sghmc", "csgmcmc"])
 def test_chains_that_are_not_finite_stop_the_run(name):
     """Nothing is rejected: such a chain would never return."""
@@ -213,6 +219,7 @@ def test_data_that_cannot_be_learnt_are_refused_before_work(name, data, message)
         run(name, data=data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["svi", "laplace", "mc_dropout", "swag"])
 def test_fresh_draws_are_new_and_of_the_same_distribution(name):
     result = run(name, num_samples=400, num_epochs=1)
@@ -229,6 +236,7 @@ def test_what_cannot_draw_anew_says_so():
     assert run("sgd").sampler is None
 
 
+@pytest.mark.slow
 def test_published_start_has_wide_scales_and_the_default_is_the_network():
     wide = run("svi", init="published", num_epochs=1, num_samples=200, learning_rate=1e-9)
     narrow = run("svi", num_epochs=1, num_samples=200, learning_rate=1e-9)
@@ -240,6 +248,7 @@ def test_published_start_has_wide_scales_and_the_default_is_the_network():
         np.testing.assert_allclose(leaf.std(axis=0), 0.01, rtol=0.3)
 
 
+@pytest.mark.slow
 def test_ensemble_members_do_not_depend_on_how_many_are_trained_at_once():
     together = run("sgd", num_members=3, member_chunk=3).posterior.samples
     in_turn = run("sgd", num_members=3, member_chunk=2).posterior.samples

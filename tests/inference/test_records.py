@@ -34,6 +34,7 @@ def sampled():
     return hmc.run(jax.random.key(1), NETWORK, DATA, CONFIG, options)
 
 
+@pytest.mark.slow
 def test_arviz_finds_what_the_diagnostics_say(sampled):
     weights = "logits.kernel"
     tree, found = sampled.to_arviz([weights]), sampled.diagnostics
@@ -60,6 +61,7 @@ def test_arviz_finds_what_the_diagnostics_say(sampled):
     np.testing.assert_allclose(found["e_bfmi"], arviz_stats.bfmi(tree)["energy"].values)
 
 
+@pytest.mark.slow
 def test_the_energy_is_that_of_a_new_momentum(sampled):
     """Twice its kinetic part, of d independent standard normal numbers, is chi-squared."""
     stats, size = sampled.chains.sample_stats, count_params(sampled.posterior.take([0]).samples)

@@ -111,6 +111,7 @@ def test_cuts_and_restarts_change_nothing(case, tmp_path, monkeypatch):
     assert_same(result, whole)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_run_are_refused(tmp_path):
     with pytest.raises(Unplugged):
         run("ensemble", Unreliable(tmp_path, ticks=2, every_steps=1))

@@ -40,6 +40,7 @@ def build_witness(gradient, config):
     return sgmcmc.Kernel(init, step, lambda state: state.position)
 
 
+@pytest.mark.slow
 def test_every_epoch_shows_every_chain_all_examples_in_its_own_order():
     """Four minibatches of three; warm-up and draws share the epochs, however they are cut."""
     config = sgmcmc.Config(
@@ -112,6 +113,7 @@ def test_cyclical_steps_follow_the_paper():
             np.testing.assert_allclose(noise, np.ravel(draws), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "options"),
     [

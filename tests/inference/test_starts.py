@@ -9,6 +9,7 @@ import pytest
 
 from bnn_adv import networks
 from bnn_adv.inference import METHODS, hmc, mcmc, sgd, sgld, sgmcmc
+from bnn_adv.inference.base import RunOptions
 from bnn_adv.inference.densities import Data, Prior, logdensity_fn
 from bnn_adv.inference.states import Ensemble
 
@@ -37,6 +38,7 @@ def log_density(params, prior=None):
     return jax.vmap(one)(params)
 
 
+@pytest.mark.slow
 def test_an_ensemble_starts_near_modes_of_the_posterior():
     found = {init: starts(init, adapt="none") for init in ("prior", "network", "ensemble")}
     density = {init: log_density(params) for init, params in found.items()}
@@ -46,6 +48,7 @@ def test_an_ensemble_starts_near_modes_of_the_posterior():
     assert min(np.linalg.norm(weights[i] - weights[i - 1]) for i in range(3)) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "number"), [(hmc, 4), (sgld, 2)])
 def test_members_are_those_of_an_ensemble_under_the_prior(module, number):
     """The prior counts, at any temperature; keys of the chains are other ones."""
@@ -59,6 +62,7 @@ def test_members_are_those_of_an_ensemble_under_the_prior(module, number):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_starts_where_it_is_told_to(name):
     module, trained = METHODS[name], sgd.Config(num_members=2, num_epochs=1)
@@ -74,7 +78,8 @@ def test_every_kernel_starts_where_it_is_told_to(name):
 def test_progress_shows_the_training_before_the_first_transition():
     calls = []
     config = hmc.Config(**STILL, init="ensemble", ensemble=TRAINING, adapt="none")
-    hmc.run(KEY, NETWORK, DATA, config, progress=lambda *call: calls.append(call))
+    options = RunOptions(progress=lambda *call: calls.append(call))
+    hmc.run(KEY, NETWORK, DATA, config, options)
     first, last = calls[0], calls[-1]
     assert (first[:2], last[:2]) == ((0, 2), (2, 2))
     assert set(first[2]) == {"loss"}

@@ -18,6 +18,7 @@ def sampler():
     return svi.run(jax.random.key(0), NETWORK, DATA, CONFIG).sampler
 
 
+@pytest.mark.slow
 def test_a_restored_guide_draws_the_same_networks(sampler):
     stored = {name: np.asarray(v) for name, v in stored_guides.get_guide_params(sampler).items()}
     again = stored_guides.restore_sampler(NETWORK, CONFIG, (2,), stored)
@@ -29,6 +30,7 @@ def test_a_restored_guide_draws_the_same_networks(sampler):
     )
 
 
+@pytest.mark.slow
 def test_parameters_of_another_network_are_named(sampler):
     stored = stored_guides.get_guide_params(sampler)
     with pytest.raises(ValueError, match=r"hidden_0/bias_auto_loc has the shape \(4,\) where this"):

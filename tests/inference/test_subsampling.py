@@ -12,6 +12,7 @@ from bnn_adv.posteriors.posterior import Posterior
 DATA = Data(jnp.arange(12.0)[:, None], jnp.arange(12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 4, 5, 12])
 def test_last_minibatch_is_a_subset_with_its_labels(size):
     part = last_minibatch(jax.random.key(1), DATA, size)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from bnn_adv.inference import moments as moments_
 from bnn_adv.inference import swag
@@ -33,6 +34,7 @@ def iterate():
     return np.asarray(iterates[2:], np.float64), state
 
 
+@pytest.mark.slow
 def test_moments_are_those_of_the_iterates_after_training():
     iterates, state = iterate()
     moments = jax.tree.map(lambda leaf: np.asarray(leaf), state.moments)
@@ -50,6 +52,7 @@ def test_moments_are_those_of_the_iterates_after_training():
     )
 
 
+@pytest.mark.slow
 def test_draws_have_the_covariance_of_the_paper():
     rank, size, count = 3, 4, 20_000
     mean, variance = RNG.normal(size=(1, size)), RNG.uniform(0.5, 2, size=(1, size))
@@ -64,6 +67,7 @@ def test_draws_have_the_covariance_of_the_paper():
     assert (np.abs(np.cov(draws.T) - covariance) < 5 * error).all()
 
 
+@pytest.mark.slow
 def test_every_run_is_drawn_from_alike():
     zeros = jnp.zeros((3, 2, 1))
     moments = moments_.Moments(

@@ -46,6 +46,7 @@ def assert_same_draws(one, other):
     jax.tree.map(np.testing.assert_array_equal, one.posterior.samples, other.posterior.samples)
 
 
+@pytest.mark.slow
 def test_lengths_are_in_units_of_the_priors_scale():
     """Five steps of 0.25 under a prior of scale 0.5."""
     prior = Prior(0.5)
@@ -65,6 +66,7 @@ def test_jittered_lengths_are_uniform_around_their_mean():
     assert set(np.asarray(counts).tolist()) == set(range(8, 19))
 
 
+@pytest.mark.slow
 def test_jitter_changes_nothing_else():
     """Where the nearest number of steps stays the same, so does every bit of the chains."""
     still = run(trajectory_length=1.25)
@@ -73,6 +75,7 @@ def test_jitter_changes_nothing_else():
     assert not np.array_equal(other, still.posterior.samples["logits"]["kernel"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "longest"), [(6, None), (4, 40)])
 def test_trajectories_that_are_cut_short_are_counted(most, longest):
     found = run(trajectory_length=1.25, max_integration_steps=most).diagnostics

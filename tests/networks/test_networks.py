@@ -31,6 +31,7 @@ def test_parameter_counts(architecture, hidden, count):
     assert networks.count_params(shapes) == count
 
 
+@pytest.mark.slow
 def test_patches_equal_native_convolution_with_gradients():
     images = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
     patches, params = make("conv", convolution="patches")
@@ -64,6 +65,7 @@ def test_weights_vmapped_over_draws_stay_matrix_products():
     assert "dot_general" in text
 
 
+@pytest.mark.slow
 def test_patches_are_convolutions_and_so_is_their_gradient():
     """Against XLA's own patches, whose gradient JAX derives."""
     x, size = jax.random.normal(jax.random.key(0), (2, 7, 6, 3)), (3, 2)
@@ -136,6 +138,7 @@ def test_unknown_names_list_the_known(options, message):
         build_and_init()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
 def test_parameters_come_in_the_networks_own_order(architecture):
     """Variational inference gives noise to weights in this order; JAX would sort them by name."""

@@ -59,6 +59,7 @@ def naive_value(name, posterior, x, label):
     return -lbar[label]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["loss_of_mean", "log_predictive_margin", "dlr", "published"])
 def test_objectives_of_the_prediction_follow_the_rule(name, posterior, batch):
     """As published, cross-entropy of an ensemble's mean logits: one softmax, not two."""
@@ -110,6 +111,7 @@ def test_published_metric_applies_one_softmax_to_logits():
     assert twice == pytest.approx(1 - (first[0] - first[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", DECISION_RULES)
 def test_suites_report_what_the_rule_predicts(rule, posterior, batch):
     x, y = map(np.asarray, batch)
@@ -163,6 +165,7 @@ def test_uncertainty_is_that_of_the_prediction_and_disagreement_that_of_the_draw
     assert abs(float(plain.entropy[0]) - np.log(2)) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "wrong"), [("mean_probabilities", 1.0), ("mean_logits", 0.0)])
 def test_fresh_predictions_follow_the_rule(rule, wrong):
     """A third of the draws say class 0 loudly; 2,000 put a tie 3 standard errors away."""

@@ -19,6 +19,7 @@ from bnn_adv.posteriors.posterior import (
 NETWORK = networks.MLP((5,), 4, "tanh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 2, 7])
 @pytest.mark.parametrize("batch_size", [1, 4, 9, 100])
 def test_predictive_is_the_mean_of_softmaxes(posterior, batch, chunk, batch_size):
@@ -32,6 +33,7 @@ def test_predictive_is_the_mean_of_softmaxes(posterior, batch, chunk, batch_size
     np.testing.assert_allclose(each, jax.nn.log_softmax(logits), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_draws(batch):
     """Temporary memory of the compiled program, with one draw a chunk."""
 

@@ -84,6 +84,7 @@ def test_a_plain_function_draws_as_well():
     np.testing.assert_allclose(drawn["w"], binary()(KEY, 2).samples["w"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_is_a_draw_of_its_key():
     """Logits of a linear layer behind dropout: their mean is the layer's without dropout."""
 
@@ -105,6 +106,7 @@ def test_dropout_is_a_draw_of_its_key():
     assert (moved @ np.asarray(MEAN) < x @ np.asarray(MEAN)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["mean_logit_margin", "scaled_margin"])
 def test_every_step_follows_the_gradient_of_its_own_new_draws(objective):
     """The gradient is -mean(w_s), or -mean(2 w_s / |w_s.x|), at x clean, of the step's draws."""
@@ -129,6 +131,7 @@ def test_every_step_follows_the_gradient_of_its_own_new_draws(objective):
     assert not np.allclose(expected(5), expected(6), rtol=0.1)
 
 
+@pytest.mark.slow
 def test_held_out_draws_judge_and_new_ones_lead():
     """They disagree about the direction: what the new draws raise, the held-out ones lower."""
     x, y = images()
@@ -147,6 +150,7 @@ def test_held_out_draws_judge_and_new_ones_lead():
     assert ((searched - x) @ np.asarray(MEAN) > 0.3).all()
 
 
+@pytest.mark.slow
 def test_results_depend_on_key_and_index_alone():
     x, y = images()
     run = functools.partial(run_attack, KEY, ATTACK, MARGIN, fresh_draws(), threat=THREAT)
@@ -157,6 +161,7 @@ def test_results_depend_on_key_and_index_alone():
     np.testing.assert_array_equal(run(x[rows], y[rows], indices=rows), whole[rows])
 
 
+@pytest.mark.slow
 def test_fooled_images_leave_the_batch():
     """By the held-out draws' verdict; what is left goes on with the same draws as alone."""
     x, y = images(32)
@@ -204,6 +209,7 @@ def test_an_interrupted_attack_goes_on_bit_for_bit(tmp_path):
     np.testing.assert_array_equal(run(Unreliable(tmp_path, 99)), run())
 
 
+@pytest.mark.slow
 def test_a_mesh_gives_what_one_device_gives():
     x, y = images()
     mesh = parallel.make_mesh("draws:2,data:2")

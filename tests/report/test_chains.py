@@ -42,6 +42,7 @@ def test_the_worst_prediction_is_shown():
     assert len(choose_quantities(still)) == 1
 
 
+@pytest.mark.slow
 def test_figures_have_a_panel_a_quantity():
     models = {"hmc": make(), "sgld": ChainRecord({"lp": np.full((1, 3), np.nan)}, None)}
     traces, ranks = trace_figure(models), rank_figure(models)
@@ -57,6 +58,7 @@ def test_figures_have_a_panel_a_quantity():
     assert trace_figure({}) is rank_figure({}) is None
 
 
+@pytest.mark.slow
 def test_the_page_shows_them(make_results, tmp_path):
     results = make_results()
     without = write_report(tmp_path / "without", results).read_text("utf-8")

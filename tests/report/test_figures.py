@@ -93,6 +93,7 @@ def test_a_run_without_models_has_no_figure(draw: Any) -> None:
     assert draw({"rows": []}) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [accuracy_figure, training_figure])
 def test_labels_do_not_overlap(draw: Any, make_results: Any) -> None:
     assert clashes(draw(make_results())) == []
@@ -115,6 +116,7 @@ def test_overlaps_would_be_found() -> None:
     assert clashes(figure) == [("beyond", "the edge"), ("here", "there")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [accuracy_figure, training_figure])
 def test_labels_do_not_overlap_for_many_long_names(draw: Any, make_results: Any) -> None:
     results = make_results()
@@ -154,6 +156,7 @@ def test_odd_curves_are_drawn(curve: list[float]) -> None:
     assert min(size(to_png(figure, dpi=50))) > 50
 
 
+@pytest.mark.slow
 def test_dollars_are_text_and_not_formulas(make_results: Any) -> None:
     results = make_results()
     results["rows"][0]["model"] = r"$\frac$"
@@ -181,6 +184,7 @@ def test_images_show_what_they_should(make_images: Any) -> None:
     assert figure.axes[2].images[0].get_clim() == (-0.3, 0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "examples",
     [
@@ -216,6 +220,7 @@ def test_mixed_shapes_are_refused(make_points: Any) -> None:
         examples_figure([_with_shape(example, (2,)), _with_shape(example, (4, 4))])
 
 
+@pytest.mark.slow
 def test_drawing_leaves_no_trace_and_needs_no_display(make_results: Any) -> None:
     before = dict(mpl.rcParams)
     figure = accuracy_figure(make_results())

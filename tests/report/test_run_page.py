@@ -57,12 +57,14 @@ def write(tmp_path: Path, results: Any, examples: Any = ()) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_attacks_of_an_evaluation_are_a_suite(tmp_path: Path, make_results: Any) -> None:
     page = write(tmp_path, make_results())
     assert "Suites" in page.text
     assert "protocol" not in page.text.lower()
 
 
+@pytest.mark.slow
 def test_a_report_is_one_file_with_valid_pictures(
     tmp_path: Path, make_results: Any, make_images: Any
 ) -> None:
@@ -80,6 +82,7 @@ def test_a_report_is_one_file_with_valid_pictures(
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["figures", "report.html"]
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(
     tmp_path: Path, make_results: Any, make_images: Any
 ) -> None:
@@ -163,17 +166,20 @@ def test_almost_empty_runs_have_a_report(tmp_path: Path, results: dict[str, Any]
     assert "Adversarial robustness" in write(tmp_path, results).flat
 
 
+@pytest.mark.slow
 def test_points_get_their_own_caption(tmp_path: Path, make_results: Any, make_points: Any) -> None:
     page = write(tmp_path, make_results() | {"dataset": "half_moons"}, make_points())
     assert "half moons" in page.flat
     assert "arrows lead to the adversarial ones" in page.flat
 
 
+@pytest.mark.slow
 def test_writing_again_replaces_the_report(tmp_path: Path, make_results: Any) -> None:
     first = write_report(tmp_path, make_results()).read_bytes()
     assert write_report(tmp_path, make_results()).read_bytes() == first
 
 
+@pytest.mark.slow
 def test_the_results_are_left_as_they_are(
     tmp_path: Path, make_results: Any, make_images: Any
 ) -> None:

@@ -119,6 +119,7 @@ number = st.one_of(st.floats(0, 1), st.none(), st.just(math.nan))
 ends = st.one_of(st.tuples(st.floats(0, 1), st.floats(0, 1)).map(list), st.none())
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_combination_of_numbers_and_gaps_breaks_a_table(

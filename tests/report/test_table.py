@@ -119,6 +119,7 @@ def test_html_is_escaped_and_sets_cells_by_their_kind() -> None:
 values = st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=60))
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(rows=st.lists(st.tuples(values, values, values), min_size=1, max_size=4))
 def test_no_cell_breaks_a_table(rows: list[tuple[object, ...]]) -> None:

@@ -56,6 +56,7 @@ def test_bases_must_fit(moons):
         split_gradient(jnp.ones((9, 3)), moons.tangent, moons.normal)
 
 
+@pytest.mark.slow
 def test_tangent_part_is_the_slope_of_moves_on_the_manifold():
     """Along the circle the function's slope is the tangent part, whatever happens across."""
     step = 1e-2
@@ -75,6 +76,7 @@ def test_tangent_part_is_the_slope_of_moves_on_the_manifold():
     )
 
 
+@pytest.mark.slow
 def test_loss_gradient_is_the_score_s_times_the_error(moons):
     """Grad L = -(1 - p_y) grad m: the loss has no direction of its own."""
     params, x, y = make_params(4), jnp.asarray(moons.x), jnp.asarray(moons.y)
@@ -135,6 +137,7 @@ def trained(moons):
     )
 
 
+@pytest.mark.slow
 def test_training_learns_from_the_examples_in_use(trained, moons):
     params, trace = trained
     assert trace.train_loss.shape == (2, 2)
@@ -163,6 +166,7 @@ def test_largest_fall_of_a_linear_function_is_slope_times_radius():
         assert bool(broken[0, 0]) == is_broken
 
 
+@pytest.mark.slow
 def test_reflection_is_the_exact_construction_across_a_subspace():
     shape = Description("half_moons", 50)
     points, frame = sample_manifold(shape, 30), jnp.asarray(embedding_frame(shape), jnp.float32)
@@ -189,6 +193,7 @@ def test_reflection_names_the_layer_that_it_needs():
         mirror.reflect(make_params(4), jnp.eye(7, 2))
 
 
+@pytest.mark.slow
 def test_lemma_4_on_a_circle():
     """Curved in its plane, so that no reflection does it."""
     network = networks.MLP((24,), 2, "tanh")

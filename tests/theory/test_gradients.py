@@ -74,6 +74,7 @@ def test_published_loss_has_the_closed_form(linear):
     assert result.products.shape == (0, 0, 7)
 
 
+@pytest.mark.slow
 def test_means_are_those_of_the_attacks_objective(posterior, batch):
     x, y = batch
     options = {"num_orders": 3, "batch_size": 4, "sample_chunk": 2}

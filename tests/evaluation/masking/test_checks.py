@@ -218,6 +218,7 @@ def single_apply(params, x):
     return (x @ params["w"]).astype(jnp.float32)
 
 
+@pytest.mark.slow
 def test_a_network_that_stays_in_float32_is_not_compared_with_float64():
     posterior = Posterior(single_apply, {"w": jnp.ones((2, 3, 4))})
     x, y = np.ones((3, 3), np.float32), np.zeros(3, np.int32)
@@ -255,6 +256,7 @@ def flawed_apply(params, x):
     return jnp.where(x[:, :1] > 0.5, jnp.nan, x @ params["w"])
 
 
+@pytest.mark.slow
 def test_a_prediction_that_is_nan_every_time_is_not_random():
     rng = np.random.default_rng(0)
     posterior = Posterior(flawed_apply, {"w": rng.normal(size=(2, 3, 4)).astype(np.float32)})

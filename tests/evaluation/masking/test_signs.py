@@ -276,11 +276,13 @@ def test_a_healthy_model_raises_nothing():
     assert all(check.value is not None for check in masking.judge(evidence))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_each_sign_is_raised_alone(name):
     assert raised(gather(SCENARIOS[name]())) == {name}
 
 
+@pytest.mark.slow
 def test_a_saturated_posterior_under_losses_raises_its_whole_family():
     """Blindness, its cause and its proofs are one: they cannot be told apart by a model.
 

@@ -109,6 +109,7 @@ def test_log_entropy_outlives_its_underflow():
     np.testing.assert_allclose(slope[:, 0], -1 + 1 / (1 + gap), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_streamed_equals_naive(posterior, batch, tmp_path):
     x, _ = batch
     logits = jax.vmap(posterior.apply_fn, (0, None))(posterior.samples, x)
@@ -215,6 +216,7 @@ def report(scene):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURES)
 def test_knowing_the_detector_helps(scene, report, name):
     """The evasive attack alone keeps more images below the threshold than the plain one."""
@@ -242,6 +244,7 @@ def test_knowing_the_detector_helps(scene, report, name):
     assert found.auroc_aware.value < found.auroc.value
 
 
+@pytest.mark.slow
 def test_gradient_of_evasive_objective(posterior, batch):
     """Not fooled: the margin of the mean logits alone, whose gradient never dies."""
     x, y = batch
@@ -255,6 +258,7 @@ def test_gradient_of_evasive_objective(posterior, batch):
     assert not np.allclose(found.gradient[~stands], plain.gradient[~stands], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_evasive_objective_is_finite_on_saturated_draws(saturated):
     x = jnp.asarray(np.random.default_rng(0).uniform(size=(16, 4)), jnp.float32)
     y = jnp.arange(16, dtype=jnp.int32) % 4
@@ -264,6 +268,7 @@ def test_evasive_objective_is_finite_on_saturated_draws(saturated):
     assert (np.abs(found.gradient).max(axis=1) > 0).all()
 
 
+@pytest.mark.slow
 def test_report_is_consistent_and_ready_for_json(scene, report):
     draws, x, y, _ = scene
     seen = measure(draws, jnp.asarray(x), batch_size=48, sample_chunk=6)

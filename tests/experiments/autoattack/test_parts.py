@@ -76,6 +76,7 @@ def test_an_attacker_of_other_draws_is_refused():
         attackers.judge(target, asked, target.x, np.zeros(8, bool), correct)
 
 
+@pytest.mark.slow
 def test_a_run_of_compare_is_read_and_exported(tmp_path):
     network = build_network("fc2", hidden=8, num_classes=10, activation="tanh")
     params = init_params(jax.random.key(0), network, (8, 8, 1))

@@ -45,6 +45,7 @@ def pose(posterior):
     return Problem(posterior, X, Y, SUITE, CONTEXT)
 
 
+@pytest.mark.slow
 def test_an_image_withstands_the_radii_below_its_margin_and_is_attacked_no_further(monkeypatch):
     seen, run = [], attacks.run_cascade
 
@@ -70,6 +71,7 @@ def test_an_image_withstands_the_radii_below_its_margin_and_is_attacked_no_furth
     np.testing.assert_array_equal(found.worst[1][1], found.worst[3][1])
 
 
+@pytest.mark.slow
 def test_unknown_draws_predict_and_known_ones_do_not():
     # The attacker's half calls every image of class 1, the defender's of class 0.
     posterior = linear(*[(0.0, 9.0)] * 2, *[(9.0, 0.0)] * 2)

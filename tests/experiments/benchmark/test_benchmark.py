@@ -295,6 +295,7 @@ def test_memory_counts_what_the_program_holds_beside_the_draws():
     assert memory._draws_bytes(request) == 3 * 4 * (784 * 16 + 16 + 16 * 10 + 10)
 
 
+@pytest.mark.slow
 def test_epochs_are_timed_without_the_first_and_peers_between_them():
     count = 256
     x, y = workloads.images(count, (6,)), workloads.labels(count)

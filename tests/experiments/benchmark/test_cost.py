@@ -30,6 +30,7 @@ def results(*rows: dict[str, object]) -> dict[str, object]:
     return {"schema_version": 1, "rows": [other, *rows]}
 
 
+@pytest.mark.slow
 def test_one_panel_a_variable_with_the_exponents():
     names, variables = ("ConvNet 512", "MLP 1024"), ("draws", "images")
     rows = [sweep(name, variable) for name in names for variable in variables]

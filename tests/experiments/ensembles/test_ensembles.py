@@ -74,6 +74,7 @@ def test_ensembles_are_prefixes_of_one_and_resume(tmp_path, monkeypatch, attacke
     assert ensembles.run(TINY, str(tmp_path / "run")) == results
 
 
+@pytest.mark.slow
 def test_every_radius_is_attacked(tmp_path, attacked):
     config = dataclasses.replace(TINY, sizes=(1,), epsilons=(0.3, 0.1))
     results = ensembles.run(config, str(tmp_path / "run"))

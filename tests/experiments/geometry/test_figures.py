@@ -207,6 +207,7 @@ def test_the_study_is_complete(study):
     assert row[:4] == ("moons", 2, 20, 95.0)
 
 
+@pytest.mark.slow
 def test_figures_draw(study):
     for plot in study.plots:
         assert to_png(plot.figure, dpi=40).startswith(b"\x89PNG")

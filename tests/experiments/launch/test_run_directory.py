@@ -97,6 +97,7 @@ def work_elsewhere(folder):
     return process
 
 
+@pytest.mark.slow
 def test_a_second_process_is_told_and_a_dead_ones_lock_is_taken_over(folder):
     with work_elsewhere(folder) as other:
         with pytest.raises(BlockingIOError, match=rf"in use by process {other.pid} on .* since"):

@@ -55,6 +55,7 @@ def test_a_stage_that_fails_is_computed_again(run):
     assert stages.cached(run, "values", lambda: {"a": 1}) == {"a": 1}
 
 
+@pytest.mark.slow
 def test_a_posterior_comes_back_bit_equal(run):
     network = MLP((3,), num_classes=2)
     keys = jax.random.split(jax.random.key(0), 4)

@@ -59,6 +59,7 @@ def test_strips_keep_the_extremes_and_count_zeros():
     assert not clashes(figure)
 
 
+@pytest.mark.slow
 def test_curves_have_the_monte_carlo_line_and_leave_out_zeros():
     law = 4 * COUNTS**-0.5
     posterior = Curve(COUNTS, np.zeros(3), np.array([0.0, 2, 1]), np.array([3.0, 3, 2]))

@@ -114,6 +114,7 @@ def test_hmc_rows_say_what_was_sampled(finished):
     assert [r["diagnostics"]["num_distinct_draws"] for r in rows] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_hmc_as_published_keeps_few_draws_and_its_length(monkeypatch):
     seen = {}
 
@@ -133,6 +134,7 @@ def test_hmc_as_published_keeps_few_draws_and_its_length(monkeypatch):
     assert part.diagnostics["num_distinct_draws"] <= 11
 
 
+@pytest.mark.slow
 def test_mixed_chains_are_sampled_beside_the_published_ones(monkeypatch):
     """On a subset, by trajectories of the prior's scale, with a key from its name."""
     seen, draws = [], fake_posterior(16, 0)
@@ -203,6 +205,7 @@ def test_images_attacked_first_are_those_of_the_table(finished):
     )
 
 
+@pytest.mark.slow
 def test_training_follows_its_switches(monkeypatch, tmp_path):
     """Four trainings of one key, whose guides are kept and draw anew."""
     seen = {}

@@ -38,6 +38,7 @@ def score(on, y, clean, moved):
     return ablation.summarise(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("on", "suite"), [(ablation.NONE, "corrected"), (PUBLISHED, "published")])
 def test_ends_are_the_suites_to_the_last_bit(on, suite, posterior, batch):
     x, y = map(np.asarray, batch)
@@ -62,6 +63,7 @@ def wide_sampler():
     return Sampler(lambda params, x: 3 * x @ params, draw)
 
 
+@pytest.mark.slow
 def test_redrawn_attacks_follow_new_draws_at_every_step():
     """By hand: each step's gradient is that of the draws which its key makes, and no other's."""
     sampler, x = wide_sampler(), np.full((4, 6), 0.5, np.float32)
@@ -90,6 +92,7 @@ def test_redrawn_attacks_follow_new_draws_at_every_step():
         ablation.attack(KEY, "pgd", on, known, x, y, threat=THREAT)
 
 
+@pytest.mark.slow
 def test_images_without_a_gradient_are_returned_as_the_attack_would(saturated):
     """PGD on known draws, from the image: skipping what cannot move changes nothing."""
     x = np.full((4, 4), 0.1, np.float32) + 0.8 * np.eye(4, dtype=np.float32)
@@ -125,6 +128,7 @@ def naive_second_softmax(posterior, x, label):
     return each.mean()
 
 
+@pytest.mark.slow
 def test_mean_of_second_softmax_is_the_mean_over_draws(posterior, batch):
     x, y = batch
     found = jax.jit(value_and_gradient, static_argnums=0)(
@@ -160,6 +164,7 @@ def test_objectives_follow_two_switches():
     np.testing.assert_allclose(value, [[np.log(np.e + 2)]], rtol=1e-6)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     st.integers(2, 12).flatmap(

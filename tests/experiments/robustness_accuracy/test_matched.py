@@ -92,6 +92,7 @@ def test_settings_are_those_of_the_librarys_method(method):
     assert found.num_draws == {"sgd": 1, "ensemble": 2}.get(method, 4)
 
 
+@pytest.mark.slow
 def test_methods_are_trained_on_the_same_images(tmp_path, monkeypatch):
     """A tiny run; attacks are noise, for the suites compile for seconds."""
 

@@ -188,6 +188,7 @@ def test_rows_keep_what_mixing_is_judged_by():
     assert has_mixed(kept) is True
 
 
+@pytest.mark.slow
 def test_methods_get_the_networks_settings():
     starred = {
         source: tuple(keep(expand(GRIDS[source]), ["starred=true"]))

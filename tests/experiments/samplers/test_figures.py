@@ -1,6 +1,7 @@
 """Figures of the samplers: lines, limits, and what has no place on a logarithmic axis."""
 
 import numpy as np
+import pytest
 from matplotlib.text import Text
 
 from experiments.readme.tables import one_number
@@ -10,6 +11,7 @@ from tests.experiments.samplers.test_verdicts import UNMIXED, record
 from tests.report.test_figures import clashes
 
 
+@pytest.mark.slow
 def test_every_method_has_a_line_in_each_of_three_panels():
     steps = [{"gradients": 100.0} | UNMIXED, {"gradients": 1000.0}]
     records = [record(method, *steps) for method in METHODS]

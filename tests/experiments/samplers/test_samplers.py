@@ -74,6 +74,7 @@ def test_every_method_is_run_once_and_judged(finished):
     assert results["summary"] == "digits: none mixed within the budget."
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_is_a_row_with_its_reason(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise FloatingPointError("The log density is not finite at minibatch 7.")
@@ -176,6 +177,7 @@ def test_a_warm_up_needs_a_first_step():
         warming.build(None, adjusted_mclmc.Config())
 
 
+@pytest.mark.slow
 def test_a_warm_up_finds_a_step_that_is_accepted():
     """From one a thousand times too long, on a Gaussian of 20 dimensions."""
     config = adjusted_mclmc.Config(step_size=100.0, num_integration_steps=4.0, num_warmup=80)
