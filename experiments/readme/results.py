@@ -12,6 +12,7 @@ from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.report.table import Table, to_markdown
 from experiments.autoattack.report import build_overview, build_table
 from experiments.benchmark.table import format_markdown, summarise_targets
+from experiments.launch.mixed import describe_chains
 from experiments.launch.tables import claims_table, list_tables, verdicts_table
 
 Record = Mapping[str, Any]
@@ -71,9 +72,15 @@ def describe_machine(results: Record) -> str:
 
 def _describe_comparison(results: Record, folder: Path, path: str) -> list[str]:
     warnings = [f"- {model}: {text}" for model, text in fields.list_warnings(results)]
+    chains = [
+        f"Chains of {row['model']}: {describe_chains(row['diagnostics'])}."
+        for row in results["rows"]
+        if "num_chains" in row["diagnostics"]
+    ]
     return [
         markdown_table(results),
         captions.legend(results),
+        " ".join(chains),
         "\n".join(["Warnings of this run:", "", *warnings]) if warnings else "",
         _picture("Accuracy under attack", path, "figures/accuracy.png"),
     ]
