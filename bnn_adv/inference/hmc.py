@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from bnn_adv.compute.settings import SettingError, setting
 from bnn_adv.inference import adaptation, mcmc
@@ -38,7 +39,8 @@ class Config(mcmc.Config):
     Args:
       step_size: Leapfrog step: the first one where it is adapted, else the one used.
       num_integration_steps: Leapfrog steps a transition.
-      trajectory_length: Length of a transition, in units of the prior's scale; the number of steps
+      trajectory_length: Length of a transition, in units of the prior's scale at T = 1, or, with
+        masses that the warm-up has learned, of each weight's own spread; the number of steps
         follows from it as their size adapts, see ``trajectories``. None keeps the number.
       jitter: Every transition draws its length, uniform within this share of
         ``trajectory_length``: no draws are in step with a period of the posterior.
@@ -71,7 +73,11 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
     def move(rng_key: jax.Array, tuned: adaptation.AdaptationState) -> dict[str, Any]:
         if config.trajectory_length is None:
             return {"num_integration_steps": config.num_integration_steps}
-        mean = config.trajectory_length * config.prior.scale
+        mean: Any = config.trajectory_length * config.prior.scale
+        if config.adapt == "window":
+            # Masses are the inverse variances: in their units all directions have scale one.
+            is_learned = jnp.any(tuned.inverse_mass_matrix != 1)
+            mean = jnp.where(is_learned, config.trajectory_length, mean)
         length = draw_length(rng_key, mean, jitter) if jitter else mean
         steps = count_steps(length, tuned.step_size, most=most, nearest=jitter > 0)
         return {"num_integration_steps": steps}

@@ -12,7 +12,7 @@ _JITTER = 1 << 20
 """What a transition's key is folded with: others split it, which are its first few numbers."""
 
 
-def draw_length(rng_key: jax.Array, length: float, jitter: float) -> jax.Array:
+def draw_length(rng_key: jax.Array, length: float | jax.Array, jitter: float) -> jax.Array:
     """Draw a length, uniform on ``(1 - jitter, 1 + jitter)`` times the given one.
 
     Args:

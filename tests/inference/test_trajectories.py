@@ -54,6 +54,23 @@ def test_lengths_are_in_units_of_the_priors_scale():
     assert_same_draws(run(trajectory_length=2.5, prior=prior), steps)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [0.1, 10.0])
+def test_lengths_are_in_units_of_the_spread_where_masses_are_learned(scale):
+    """With variances as inverse masses every direction of the posterior has scale one."""
+    config = hmc.Config(
+        num_samples=20,
+        num_warmup=100,
+        step_size=0.1,
+        trajectory_length=1.3,
+        adapt="window",
+        prior=Prior(scale),
+    )
+    found = hmc.run(jax.random.key(0), NETWORK, DATA, config).diagnostics
+    steps = int(count_steps(1.3, jnp.float32(found["step_size"][0]), most=1000))
+    assert found["num_gradients"] == 20 * steps
+
+
 def test_jittered_lengths_are_uniform_around_their_mean():
     keys = jax.random.split(jax.random.key(0), 4000)
     lengths = jax.vmap(lambda key: draw_length(key, 1.3, 0.4))(keys)
