@@ -8,7 +8,7 @@ of the random keys that could train. The variance of the mean of such a table is
 with mean squares as in a two-way analysis of variance without replication (Searle, Casella,
 McCulloch 1992, chapter 4), and Student's t with Satterthwaite's degrees of freedom (1946,
 Biometrics Bulletin 2) allows for how few repetitions there are. With two of them, which differ more
-than images do, such an interval misses up to one time in ten in place of twenty; with three it is
+than images do, such an interval misses up to one time in eight in place of twenty; with three it is
 nearly what it says.
 """
 
@@ -20,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from bnn_adv.evaluation.fresh import accuracy_interval
 from bnn_adv.evaluation.metrics import mean_change, wilson_interval
 
 
@@ -66,7 +65,7 @@ class Difference(NamedTuple):
 def share(right: np.ndarray) -> Share:
     """Return an accuracy with its 95 % interval, the wider of two.
 
-    Wilson's over images alone, which stays open at 0 and 1, and that over images and repetitions.
+    Wilson's over images alone, which stays open at 0 and 1; and that over images and repetitions.
 
     Args:
       right: Whether an image is right, or how often, in [0, 1], [R, N].
@@ -74,9 +73,8 @@ def share(right: np.ndarray) -> Share:
     right = np.asarray(right, np.float64)
     value = float(right.mean())
     low, high = wilson_interval(value, right.shape[1])
-    if len(right) > 1:
-        crossed = accuracy_interval(1 - right)
-        low, high = min(low, crossed[0]), max(high, crossed[1])
+    half = half_width(right, 0.95)
+    low, high = max(0.0, min(low, value - half)), min(1.0, max(high, value + half))
     return Share(value, low, high, tuple(float(one) for one in right.mean(axis=1)))
 
 

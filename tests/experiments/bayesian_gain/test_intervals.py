@@ -68,6 +68,17 @@ def test_it_covers_the_truth_nearly_as_often_as_it_says(repeats, most):
     assert missed / num_runs < most
 
 
+@pytest.mark.parametrize(("repeats", "most"), [(2, 0.15), (3, 0.09)])
+def test_shares_cover_the_truth_nearly_as_often_as_they_say(repeats, most):
+    """Logits of images and of repetitions vary around zero, so that half of all is right."""
+    rng, missed, num_runs = np.random.default_rng(0), 0, 500
+    for _ in range(num_runs):
+        logits = 2 * rng.normal(size=200) + rng.normal(size=(repeats, 1))
+        found = share(rng.logistic(size=(repeats, 200)) < logits)
+        missed += not found.low <= 0.5 <= found.high
+    assert missed / num_runs < most
+
+
 def test_tables_of_different_images_are_refused():
     with pytest.raises(ValueError, match="same repetitions and images"):
         difference(np.zeros((2, 3)), np.zeros((2, 4)))
