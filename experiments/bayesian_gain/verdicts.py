@@ -78,12 +78,14 @@ def find_end(
 ) -> tuple[float | None, str]:
     """Return the smallest radius beyond which nothing is gained, and why in words.
 
+    That an interval holds zero does not end a gain: it must lie below 5 points, from there on.
+
     Args:
       changes: Radius and gain, ascending by radius.
       left: Accuracy that is left at each radius.
 
     Returns:
-      None where the gain is not told from zero at any radius, or does not end.
+      None where the gain is not told from zero at any radius, or is not shown to end.
     """
     gains = [number for number, (_, change) in enumerate(changes) if change.low > 0]
     if not gains:
@@ -91,9 +93,13 @@ def find_end(
     for number, (epsilon, change) in enumerate(changes):
         if left[number] < _NOTHING:
             return epsilon, f"HMC itself leaves {100 * left[number]:.1f} %, below 1 %"
-        if number > gains[-1]:
-            return epsilon, f"the gain is no longer told from zero, {change} points"
+        is_little = all(later.high < COMPARABLE for _, later in changes[number:])
+        if number > gains[-1] and is_little:
+            return epsilon, f"the gain is below {100 * COMPARABLE:g} points, {change}"
     epsilon, change = changes[-1]
+    if gains[-1] < len(changes) - 1:
+        why = f"is neither told from zero nor from {100 * COMPARABLE:g} points, {change}"
+        return None, f"at {epsilon:g} the gain {why}"
     return None, f"at {epsilon:g}, the largest radius, the gain is still {change} points"
 
 

@@ -87,7 +87,7 @@ def test_radii_of_different_answers_have_lines_of_their_own():
     assert found["HMC leaves more than one network, radius 0.1"][0] is False
     holds, text = found["What HMC gains over one network ends within 0.1"]
     assert holds is True
-    assert text.startswith("it ends at 0.1: the gain is no longer told from zero")
+    assert text.startswith("it ends at 0.1: the gain is below 5 points")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,9 @@ def test_answers_follow_from_intervals(low, high, more, same):
 
 
 def test_where_the_gain_ends():
-    up, flat = Difference(0.2, 0.1, 0.3), Difference(0.0, -0.1, 0.1)
+    up, flat, open_ = (
+        Difference(*ends) for ends in ((0.2, 0.1, 0.3), (0, -0.04, 0.04), (0, -1, 1))
+    )
     radii = (0.02, 0.1, 0.2, 0.3)
 
     def end(changes, left):
@@ -118,6 +120,10 @@ def test_where_the_gain_ends():
     assert end((flat, up, up, up), (0.9, 0.5, 0.2, 0.1)) is None
     assert end((flat, flat, flat, flat), (0.9, 0.5, 0.2, 0.1)) is None
     assert end((up, up, up, flat), (0.9, 0.5, 0.009, 0.0)) == 0.2
+    # An interval that holds zero and 50 points says neither.
+    assert end((up, up, open_, open_), (0.9, 0.5, 0.2, 0.1)) is None
+    assert end((up, open_, flat, flat), (0.9, 0.5, 0.2, 0.1)) == 0.2
+    assert end((up, flat, flat, open_), (0.9, 0.5, 0.2, 0.1)) is None
     assert confidence(1) == 0.95
     assert confidence(5) == pytest.approx(0.99)
 
