@@ -58,8 +58,9 @@ class InferenceResult(NamedTuple):
 
         Returns:
           A DataTree of Xarray with dimensions chain and draw: ``posterior`` holds
-          ``held_out_log_prob``, the log probability of held-out labels; ``log_likelihood`` the
-          same, as ``held_out``; ``sample_stats`` what ``ChainRecord`` lists.
+          ``held_out_log_prob``, the log probability of held-out labels; ``sample_stats`` what
+          ``ChainRecord`` lists. There is no ``log_likelihood``: of training data none is kept, and
+          ArviZ's ``loo`` of held-out data would leave them out a second time.
 
         Raises:
           ImportError: ``arviz_base`` is not installed.

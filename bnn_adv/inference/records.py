@@ -62,9 +62,10 @@ class ChainRecord(NamedTuple):
         if self.log_likelihood is not None:
             # In float64, as the diagnostics: ArviZ computes in the precision that it is given.
             values = self.log_likelihood.astype(np.float64)
+            # No group log_likelihood: ArviZ's loo takes what is there for the data of the fit, and
+            # would leave out points that were never in it.
             groups["posterior"]["held_out_log_prob"] = values
-            groups[_LOG_LIKELIHOOD] = {"held_out": values}
-            dims = {"held_out_log_prob": ["held_out_point"], "held_out": ["held_out_point"]}
+            dims = {"held_out_log_prob": ["held_out_point"]}
         groups["sample_stats"] = {
             name: values.astype(np.float64) if values.dtype.kind == "f" else values
             for name, values in self.sample_stats.items()
