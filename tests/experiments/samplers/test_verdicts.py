@@ -101,8 +101,18 @@ def test_bias_is_not_judged_without_adjusted_chains_that_mixed():
     assert rows[1].words == "mixed; bias not judged (no adjusted chains mixed)"
     assert not rows[1].is_usable
     assert recommend("digits", rows) == (
-        "digits: none mixed within the budget without bias; mixed: mclmc."
+        "digits: none is shown to have mixed without bias within the budget; mixed: mclmc."
     )
+
+
+def test_adjusted_chains_that_differ_are_not_called_biased():
+    """What has a Metropolis test has no bias: one of the two has not found all of the posterior."""
+    rows = judge([record("hmc", {}), record("nuts", {"density": -130.0, "density_error": 4.0})])
+    assert (
+        rows[1].words
+        == "mixed, but not where hmc has (log density off by -30.0 [-42.9, -17.1] nats)"
+    )
+    assert not rows[1].is_usable
 
 
 def test_effective_draws_cost_the_gradients_of_all_chains():
