@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from arviz_stats.base.array import array_stats
 
+from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
 from bnn_adv.inference.mixing import RHAT_LIMIT, measure_mixing
 
 _NORMAL_95 = 1.959964
@@ -23,7 +24,7 @@ class Difference(NamedTuple):
 
     nats: The difference of the means.
     interval: Its 95 % interval, by the Monte Carlo standard errors of both.
-    is_judged: Whether both have settled, so that the interval means something.
+    is_judged: Whether both have settled, and nothing shows that the adjusted one has not mixed.
     sentence: What follows.
     """
 
@@ -78,10 +79,16 @@ def compare_log_densities(
         for name, rhat in zip(names, rhats, strict=True)
         if not rhat <= RHAT_LIMIT
     ]
-    sentence = f"Not judged: the log density of {' and '.join(unsettled)} has not settled."
-    if not unsettled:
+    is_lost = has_mixed(adjusted) is False
+    if unsettled:
+        sentence = f"Not judged: the log density of {' and '.join(unsettled)} has not settled."
+    elif is_lost:
+        # A log density may settle where predictions have not: in one of several modes.
+        why = describe_mixing(adjusted).removeprefix("unmixed: not judged ")
+        sentence = f"Not judged: {names[1]} has not mixed {why}."
+    else:
         sentence = _say(names, nats, interval)
-    return Difference(nats, interval, not unsettled, sentence)
+    return Difference(nats, interval, not (unsettled or is_lost), sentence)
 
 
 def _standard_error(curves: np.ndarray) -> float:

@@ -60,6 +60,10 @@ def test_nothing_is_said_of_chains_that_have_not_settled():
     found = compare_log_densities({"log_density": usual}, {"log_density": apart}, ("sgld", "hmc"))
     assert not found.is_judged
     assert found.sentence.startswith("Not judged: the log density of hmc (R-hat")
+    lost = {"log_density": walk(0, 2, 300) + 5, "max_rhat": 2.3}
+    found = compare_log_densities({"log_density": usual}, lost, ("sgld", "hmc"))
+    assert not found.is_judged
+    assert found.sentence == "Not judged: hmc has not mixed (maximum R-hat 2.30)."
     holes = {"log_density": [[1.0, None, 2.0, 3.0, 1.0]] * 2}
     assert compare_log_densities({"log_density": usual}, holes) is None
     assert compare_log_densities({"log_density": usual}, {"log_density": [[1.0, 2.0]]}) is None
