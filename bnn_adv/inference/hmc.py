@@ -39,7 +39,7 @@ class Config(mcmc.Config):
     Args:
       step_size: Leapfrog step: the first one where it is adapted, else the one used.
       num_integration_steps: Leapfrog steps a transition.
-      trajectory_length: Length of a transition, in units of the prior's scale at T = 1, or, with
+      trajectory_length: Length of a transition, in units of the tempered prior's scale, or, with
         masses that the warm-up has learned, of each weight's own spread; the number of steps
         follows from it as their size adapts, see ``trajectories``. None keeps the number.
       jitter: Every transition draws its length, uniform within this share of
@@ -73,7 +73,9 @@ def build(logdensity: Callable[[Params], jax.Array], config: Config) -> mcmc.Ker
     def move(rng_key: jax.Array, tuned: adaptation.AdaptationState) -> dict[str, Any]:
         if config.trajectory_length is None:
             return {"num_integration_steps": config.num_integration_steps}
-        mean: Any = config.trajectory_length * config.prior.scale
+        # Tempering multiplies the prior's variance too.
+        scale = config.prior.scale * config.temperature**0.5
+        mean: Any = config.trajectory_length * scale
         if config.adapt == "window":
             # Masses are the inverse variances: in their units all directions have scale one.
             is_learned = jnp.any(tuned.inverse_mass_matrix != 1)

@@ -111,7 +111,7 @@ def _mixed(config: Any, draws: int, length: float, temperature: float) -> hmc.Co
         num_warmup=config.hmc_warmup,
         num_samples=draws // config.chains,
         step_size=scale * config.hmc_step_size,
-        trajectory_length=scale * length,
+        trajectory_length=length,
         max_integration_steps=config.hmc_most_steps,
         adapt="step_size",
         target_acceptance_rate=config.hmc_acceptance,

@@ -47,11 +47,12 @@ def assert_same_draws(one, other):
 
 
 @pytest.mark.slow
-def test_lengths_are_in_units_of_the_priors_scale():
-    """Five steps of 0.25 under a prior of scale 0.5."""
-    prior = Prior(0.5)
-    steps = run(num_integration_steps=5, prior=prior)
-    assert_same_draws(run(trajectory_length=2.5, prior=prior), steps)
+@pytest.mark.parametrize(("scale", "temperature"), [(0.5, 1.0), (2.0, 1 / 16)])
+def test_lengths_are_in_units_of_the_priors_scale(scale, temperature):
+    """Five steps of 0.25 under a prior of scale 0.5, be it tempered."""
+    target = {"prior": Prior(scale), "temperature": temperature}
+    steps = run(num_integration_steps=5, **target)
+    assert_same_draws(run(trajectory_length=2.5, **target), steps)
 
 
 @pytest.mark.slow
