@@ -96,6 +96,14 @@ def test_verdicts_are_mixed_unmixed_and_biased():
     assert [row.is_usable for row in rows] == [False, True, True, False, False, False]
 
 
+def test_a_method_with_a_metropolis_test_is_at_odds_with_the_reference_not_biased():
+    rows = judge([record("hmc", {}), record("nuts", {"density": -130.0, "density_error": 4.0})])
+    assert rows[1].words == (
+        "mixed but at odds with hmc (log density off by -30.0 [-42.9, -17.1] nats)"
+    )
+    assert not rows[1].is_usable
+
+
 def test_bias_is_not_judged_without_adjusted_chains_that_mixed():
     rows = judge([record("hmc", UNMIXED), record("mclmc", {})])
     assert rows[1].words == "mixed; bias not judged (no adjusted chains mixed)"
