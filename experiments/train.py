@@ -4,9 +4,9 @@
   python -m experiments.train --method=my_fork.my_sampler --my_sampler.step_size=0.01
 
 ``experiments.attack --posterior=DIR`` evaluates it. The flags of a method and of a network are the
-fields of its settings; either, and the data set, may be your own, as package.module or
-package.module:Name. Running the same command again resumes a run that was stopped; on a finished
-one it prints what it found.
+fields of its settings; --method=NAME --help lists those of a method. Either, and the data set, may
+be your own, as package.module or package.module:Name. Running the same command again resumes a run
+that was stopped; on a finished one it prints what it found.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def define_all_flags(argv: Sequence[str], flag_values: flags.FlagValues = FLAGS)
     method, network = peek(argv, "method"), peek(argv, "network")
     networks = dict.fromkeys([*NETWORKS, *filter(None, [network])])
     define_network_flags(tuple(networks), flag_values=flag_values)
-    # Without a method, --help shows the flags of all.
+    # Without a method, --help shows the flags of the paper's rows.
     define_method_flags([method] if method else tuple(ROWS), {}, flag_values)
     define_flags(RuntimeConfig, flag_values=flag_values)
 

@@ -21,7 +21,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.settings import setting
+from bnn_adv.compute.settings import SettingError, setting
 from bnn_adv.inference import mcmc, minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
@@ -63,6 +63,8 @@ class Kernel(NamedTuple):
     position: Callable[[Any], Params]
 
 
+_MOST_TRANSITIONS = 2**31 - 1
+
 Build = Callable[[Gradient, Any], Kernel]
 """A kernel file's ``build``: maps the gradient and the settings to the kernel."""
 
@@ -91,6 +93,14 @@ class Config(mcmc.Config):
     num_warmup: int = setting(10_000, least=0)
     thinning: int = setting(500, least=1, most=1_000_000)
     minibatch_size: int = setting(128, least=1)
+
+    def __post_init__(self) -> None:
+        """Check every field, and that transitions can be counted in int32."""
+        super().__post_init__()
+        count = self.num_warmup + self.cycle.end(self.num_samples - 1)
+        if count > _MOST_TRANSITIONS:
+            problem = f"makes {count:,} transitions a chain, with the other settings: at most "
+            raise SettingError("num_samples", f"{problem}{_MOST_TRANSITIONS:,} can be counted.")
 
     @property
     def cycle(self) -> Cycle:

@@ -40,7 +40,7 @@ class Claim:
       item: Where the paper shows it.
       quantity: What is measured.
       paper: The paper's number; None where it prints none.
-      published: Ours with the published protocol and its departures from the mathematics.
+      published: Ours with the published settings and departures from the mathematics.
       corrected: Ours with the paper's own definitions.
       strong: Ours under a strong attack.
       unit: Unit of all four.
@@ -136,7 +136,7 @@ def claims_table(claims: Sequence[dict[str, Any]]) -> Table | None:
         numbers = [claim[name] for name in _CLAIM_NUMBERS]
         rows.append((claim["item"], claim["quantity"] + unit, *numbers, claim["note"]))
     caption = (
-        "paper: what the paper prints. published: this library with the published protocol and its "
+        "paper: what the paper prints. published: this library with the published settings and "
         "departures from the mathematics. corrected: with the paper's own definitions. strong: "
         "under attacks that do not saturate, the worst case of every input."
     )

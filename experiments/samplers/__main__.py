@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from bnn_adv.data import Dataset, load_dataset
+from bnn_adv.data.dataset import subset
 from experiments.launch import stages
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
@@ -46,13 +47,18 @@ def check(config: Config) -> None:
 
 def _load(config: Config, name: str) -> Dataset:
     posterior = build_posterior(config, name)
-    return load_dataset(
+    dataset = load_dataset(
         posterior.dataset,
         config.data_dir or None,
         num_train=posterior.num_train or None,
-        num_test=config.num_held_out,
         seed=config.seed,
     )
+    if config.num_held_out > (most := len(dataset.y_test)):
+        raise ValueError(
+            f"--num_held_out must be at most {most}, the test examples of {dataset.name}, got "
+            f"{config.num_held_out}."
+        )
+    return subset(dataset, num_test=config.num_held_out)
 
 
 def _work(config: Config, run: RunDirectory) -> Study:

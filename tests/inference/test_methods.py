@@ -175,6 +175,8 @@ def test_draws_differ_from_one_another(name):
         ("sgld", {"minibatch_size": 0}, "minibatch_size.*got 0"),
         ("sghmc", {"friction": 101.0}, r"at most 1 / step_size \(100\), got 101"),
         ("sghmc", {"gradient_variance": 2001.0}, r"friction / .*\(2000\), got 2001"),
+        ("csgmcmc", {"exploration": 0.9999999999}, r"num_samples makes 1.*transitions a chain"),
+        ("sgld", {"num_warmup": 2**31}, r"num_samples makes 2,147,483,6\d\d transitions a chain"),
         ("csgmcmc", {"samples_per_cycle": 4}, r"multiple of samples_per_cycle \(4\), got 6"),
         ("csgmcmc", {"exploration": 1.0}, "exploration must be below 1, got 1.0"),
     ],

@@ -94,8 +94,8 @@ def test_a_cold_posterior_has_steps_of_its_own_scale():
     config = Config(**SCALES["cpu"])
     warm, cold = (TRAININGS[name].configure(config, 6000) for name in ("hmc", "hmc_cold"))
     assert (warm.temperature, cold.temperature) == (1.0, 0.1)
-    for name in ("trajectory_length", "step_size"):
-        assert getattr(cold, name) == pytest.approx(0.1**0.5 * getattr(warm, name))
+    assert cold.step_size == pytest.approx(0.1**0.5 * warm.step_size)
+    assert cold.trajectory_length == warm.trajectory_length
     cyclical = TRAININGS["csgmcmc"].configure(config, 6000)
     assert cyclical.num_warmup == cyclical.cycle.length
     published = TRAININGS["hmc_published"].configure(config, 6000)

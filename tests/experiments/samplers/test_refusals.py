@@ -10,7 +10,7 @@ CASES = [
     ({"targets": ""}, "--targets needs at least 1 of them, got nothing"),
     ({"methods": "hmc,hmc"}, "--methods must not name anything twice, got hmc, hmc"),
     ({"targets": "mnist_6000", "data_dir": "/nowhere"}, "mnist was not found in /nowhere"),
-    ({"num_held_out": 361}, "num_test=361, but digits has 360"),
+    ({"num_held_out": 361}, "--num_held_out must be at most 360, the test "),
     ({"num_chains": 1}, "--num_chains must be at least 2, got 1"),
     ({"budget": 99}, "--budget must be at least 100, got 99"),
     ({"num_draws": 7}, "--num_draws must be at least 8, got 7"),
