@@ -25,6 +25,10 @@ from experiments.protocol_ablation.switches import SWITCHES
 TINY = dataclasses.replace(Config(**SCALES["smoke"]), num_test=8, num_factorial=4)
 
 
+# The whole module's run replaces it.
+TRAIN = stages._train
+
+
 def fake_posterior(num_draws, seed):
     """Draws of a small network, in place of those that training would give."""
     network = networks.MLP((4,), 10, "tanh")
@@ -147,6 +151,7 @@ def test_mixed_chains_are_sampled_beside_the_published_ones(monkeypatch):
         result = train()
         return result.posterior, result.diagnostics
 
+    monkeypatch.setattr(stages, "_train", TRAIN)
     monkeypatch.setattr(stages, "cached_posterior", train_now)
     monkeypatch.setitem(stages.METHODS, "hmc", SimpleNamespace(run=sample))
     config = dataclasses.replace(
