@@ -330,7 +330,10 @@ def run(
         ),
         plan,
         options=dataclasses.replace(options, progress=watch),
-        identity=identify(mcmc.name_of(build), rng_key, network, config, data, mesh),
+        # The code too, as of ``mcmc``.
+        identity=identify(
+            mcmc.name_of(build), rng_key, network, config, data, mesh, kernel=build
+        ),
     )
     posterior = Posterior(
         get_apply_fn(network), options.store(jax.tree.map(stack_chains, ran.positions))

@@ -1,5 +1,7 @@
 """However training is cut into calls and starts, the result is the same to the bit."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 from bnn_adv import networks
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.checkpoint_store import Saved
+from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.compute.pacing import Pacer
-from bnn_adv.inference import METHODS, RunOptions, chains
+from bnn_adv.inference import METHODS, RunOptions, chains, mcmc, sgmcmc
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.states import Ensemble
 
@@ -164,3 +167,27 @@ def test_the_pacer_aims_at_a_second_and_grows_step_by_step(monkeypatch):
     with pacer.timed(7):
         clock[0] += 70.0
     assert pacer.next(10_000) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["nuts", "sgld"])
+def test_a_kernel_that_was_edited_is_another_run(case, tmp_path):
+    """The version of the project does not change with the code of one's own."""
+    method, options = CASES[case]
+    module = METHODS[method]
+    driver = sgmcmc if issubclass(module.Config, sgmcmc.Config) else mcmc
+
+    def sample(factor, checkpoints):
+        def build(target, config):
+            scale = factor
+            return module.build(target, dataclasses.replace(config, step_size=scale * 1e-3))
+
+        config = module.Config(**options)
+        return driver.run(
+            build, jax.random.key(5), NETWORK, DATA, config, RunOptions(checkpoints=checkpoints)
+        )
+
+    with pytest.raises(Unplugged):
+        sample(1, Unreliable(tmp_path, ticks=2, every_steps=1))
+    with pytest.raises(OtherWorkError, match="kernel"):
+        sample(2, Unreliable(tmp_path, ticks=9))
