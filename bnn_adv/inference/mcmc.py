@@ -298,20 +298,24 @@ def run(
     keys = [jax.random.fold_in(rng_key, number) for number in range(5)]
     target = Target(build, network, config, mesh)
     whole, data = data, parallel.spread(data, mesh, "data")
+    plan = Plan(
+        config.num_warmup,
+        config.num_samples * config.thinning,
+        lambda done: done // config.thinning,
+    )
 
     def begin(trained: Params | None = None) -> Any:
         return parallel.spread(init(keys[0], data, trained, target=target), mesh, "draws")
 
     def learn(state: Any) -> tuple[Any, Any]:
         if config.init == "ensemble":
-            state = begin(train_ensemble(keys[4], network, whole, config, quiet))
+            size = plan.num_warmup + plan.num_transitions
+            state = begin(
+                train_ensemble(keys[4], network, whole, config, options, num_transitions=size)
+            )
         after, gradients = tune(keys[3], state, data, target=target)
         return after, gradients
 
-    def tell(done: int, total: int, numbers: dict[str, float]) -> None:
-        options.progress(0, config.num_warmup + config.num_samples * config.thinning, numbers)
-
-    quiet = RunOptions(progress=tell, mesh=mesh)
     ran = run_chains(
         begin(),
         Calls(
@@ -320,11 +324,7 @@ def run(
             lambda *now: step(keys[2], now[0], data, *now[1:], target=target),
             functools.partial(most_transitions, thinning=config.thinning),
         ),
-        Plan(
-            config.num_warmup,
-            config.num_samples * config.thinning,
-            lambda done: done // config.thinning,
-        ),
+        plan,
         options=options,
         # The code too: that of one's own kernel changes while the version does not.
         identity=identify(name_of(build), rng_key, network, config, data, mesh, kernel=build),

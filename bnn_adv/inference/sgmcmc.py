@@ -308,11 +308,9 @@ def run(
     def learn(states: Any) -> tuple[Any, None]:
         if config.init != "ensemble":
             return states, None
-        key, quiet = jax.random.fold_in(rng_key, 2), RunOptions(progress=tell, mesh=mesh)
-        return begin(train_ensemble(key, network, whole, config, quiet)), None
-
-    def tell(done: int, total: int, numbers: dict[str, float]) -> None:
-        options.progress(0, plan.num_warmup + plan.num_transitions, numbers)
+        key, size = jax.random.fold_in(rng_key, 2), plan.num_warmup + plan.num_transitions
+        trained = train_ensemble(key, network, whole, config, options, num_transitions=size)
+        return begin(trained), None
 
     def watch(done: int, total: int, numbers: dict[str, float]) -> None:
         # Such a chain never returns.
@@ -331,9 +329,7 @@ def run(
         plan,
         options=dataclasses.replace(options, progress=watch),
         # The code too, as of ``mcmc``.
-        identity=identify(
-            mcmc.name_of(build), rng_key, network, config, data, mesh, kernel=build
-        ),
+        identity=identify(mcmc.name_of(build), rng_key, network, config, data, mesh, kernel=build),
     )
     posterior = Posterior(
         get_apply_fn(network), options.store(jax.tree.map(stack_chains, ran.positions))

@@ -66,6 +66,8 @@ def train_ensemble(
     data: Data,
     config: Any,
     options: RunOptions,
+    *,
+    num_transitions: int,
 ) -> Params:
     """Train a network for every chain to start at: near modes of the posterior.
 
@@ -76,7 +78,9 @@ def train_ensemble(
       network: The network.
       data: Training data.
       config: Settings of the chains, with those of the training in ``ensemble``.
-      options: Devices and progress; trained anew, never resumed.
+      options: Of the chains. The training is never resumed, and its progress is shown as the chains
+        before their first transition.
+      num_transitions: Of a chain.
 
     Returns:
       Stacked parameters, on every device.
@@ -91,7 +95,12 @@ def train_ensemble(
         likelihood=config.likelihood,
         **vars(config.ensemble),
     )
-    found = sgd.run(rng_key, network, data, training, options)
+
+    def tell(done: int, total: int, numbers: dict[str, float]) -> None:
+        options.progress(0, num_transitions, numbers)
+
+    own = RunOptions(progress=tell, mesh=options.mesh)
+    found = sgd.run(rng_key, network, data, training, own)
     return parallel.replicate(found.posterior.samples, options.mesh)
 
 
