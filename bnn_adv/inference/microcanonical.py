@@ -19,11 +19,13 @@ class State(NamedTuple):
     chain: BlackJAX's state: position, direction or key, log density and its gradient.
     step_size: Length of a step.
     length: Distance after which the direction is renewed; None: after every trajectory.
+    averaging: BlackJAX's dual averaging of the step; None: it is not learned in the warm-up.
     """
 
     chain: Any
     step_size: jax.Array
     length: jax.Array | None = None
+    averaging: Any = None
 
     def describe(self) -> dict[str, jax.Array]:
         """Return what diagnostics show of the state."""

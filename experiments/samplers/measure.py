@@ -7,6 +7,7 @@ import json
 import math
 import time
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ import numpy as np
 from bnn_adv.compute.progress import Report, progress
 from bnn_adv.compute.streaming import map_samples
 from bnn_adv.data import Dataset
-from bnn_adv.inference import Data, mcmc, sgmcmc
+from bnn_adv.inference import Data
 from bnn_adv.inference.base import RunOptions
 from bnn_adv.inference.densities import Prior, logdensity_fn
 from bnn_adv.networks import ApplyFn
@@ -25,11 +26,9 @@ from experiments.launch import stages
 from experiments.launch.run_directory import RunDirectory
 from experiments.samplers.config import (
     MCLMC,
-    MINIBATCH,
     Config,
     build_posterior,
 )
-from experiments.samplers.counting import Counting
 from experiments.samplers.plans import Plan, build_plan
 from experiments.samplers.prefixes import Draws, keep_half, list_prefixes, summarise
 
@@ -93,7 +92,7 @@ def measure(config: Config, cell: Cell, dataset: Dataset, run: RunDirectory) -> 
     checkpoints = run.checkpoints(cell.name, config.checkpoint_every)
 
     def train() -> dict[str, np.ndarray]:
-        with progress(cell.name, _unit(cell)) as report:
+        with progress(cell.name, plan.module.UNIT) as report:
             try:
                 arrays = sample(config, cell, plan, dataset, report, checkpoints)
             except FloatingPointError as error:
@@ -132,17 +131,14 @@ def sample(
     posterior = build_posterior(config, cell.target)
     network = posterior.network(dataset.num_classes)
     data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
-    settings, counts_all = plan.settings, cell.method not in MINIBATCH
+    settings = plan.settings
     clock = Clock(report, cell.name, settings.num_warmup)
     options = RunOptions(progress=clock, checkpoints=checkpoints)
     key = cell.key(config.seed)
-    if counts_all:
-        build = Counting(plan.module.build)
-        result = mcmc.run(build, key, network, data, settings, options)
-    else:
-        result = sgmcmc.run(plan.module.build, key, network, data, settings, options)
-    found, num_chains = result.diagnostics, settings.num_chains
-    gradients = _count(plan, found, len(data.y), counts_all)
+    result = plan.module.run(key, network, data, settings, options)
+    assert result.chains is not None
+    found, stats, num_chains = result.diagnostics, result.chains.sample_stats, settings.num_chains
+    gradients = _count(plan, found, stats)
     share = gradients[:, -1] - gradients[:, 0]
     each = share.mean() / max(_end(plan, settings.num_samples - 1) - _end(plan, 0), 1)
     num_params = sum(leaf[0].size for leaf in jax.tree.leaves(result.posterior.samples))
@@ -153,7 +149,7 @@ def sample(
         **{name: found[name] for name in _SHOWN if name in found},
     }
     if cell.method == MCLMC:
-        facts["energy_variance"] = float(np.mean(found["energy_variance"])) / num_params
+        facts["energy_variance"] = late_variance(stats["energy_error"]) / num_params
     held_out = _held_out(config, dataset)
     probabilities = log_probs(result.posterior, held_out.x)
     density = densities(result.posterior, data, settings.prior)
@@ -182,19 +178,27 @@ def _densities(samples: Any, data: Data, apply_fn: ApplyFn, prior: Prior) -> jax
     return found
 
 
-def _count(plan: Plan, found: dict[str, Any], num_data: int, counts_all: bool) -> np.ndarray:
-    """Return the gradients of all data that each chain had taken by each draw, [chains, draws]."""
+def late_variance(errors: np.ndarray) -> float:
+    """Return the variance of the finite energy errors of the later half of draws, all chains'."""
+    late = errors[:, errors.shape[1] // 2 :].astype(np.float64)
+    return float(late[np.isfinite(late)].var()) if np.isfinite(late).any() else math.nan
+
+
+def _count(plan: Plan, found: Mapping[str, Any], stats: Mapping[str, Any]) -> np.ndarray:
+    """Return the gradients of all data that each chain had taken by each draw, [chains, draws].
+
+    Those before the first draw are equal shares of what all chains took; of minibatches, those
+    between draws too.
+    """
     settings = plan.settings
-    ends = np.array([_end(plan, draw) for draw in range(settings.num_samples)], np.float64)
-    if not counts_all:
-        batch = min(settings.minibatch_size, num_data)
-        counts = (settings.num_warmup + ends) * batch / num_data
-        return np.tile(counts, (settings.num_chains, 1))
-    total, warmup = (
-        np.asarray(found[name], np.float64)[:, None]
-        for name in ("num_gradients", "num_warmup_gradients")
-    )
-    counted: np.ndarray = warmup + (total - warmup) * ends / ends[-1]
+    before = found.get("num_tuning_gradients", 0) + found["num_warmup_gradients"]
+    if (each := stats.get("num_gradients")) is not None:
+        taken = np.cumsum(each, axis=1, dtype=np.float64)
+    else:
+        ends = np.array([_end(plan, draw) for draw in range(settings.num_samples)], np.float64)
+        share = found["num_gradients"] / settings.num_chains / ends[-1]
+        taken = np.tile(share * ends, (settings.num_chains, 1))
+    counted: np.ndarray = before / settings.num_chains + taken
     return counted
 
 
@@ -203,10 +207,6 @@ def _end(plan: Plan, draw: int) -> int:
     cycle = getattr(plan.settings, "cycle", None)
     ends: int = (draw + 1) * plan.settings.thinning if cycle is None else cycle.end(draw)
     return ends
-
-
-def _unit(cell: Cell) -> str:
-    return sgmcmc.UNIT if cell.method in MINIBATCH else mcmc.UNIT
 
 
 def _held_out(config: Config, dataset: Dataset) -> Data:

@@ -6,7 +6,6 @@ import math
 from typing import Any, NamedTuple
 
 from bnn_adv.inference import adjusted_mclmc, csgmcmc, hmc, mclmc, nuts, sghmc, sgld
-from experiments.samplers import warming
 from experiments.samplers.config import (
     ADJUSTED_MCLMC,
     CSGMCMC,
@@ -233,7 +232,7 @@ def _plan_adjusted(config: Config, tuned: Tuned, num_data: int) -> Plan:
         step_size=tuned.adjusted_step,
         num_integration_steps=each / _GRADIENTS_OF_STEP,
     )
-    return Plan(warming, settings)
+    return Plan(adjusted_mclmc, settings)
 
 
 def _minibatches(config: Config, tuned: Tuned, num_data: int) -> int:

@@ -45,7 +45,8 @@ from tests.linear_regression import (
         ("hmc", {"adapt": "none", "num_integration_steps": 7, "step_size": 0.04}),
         ("nuts", {"adapt": "window"}),
         ("mclmc", {"num_tune": 1000, "thinning": 4}),
-        ("adjusted_mclmc", {"num_integration_steps": 3.0}),
+        ("adjusted_mclmc", {"num_integration_steps": 3.0, "step_size": 0.02}),
+        ("adjusted_mclmc", {"num_integration_steps": 3.0, "adapt": "tuner"}),
     ],
 )
 def test_chains_recover_mean_and_covariance(method, options):
@@ -65,7 +66,7 @@ def test_chains_recover_mean_and_covariance(method, options):
     assert_within_five_standard_errors(flatten(result.posterior), chains=2)
     found = result.diagnostics
     assert found["num_divergent"] == 0
-    if getattr(config, "adapt", "none") != "none":
+    if getattr(config, "adapt", "none") in ("window", "step_size"):
         # Dual averaging ends above its target in few dimensions; the step has grown from its start.
         assert 0.6 < found["acceptance_rate"] < 0.99
         assert min(found["step_size"]) > 1.2 * config.step_size

@@ -36,7 +36,12 @@ TINY = {
     "hmc": {**CHAINS, "step_size": 0.01},
     "nuts": {**CHAINS, "step_size": 0.01, "max_num_doublings": 3},
     "mclmc": {**CHAINS, "thinning": 2, "num_tune": 20},
-    "adjusted_mclmc": {**CHAINS, "num_integration_steps": 2.0, "num_tune": 20},
+    "adjusted_mclmc": {
+        **CHAINS,
+        "num_integration_steps": 2.0,
+        "adapt": "tuner",
+        "num_tune": 20,
+    },
     "sgld": {**BATCHES, "step_size": 1e-3},
     "sghmc": {**BATCHES, "step_size": 0.01, "friction": 10.0},
     "csgmcmc": {**BATCHES, "step_size": 1e-3, "samples_per_cycle": 2},

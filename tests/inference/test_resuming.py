@@ -44,7 +44,7 @@ CASES = {
     ),
     "nuts": ("nuts", {**HMC, "max_num_doublings": 3, "thinning": 2}),
     "mclmc": ("mclmc", {**CHAINS, "num_tune": 20, "thinning": 3}),
-    "adjusted_mclmc": ("adjusted_mclmc", {**CHAINS, "num_tune": 20, "thinning": 2}),
+    "adjusted_mclmc": ("adjusted_mclmc", {**CHAINS, "step_size": 0.05, "thinning": 2}),
     "sgld": ("sgld", {**BATCHES, "step_size": 1e-3}),
     "sghmc": ("sghmc", {**BATCHES, "step_size": 0.01, "friction": 10.0}),
     "csgmcmc": ("csgmcmc", {**BATCHES, "step_size": 1e-3, "samples_per_cycle": 2}),

@@ -3,18 +3,15 @@
 import dataclasses
 import functools
 import json
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from bnn_adv.inference import adjusted_mclmc, mcmc, sgmcmc
+from bnn_adv.inference import sgld
 from experiments.launch.config import make
 from experiments.samplers import __main__ as samplers
-from experiments.samplers import measure, warming
+from experiments.samplers import measure
 from experiments.samplers.config import METHODS, MINIBATCH, SCALES, TARGETS, Config
-from experiments.samplers.counting import Counting
 from experiments.samplers.plans import build_plan
 
 SMOKE = make(Config, SCALES["smoke"])
@@ -79,7 +76,7 @@ def test_a_method_that_fails_is_a_row_with_its_reason(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise FloatingPointError("The log density is not finite at minibatch 7.")
 
-    monkeypatch.setattr(sgmcmc, "run", fail)
+    monkeypatch.setattr(sgld, "run", fail)
     config = dataclasses.replace(TINY, methods=("sgld",))
     results = samplers.run(config, str(tmp_path / "run"))
     (record,) = results["data"]["posteriors"]["digits"]
@@ -134,68 +131,26 @@ def test_microcanonical_lengths_grow_with_the_root_of_the_width():
     assert second.step_size == first.step_size
 
 
-class Info(NamedTuple):
-    """What a kernel of the test says of a transition."""
-
-    num_gradients: int
-    energy_error: jax.Array
+def test_energy_errors_are_those_of_the_later_half():
+    errors = np.array([[90.0, -70.0, 5.0, 6.0], [80.0, 60.0, np.nan, 10.0]])
+    assert measure.late_variance(errors) == pytest.approx(14 / 3)
 
 
-def _build(logdensity, config):
-    """Return a kernel whose n-th transition has the energy error n, and is no number at 7."""
-
-    def step(rng_key, state):
-        error = jnp.where(state == 7, jnp.nan, state.astype(jnp.float32))
-        return state + 1, Info(3, error)
-
-    tune = (lambda rng_key, state: state) if config.temperature == 2 else None
-    return mcmc.Kernel(lambda _, position: position, step, None, lambda state: state, tune)
+def test_gradients_are_counted_draw_by_draw():
+    """Those of the warm-up in equal shares, then each chain's own."""
+    plan = build_plan(Config(num_chains=2), "digits", "hmc", 1437)
+    found = {"num_tuning_gradients": 4, "num_warmup_gradients": 16, "num_gradients": 10}
+    stats = {"num_gradients": np.array([[1, 2, 3], [4, 0, 0]])}
+    np.testing.assert_array_equal(measure._count(plan, found, stats), [[11, 13, 16], [14, 14, 14]])
 
 
-def test_gradients_and_energy_errors_are_counted():
-    """Ten transitions, the later five of errors 5, 6, 8, 9: variance 2.5."""
-    config = mcmc.Config(num_warmup=4, num_samples=3, thinning=2)
-    kernel, key = Counting(_build)(None, config), jax.random.key(0)
-    state = kernel.init(key, jnp.zeros((), jnp.int32))
-    for index in range(4):
-        state, _ = kernel.adapt(key, state, index)
-    for _ in range(6):
-        state, _ = kernel.step(key, state)
-    assert kernel.position(state) == 10
-    found = state.describe()
-    assert (found["num_gradients"], found["num_warmup_gradients"]) == (30, 12)
-    assert found["energy_variance"] == pytest.approx(2.5)
-
-
-def test_a_tuner_is_refused_where_gradients_are_counted():
-    with pytest.raises(ValueError, match="give the step, and the length"):
-        Counting(_build)(None, mcmc.Config(temperature=2.0))
-
-
-def test_a_warm_up_needs_a_first_step():
-    with pytest.raises(ValueError, match="needs a first step_size"):
-        warming.build(None, adjusted_mclmc.Config())
-
-
-@pytest.mark.slow
-def test_a_warm_up_finds_a_step_that_is_accepted():
-    """From one a thousand times too long, on a Gaussian of 20 dimensions."""
-    config = adjusted_mclmc.Config(step_size=100.0, num_integration_steps=4.0, num_warmup=80)
-    kernel = warming.build(lambda w: -0.5 * jnp.sum(w**2), config)
-
-    @jax.jit
-    def run(key):
-        state = kernel.init(key, jnp.ones(20))
-        state, _ = jax.lax.scan(
-            lambda now, i: kernel.adapt(jax.random.fold_in(key, i), now, i), state, jnp.arange(80)
-        )
-        keys = jax.random.split(key, 100)
-        state, info = jax.lax.scan(lambda now, k: kernel.step(k, now), state, keys)
-        return state.describe()["step_size"], info.acceptance_rate.mean()
-
-    step_size, rate = run(jax.random.key(0))
-    assert 0.1 < step_size < 20
-    assert 0.6 < rate < 0.95
+def test_gradients_of_minibatches_are_shares():
+    plan = build_plan(Config(num_chains=2), "digits", "csgmcmc", 1437)
+    found = {"num_warmup_gradients": 0, "num_gradients": 10.0}
+    counted = measure._count(plan, found, {})
+    assert counted.shape == (2, plan.settings.num_samples)
+    assert (counted[:, -1] == 5).all()
+    assert (np.diff(counted) > 0).all()
 
 
 def test_a_clock_leaves_out_what_is_compiled_first(monkeypatch):
