@@ -13,7 +13,7 @@ from experiments.autoattack.report import build_overview, summarise
 from experiments.benchmark.table import format_markdown
 from experiments.launch.tables import list_tables, verdicts_table
 from experiments.readme.__main__ import PART, ROOT, generate, list_parts, list_readmes
-from experiments.readme.tables import list_results, one_number
+from experiments.readme.tables import EXPERIMENTS, list_results, one_number
 
 READMES = list_readmes()
 FIRST = (ROOT / "README.md").read_text("utf-8")
@@ -144,6 +144,17 @@ def test_the_headline_is_that_of_the_committed_ablation():
     assert vi["strong"]["worst"] == 0
     assert any("have not mixed" in text for text in rows["hmc"]["diagnostics"]["warnings"])
     assert "87.0 % of the images" in FIRST
+
+
+def test_commands_of_experiments_are_those_that_made_the_results():
+    for path, command, _ in EXPERIMENTS.values():
+        results = json.loads((ROOT / "experiments" / path / "results.json").read_text("utf-8"))
+        made = re.sub(r" --(workdir|data_dir)=\S+", "", results["command"])
+        name, scale = path.split("/")[0], path.rpartition("/")[2]
+        if made.startswith("python -m experiments.reproduce "):
+            assert name in re.search(r"--only=(\S+)", made)[1].split(",")
+            made = f"python -m experiments.{name} --scale={scale}"
+        assert command == made
 
 
 def test_every_result_has_one_number_in_the_table_of_all():

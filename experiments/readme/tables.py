@@ -26,7 +26,7 @@ def list_results(root: Path) -> dict[str, Record]:
 def table_of_experiments(root: Path, folder: Path) -> str:
     """Return the table of the first README: experiment, command, time, one number."""
     rows = []
-    for title, (path, command, readme) in _EXPERIMENTS.items():
+    for title, (path, command, readme) in EXPERIMENTS.items():
         results = files.read_json(root / "experiments" / path / "results.json")
         link = f"[{title}]({_relative(root / 'experiments' / readme / 'README.md', folder)})"
         machine = describe_machine(results).partition(" (")[0]
@@ -176,8 +176,9 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
         r"MNIST, VI: [^:]*, (\d+) % of single gradients are exactly zero",
     ),
     "robustness_accuracy": _of_summary(
-        "HMC, MNIST: median published score {0}, accuracy under a strong attack {1}",
-        r"hmc on mnist (\S+) and (\S+ %)",
+        "HMC, MNIST: median published score {0}, accuracy under a strong attack {1}; chains have "
+        "mixed for {2} networks",
+        r"hmc on mnist (\S+) and (\S+ %).*mixed for (\d+ of \d+) HMC",
     ),
     "bayesian_gain": _of_summary(
         "within {0}, {1}: {2} draws of HMC against one network: {3} points",
@@ -198,7 +199,7 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
     "samplers": _of_summary("{0}", r"^(.*?)\.(?:\s|$)"),
 }
 
-_EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
+EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     "Four models on 8x8 digits": (
         "results/digits",
         "python -m experiments.compare --preset=digits",
@@ -241,7 +242,7 @@ _EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     ),
     "Suites beside AutoAttack": (
         "autoattack/results/digits",
-        "python -m experiments.autoattack --jobs=8 --autoattack_version=without_square",
+        "python -m experiments.autoattack --jobs=2",
         "autoattack",
     ),
     "Speed and memory": (
