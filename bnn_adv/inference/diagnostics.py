@@ -276,10 +276,15 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
             "still at different places, or draws are not finite."
         )
     if (density := summary.get("log_density_rhat", 0.0)) > RHAT_LIMIT:
+        # E-BFMI is known of Hamiltonian trajectories only; NUTS chooses their length itself.
+        longer = (
+            "lengthen its trajectories where they have a set length"
+            if "e_bfmi" in summary
+            else "draw longer"
+        )
         found.append(
             f"The log density has not settled (rank-normalised split R-hat {density:.2f}, should "
-            f"be at most {RHAT_LIMIT}): the chain is still on its way. Warm up longer, or lengthen "
-            "its trajectories."
+            f"be at most {RHAT_LIMIT}): the chain is still on its way. Warm up longer, or {longer}."
         )
     if (largest := summary.get("max_rhat", 0.0)) > RHAT_LIMIT:
         found.append(

@@ -98,6 +98,26 @@ def test_the_log_density_counts_too():
     assert "log density has not settled" in " ".join(summary["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("known", "advice"),
+    [
+        ({}, "Warm up longer, or draw longer."),
+        # Of Hamiltonian chains the energy with a new momentum is known.
+        ({"energy": normal(300, 1, 2)}, "Warm up longer, or lengthen its trajectories where"),
+    ],
+)
+def test_advice_fits_the_kind_of_chain(known, advice):
+    """Stochastic gradients have no trajectories that could be longer."""
+    drifting = normal(300, 1, 2) + np.linspace(0, 3, 300)[:, None, None]
+    record = info(300, 2, logdensity=drifting, **known)
+    (text,) = (
+        text
+        for text in summarise_chains(bias_posterior(normal(600)), record, 2, None)["warnings"]
+        if "has not settled" in text
+    )
+    assert advice in text
+
+
 def test_chains_that_stand_still_have_not_mixed():
     apart = np.broadcast_to(np.array([0.0, 1.0])[:, None, None], (2, 300, 3))
     summary = summarise(apart, apart[..., 0])
