@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bnn_adv.inference.records import MOST_POINTS
 from bnn_adv.report import fields, wording
 from bnn_adv.report.fields import Results
 from bnn_adv.report.wording import to_dicts
@@ -78,8 +79,10 @@ def figure_captions(results: Results, *, has_points: bool = False) -> dict[str, 
         ),
         "traces": (
             "Traces of Markov chains, one colour a chain: log density, and the log probability of "
-            "the label at the held-out points where R-hat is largest and where it is the median. "
-            "Chains that have mixed cannot be told apart, and none drifts."
+            "the label at the held-out points where R-hat is largest and where it is the median, "
+            f"among the first {MOST_POINTS}, which alone are kept draw by draw. The R-hats of the "
+            "diagnostics are over all held-out points, and their largest may be above that of a "
+            "title. Chains that have mixed cannot be told apart, and none drifts."
         ),
         "ranks": (
             "Ranks of each chain's draws among those of all chains, of the quantities above. Of "

@@ -35,6 +35,7 @@ class Quantity(NamedTuple):
 def choose_quantities(chains: ChainRecord) -> list[Quantity]:
     """Return the log density and the held-out predictions with the largest and the median R-hat.
 
+    Those of the points that are kept, which labels say: diagnostics are taken over all of them.
     Predictions that do not vary, or where R-hat is not defined, are not chosen.
     """
     found = [Quantity("log density (nats)", chains.sample_stats["lp"])]
@@ -53,7 +54,8 @@ def choose_quantities(chains: ChainRecord) -> list[Quantity]:
     chosen = {"largest": order[-1], "median": order[(len(order) - 1) // 2]}
     for name, place in chosen.items():
         point, rhat = varies[place], mixing.rhat[place]
-        label = f"log p(y), point {point}: {name} R-hat, {rhat:.3f}"
+        among = f"of the first {values.shape[-1]} points"
+        label = f"log p(y), point {point}: {name} R-hat {among}, {rhat:.3f}"
         found.append(Quantity(label, values[..., point]))
     return found
 

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from bnn_adv.inference.records import ChainRecord
+from bnn_adv.inference.mixing import measure_mixing
+from bnn_adv.inference.records import MOST_POINTS, ChainRecord, record_chains
+from bnn_adv.inference.sgmcmc import Info
+from bnn_adv.report.captions import figure_captions
 from bnn_adv.report.chains import choose_quantities, count_ranks, rank_figure, trace_figure
 from bnn_adv.report.style import to_png
 from bnn_adv.report.write import write_report
@@ -36,8 +39,8 @@ def test_ranks_show_a_chain_that_is_elsewhere():
 def test_the_worst_prediction_is_shown():
     labels = [quantity.label for quantity in choose_quantities(make(shift=3.0))]
     assert labels[0] == "log density (nats)"
-    assert labels[1].startswith("log p(y), point 3: largest R-hat, 1.")
-    assert "median R-hat, 1.0" in labels[2]
+    assert labels[1].startswith("log p(y), point 3: largest R-hat of the first 7 points, 1.")
+    assert "median R-hat of the first 7 points, 1.0" in labels[2]
     still = ChainRecord({"lp": np.zeros((2, 9))}, np.zeros((2, 9, 3), np.float32))
     assert len(choose_quantities(still)) == 1
 
@@ -66,6 +69,21 @@ def test_the_page_shows_them(make_results, tmp_path):
     assert page.count("data:image/png") == without.count("data:image/png") + 2
     assert page.index("Training and diagnostics") < page.index("Traces of Markov chains")
     assert {"traces.png", "ranks.png"} <= {path.name for path in (tmp_path / "figures").iterdir()}
+
+
+def test_no_title_gives_its_r_hat_for_the_tables(make_results):
+    """A point that is not kept can be the worst: diagnostics know it, the figure does not."""
+    values = np.random.default_rng(0).normal(size=(4, 50, MOST_POINTS + 50))
+    values[0, :, -1] += 3
+    info = Info(np.zeros((50, 1, 4)))
+    chains = record_chains(info, values)
+    label = choose_quantities(chains)[1].label
+    among, rhat = label.rsplit(", ", 1)
+    assert among.endswith(f"largest R-hat of the first {MOST_POINTS} points")
+    assert float(rhat) < measure_mixing(values).rhat.max() - 0.2
+    caption = figure_captions(make_results())["traces"]
+    assert f"first {MOST_POINTS}" in caption
+    assert "over all held-out points" in caption
 
 
 @pytest.mark.parametrize("draw", [trace_figure, rank_figure])
