@@ -38,7 +38,8 @@ class Info(NamedTuple):
     logdensity: Log density after the transition, in nats, up to a constant.
     num_gradients: Gradient evaluations.
     energy: At the start, with the momentum drawn anew, in nats, up to a constant.
-    is_longest: The trajectory has the most steps allowed, and may have been cut short.
+    is_longest: The trajectory has the most steps allowed, and may have been cut short: a full tree
+      of NUTS only where it neither turned nor diverged.
     """
 
     acceptance_rate: jax.Array
@@ -83,6 +84,9 @@ def build_adaptive(
         after, info = transition(rng_key, chain, logdensity, **masses, **move(rng_key, tuned))
         energy = metric.kinetic_energy(info.momentum) - chain.logdensity
         count = jnp.asarray(info.num_integration_steps)
+        # A tree can be full and have ended by itself. HMC's trajectories never do.
+        has_ended = info.is_turning | info.is_divergent if hasattr(info, "is_turning") else False
+        is_longest = False if longest is None else (count >= longest) & jnp.logical_not(has_ended)
         seen = Info(
             info.acceptance_rate,
             info.is_divergent,
@@ -90,7 +94,7 @@ def build_adaptive(
             after.logdensity,
             count,
             energy,
-            jnp.zeros((), bool) if longest is None else count >= longest,
+            jnp.asarray(is_longest, bool),
         )
         return State(after, tuned), seen
 

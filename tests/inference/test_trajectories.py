@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnn_adv import networks
-from bnn_adv.inference import hmc
+from bnn_adv.inference import hmc, nuts
 from bnn_adv.inference.densities import Data, Prior
 from bnn_adv.inference.trajectories import count_steps, draw_length
 
@@ -100,3 +100,29 @@ def test_trajectories_that_are_cut_short_are_counted(most, longest):
     assert found.get("num_longest") == longest
     warned = [text for text in found["warnings"] if "most leapfrog steps allowed" in text]
     assert len(warned) == (longest is not None)
+
+
+@pytest.mark.slow
+def test_full_trees_that_ended_by_themselves_are_not_counted():
+    """Against BlackJAX's own record of the same transitions of a normal law."""
+    from blackjax.mcmc import nuts as reference
+
+    def density(position):
+        return -0.5 * jnp.sum(position**2)
+
+    config = nuts.Config(step_size=0.4, max_num_doublings=3, adapt="none")
+    kernel, moves = nuts.build(density, config), reference.build_kernel()
+    state = kernel.init(jax.random.key(0), jnp.array([1.0, -0.5]))
+
+    @jax.vmap
+    def both(key):
+        seen = moves(key, state.chain, density, 0.4, jnp.ones(2), max_num_doublings=3)[1]
+        return kernel.step(key, state)[1], seen
+
+    ours, seen = jax.jit(both)(jax.random.split(jax.random.key(1), 200))
+    full = seen.num_integration_steps == 2**3 - 1
+    limited = (seen.num_trajectory_expansions == 3) & ~seen.is_turning & ~seen.is_divergent
+    np.testing.assert_array_equal(ours.num_gradients, seen.num_integration_steps)
+    np.testing.assert_array_equal(ours.is_longest, limited)
+    # Both kinds of full trees are there.
+    assert 10 < limited.sum() < full.sum() - 10
