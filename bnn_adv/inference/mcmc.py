@@ -29,7 +29,13 @@ from bnn_adv.inference.base import (
 from bnn_adv.inference.chains import Calls, Plan, run_chains, stack_chains
 from bnn_adv.inference.conclude import conclude
 from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn
-from bnn_adv.inference.states import Ensemble, map_chains, start_chains, train_ensemble
+from bnn_adv.inference.states import (
+    Ensemble,
+    count_starting,
+    map_chains,
+    start_chains,
+    train_ensemble,
+)
 from bnn_adv.inference.transitions import Gradients
 from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.posteriors.posterior import Posterior
@@ -335,7 +341,7 @@ def run(
     by_draw = (config.num_samples, config.thinning, config.num_chains)
     record = jax.tree.map(lambda values: values.reshape(by_draw), ran.record)
     counts = getattr(record, "num_gradients", None)
-    gradients = Gradients(**ran.spent)
+    gradients = Gradients(**ran.spent, starting=count_starting(config, len(whole.y)))
     if counts is not None:
         sampling = int(counts.sum(dtype=np.int64))
         gradients = gradients._replace(sampling=sampling, warmup=gradients.warmup or 0)

@@ -34,7 +34,7 @@ from bnn_adv.inference.chains import Calls, Plan, run_chains, stack_chains
 from bnn_adv.inference.conclude import conclude
 from bnn_adv.inference.cycles import Cycle
 from bnn_adv.inference.densities import Data, logdensity_fn
-from bnn_adv.inference.states import map_chains, start_chains, train_ensemble
+from bnn_adv.inference.states import count_starting, map_chains, start_chains, train_ensemble
 from bnn_adv.inference.transitions import Gradients
 from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.posteriors.posterior import Posterior
@@ -337,7 +337,11 @@ def run(
     record = jax.tree.map(lambda values: values[:, None], ran.record)
     # Of all data: a transition computes one of a minibatch.
     share = config.num_chains * min(config.minibatch_size / len(data.y), 1.0)
-    spent = Gradients(share * cycle.end(config.num_samples - 1), share * config.num_warmup)
+    spent = Gradients(
+        share * cycle.end(config.num_samples - 1),
+        share * config.num_warmup,
+        starting=count_starting(config, len(whole.y)),
+    )
     return conclude(posterior, record, options.held_out, spent)
 
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from bnn_adv.compute import parallel
 from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.compute.streaming import map_samples
-from bnn_adv.inference import sgd
+from bnn_adv.inference import minibatches, sgd
 from bnn_adv.inference.base import RunOptions
 from bnn_adv.inference.densities import Data, sample_prior
 from bnn_adv.networks import Params, init_params
@@ -102,6 +102,23 @@ def train_ensemble(
     own = RunOptions(progress=tell, mesh=options.mesh)
     found = sgd.run(rng_key, network, data, training, own)
     return parallel.replicate(found.posterior.samples, options.mesh)
+
+
+def count_starting(config: Any, num_data: int) -> float | None:
+    """Return the gradients that ``train_ensemble`` takes, of all chains, in those of all data.
+
+    Args:
+      config: Settings of the chains.
+      num_data: Training examples, N.
+
+    Returns:
+      None where chains start at no ensemble.
+    """
+    if config.init != "ensemble":
+        return None
+    size = min(config.ensemble.minibatch_size, num_data)
+    each = minibatches.count(num_data, size) * size / num_data
+    return float(config.num_chains * config.ensemble.num_epochs * each)
 
 
 def start_chains(

@@ -16,11 +16,13 @@ class Gradients(NamedTuple):
     sampling: After the warm-up.
     warmup: Of the warm-up.
     tuning: Before it.
+    starting: Of the training of networks that chains start at.
     """
 
     sampling: float | None = None
     warmup: float | None = None
     tuning: float | None = None
+    starting: float | None = None
 
     def describe(self) -> dict[str, float]:
         """Return the numbers that are known, by their names in the diagnostics."""
@@ -28,6 +30,7 @@ class Gradients(NamedTuple):
             "num_gradients": self.sampling,
             "num_warmup_gradients": self.warmup,
             "num_tuning_gradients": self.tuning,
+            "num_starting_gradients": self.starting,
         }
         return {name: count for name, count in found.items() if count is not None}
 

@@ -75,6 +75,20 @@ def test_every_kernel_starts_where_it_is_told_to(name):
     jax.tree.map(np.testing.assert_array_equal, kernel.position(state), params)
 
 
+@pytest.mark.slow
+def test_gradients_of_the_training_are_counted():
+    """Three networks, forty epochs of three minibatches of 25 of 60 examples."""
+    training = dataclasses.replace(TRAINING, minibatch_size=25)
+    for module in (hmc, sgld):
+        options = {"adapt": "none"} if module is hmc else {"thinning": 1}
+        config = module.Config(**STILL, init="ensemble", ensemble=training, **options)
+        found = module.run(KEY, NETWORK, DATA, config).diagnostics
+        assert found["num_starting_gradients"] == pytest.approx(3 * 40 * 3 * 25 / 60)
+        assert found["num_warmup_gradients"] == 0
+    without = dataclasses.replace(config, init="prior")
+    assert "num_starting_gradients" not in sgld.run(KEY, NETWORK, DATA, without).diagnostics
+
+
 def test_progress_shows_the_training_before_the_first_transition():
     calls = []
     config = hmc.Config(**STILL, init="ensemble", ensemble=TRAINING, adapt="none")
