@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from bnn_adv.compute.settings import SettingError, Settings, seed, setting
 from bnn_adv.data import DATASETS
 from experiments.bayesian_gain.trainings import TRAININGS
+from experiments.launch.mixed import GAIN, Chains
+
+_CHAINS = GAIN["paper"]
 
 
 class Case(NamedTuple):
@@ -97,18 +100,27 @@ class Config(Settings):
         50, "Images on which signs of masking are looked for; 0 leaves that out.", least=0
     )
     suite: str = setting("strong", "The attack.", choices=("strong", "fast", "full"))
-    chains: int = setting(4, "Chains of the samplers.", least=1)
-    hmc_warmup: int = setting(100, "Warm-up transitions of a chain of HMC.", least=0)
-    hmc_draws: int = setting(400, "Draws of HMC, over all chains.", least=1)
+    chains: int = setting(_CHAINS.num_chains, "Chains of the samplers.", least=1)
+    hmc_warmup: int = setting(_CHAINS.num_warmup, "Warm-up transitions of a chain of HMC.", least=0)
+    hmc_draws: int = setting(_CHAINS.num_draws, "Draws of HMC, over all chains.", least=1)
     hmc_step_size: float = setting(
-        0.003, "First leapfrog step, in units of the prior's scale; the warm-up adapts it.", above=0
+        _CHAINS.step_size,
+        "First leapfrog step, in units of the prior's scale; the warm-up adapts it.",
+        above=0,
     )
     hmc_length: float = setting(
-        1.5, "Length of a trajectory, in units of the prior's scale.", above=0
+        _CHAINS.trajectory_length,
+        "Length of a trajectory, in units of the prior's scale.",
+        above=0,
     )
-    hmc_most_steps: int = setting(800, "Leapfrog steps of a trajectory at most.", least=1)
+    hmc_most_steps: int = setting(
+        _CHAINS.max_integration_steps, "Leapfrog steps of a trajectory at most.", least=1
+    )
     hmc_acceptance: float = setting(
-        0.8, "Acceptance rate that the warm-up aims at.", above=0, below=1
+        _CHAINS.target_acceptance_rate,
+        "Acceptance rate that the warm-up aims at.",
+        above=0,
+        below=1,
     )
     cold: float = setting(0.1, "Temperature of the cold posterior.", above=0, below=1)
     cold_draws: int = setting(200, "Draws of the cold posterior, over all chains.", least=1)
@@ -161,28 +173,18 @@ class Config(Settings):
         ]
 
 
-MIXED: dict[str, dict[str, Any]] = {
-    "digits": {
-        "hmc_step_size": 0.01,
-        "hmc_length": 1.5,
-        "hmc_most_steps": 400,
-        "hmc_warmup": 100,
-        "hmc_draws": 400,
-        "cold_draws": 200,
-        "cold_length": 3.0,
-    },
-    "cpu": {
-        "hmc_step_size": 0.003,
-        "hmc_length": 1.3,
-        "hmc_most_steps": 500,
-        "hmc_acceptance": 0.7,
-        "hmc_warmup": 40,
-        "hmc_draws": 400,
-        "cold_draws": 100,
-        "cold_length": 1.3,
-    },
-}
-"""HMC that mixes, by scale: the step is adapted, the length of trajectories is kept."""
+def _settings(chains: Chains) -> dict[str, Any]:
+    """Return HMC that mixes: the step is adapted, the length of trajectories is kept."""
+    return {
+        "chains": chains.num_chains,
+        "hmc_warmup": chains.num_warmup,
+        "hmc_draws": chains.num_draws,
+        "hmc_step_size": chains.step_size,
+        "hmc_length": chains.trajectory_length,
+        "hmc_most_steps": chains.max_integration_steps,
+        "hmc_acceptance": chains.target_acceptance_rate,
+    }
+
 
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -222,7 +224,9 @@ SCALES: dict[str, dict[str, Any]] = {
         "minibatch_size": 64,
         "vi_epochs": 200,
         "batch_size": 50,
-        **MIXED["digits"],
+        "cold_draws": 200,
+        "cold_length": 3.0,
+        **_settings(GAIN["digits"]),
     },
     "cpu": {
         "num_test": 100,
@@ -230,7 +234,9 @@ SCALES: dict[str, dict[str, Any]] = {
         "num_repeats": 2,
         "num_probe": 20,
         "num_predictions": 50,
-        **MIXED["cpu"],
+        "cold_draws": 100,
+        "cold_length": 1.3,
+        **_settings(GAIN["cpu"]),
     },
     "paper": {},
 }

@@ -10,7 +10,7 @@ from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute.settings import SettingError, seed, setting
 from bnn_adv.data.half_moons import NUM_POINTS, NUM_TRAIN
 from bnn_adv.inference import hmc
-from experiments.launch.mixed import MixedChains, mixed_hmc
+from experiments.launch.mixed import HALF_MOONS_STUDY, MixedChains, mixed_hmc
 
 PUBLISHED, MIXED = "published", "mixed"
 """Settings of HMC: the paper's, and trajectories so long that chains mix."""
@@ -171,9 +171,9 @@ SCALES: dict[str, dict[str, Any]] = {
         "num_attacked": 50,
         "mixed_hidden": (32, 128),
         "mixed_num_train": (500, 1000),
-        "mixed_num_samples": 200,
-        "mixed_trajectory_length": 1.5,
-        "mixed_step_size": 0.004,
+        "mixed_num_samples": HALF_MOONS_STUDY.num_samples,
+        "mixed_trajectory_length": HALF_MOONS_STUDY.trajectory_length,
+        "mixed_step_size": HALF_MOONS_STUDY.step_size,
     },
     "paper": {"num_ticks": 1001},
 }

@@ -9,31 +9,101 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.inference import hmc
 from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
 
 _RHATS, _SIZES = ("max_rhat", "log_density_rhat"), ("min_ess", "log_density_ess")
+_ALWAYS = {"adapt": "step_size", "init": "prior"}
+
+
+class Chains(NamedTuple):
+    """How HMC is run so that its chains mix; each starts at the prior and adapts its step.
+
+    step_size: First leapfrog step.
+    num_warmup: Transitions before the first draw.
+    num_samples: Draws kept of each chain.
+    trajectory_length: In units of the prior's scale.
+    target_acceptance_rate: What the step size aims at; None: HMC's own.
+    max_integration_steps: Most leapfrog steps a transition; None: HMC's own.
+    num_chains: Chains.
+    """
+
+    step_size: float
+    num_warmup: int
+    num_samples: int
+    trajectory_length: float = 1.3
+    target_acceptance_rate: float | None = None
+    max_integration_steps: int | None = None
+    num_chains: int = 4
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of all chains."""
+        return self.num_samples * self.num_chains
+
+    def to_flags(self) -> dict[str, Any]:
+        """Return the settings as flags of ``experiments.compare``."""
+        given = {name: value for name, value in self._asdict().items() if value is not None}
+        return {f"hmc.{name}": value for name, value in {**given, **_ALWAYS}.items()}
+
+
+_MNIST = Chains(0.003, num_warmup=100, num_samples=150)
+CHAINS = {
+    "digits": Chains(0.005, num_warmup=100, num_samples=200, target_acceptance_rate=0.6),
+    "half_moons": Chains(0.003, num_warmup=60, num_samples=150, target_acceptance_rate=0.7),
+    "mnist": _MNIST,
+    "fashion_mnist": _MNIST,
+}
+"""By data set, on networks that are small enough for two CPU cores: the presets ``mixed_*``."""
+DEMO = CHAINS["digits"]._replace(num_warmup=50, num_samples=150)
+"""A row among others, within a minute."""
+STUDIES = CHAINS["mnist"]._replace(max_integration_steps=800)
+"""Of studies, unless they say other."""
+HALF_MOONS_STUDY = STUDIES._replace(step_size=0.004, num_samples=200, trajectory_length=1.5)
+"""Of networks on 500 and 1,000 points, fewer than the preset's."""
+GAIN = {
+    "digits": CHAINS["digits"]._replace(
+        step_size=0.01,
+        num_samples=100,
+        trajectory_length=1.5,
+        target_acceptance_rate=0.8,
+        max_integration_steps=400,
+    ),
+    "cpu": CHAINS["mnist"]._replace(
+        num_warmup=40, num_samples=100, target_acceptance_rate=0.7, max_integration_steps=500
+    ),
+    "paper": STUDIES._replace(num_samples=100, trajectory_length=1.5, target_acceptance_rate=0.8),
+}
+"""Of ``experiments.bayesian_gain``, by scale."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MixedChains(Settings):
     """Settings of chains that are meant to mix; studies add them to their own."""
 
-    mixed_num_chains: int = setting(4, "Mixed HMC: chains, each from the prior.", least=1)
-    mixed_num_warmup: int = setting(
-        100, "Mixed HMC: adapting transitions before the first draw.", least=0
+    mixed_num_chains: int = setting(
+        STUDIES.num_chains, "Mixed HMC: chains, each from the prior.", least=1
     )
-    mixed_num_samples: int = setting(150, "Mixed HMC: draws kept of each chain.", least=1)
+    mixed_num_warmup: int = setting(
+        STUDIES.num_warmup, "Mixed HMC: adapting transitions before the first draw.", least=0
+    )
+    mixed_num_samples: int = setting(
+        STUDIES.num_samples, "Mixed HMC: draws kept of each chain.", least=1
+    )
     mixed_trajectory_length: float = setting(
-        1.3, "Mixed HMC: length of a transition, in units of the prior's scale.", above=0
+        STUDIES.trajectory_length,
+        "Mixed HMC: length of a transition, in units of the prior's scale.",
+        above=0,
     )
     mixed_step_size: float = setting(
-        0.003, "Mixed HMC: first leapfrog step; the warm-up adapts it.", above=0
+        STUDIES.step_size, "Mixed HMC: first leapfrog step; the warm-up adapts it.", above=0
     )
-    mixed_max_steps: int = setting(800, "Mixed HMC: most leapfrog steps a transition.", least=1)
+    mixed_max_steps: int = setting(
+        STUDIES.max_integration_steps, "Mixed HMC: most leapfrog steps a transition.", least=1
+    )
 
 
 def mixed_hmc(config: MixedChains, **others: Any) -> hmc.Config:
@@ -50,8 +120,7 @@ def mixed_hmc(config: MixedChains, **others: Any) -> hmc.Config:
         "step_size": config.mixed_step_size,
         "trajectory_length": config.mixed_trajectory_length,
         "max_integration_steps": config.mixed_max_steps,
-        "adapt": "step_size",
-        "init": "prior",
+        **_ALWAYS,
     }
     return hmc.Config(**settings | others)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.launch.mixed import CHAINS, DEMO
+
 PRESETS: dict[str, dict[str, Any]] = {
     # The embedded 8x8 digits: minutes on two CPU cores, no download.
     "digits": {
@@ -27,14 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hmc.network": "mlp",
         "hmc.mlp.hidden": 32,
         "hmc.mlp.activation": "relu",
-        "hmc.num_samples": 150,
-        "hmc.num_warmup": 50,
-        "hmc.num_chains": 4,
-        "hmc.step_size": 0.005,
-        "hmc.trajectory_length": 1.3,
-        "hmc.target_acceptance_rate": 0.6,
-        "hmc.adapt": "step_size",
-        "hmc.init": "prior",
+        **DEMO.to_flags(),
     },
     # Table 2, with the network and VI of table 4 (MNIST). The paper's ensemble has 100 members
     # and its attacks see 1,000 test points: --ensemble.num_members=100 --num_test=1000. Table 2 has
@@ -107,12 +102,10 @@ PRESETS["table2_fashion_mnist"] = PRESETS["table2_mnist"] | {
 PRESETS["table4_mnist"] = PRESETS["table2_mnist"] | {"methods": ("vi",)}
 PRESETS["table4_fashion_mnist"] = PRESETS["table2_fashion_mnist"] | {"methods": ("vi",)}
 
-# Chains that mix: trajectories as long as the prior is wide (Izmailov et al. 2021, arXiv
-# 2104.14421), from the prior, on data and networks that are small enough for two CPU cores.
+# Chains that mix, see ``mixed``.
 PRESETS["mixed_digits"] = PRESETS["digits"] | {
     "methods": ("hmc",),
-    "hmc.num_samples": 200,
-    "hmc.num_warmup": 100,
+    **CHAINS["digits"].to_flags(),
 }
 PRESETS["mixed_half_moons"] = {
     "dataset": "half_moons",
@@ -124,14 +117,7 @@ PRESETS["mixed_half_moons"] = {
     "mlp.depth": 2,
     "mlp.activation": "leaky_relu",
     "epsilon": 0.1,
-    "hmc.num_samples": 150,
-    "hmc.num_warmup": 60,
-    "hmc.num_chains": 4,
-    "hmc.step_size": 0.003,
-    "hmc.trajectory_length": 1.3,
-    "hmc.target_acceptance_rate": 0.7,
-    "hmc.adapt": "step_size",
-    "hmc.init": "prior",
+    **CHAINS["half_moons"].to_flags(),
 }
 PRESETS["mixed_mnist"] = {
     "dataset": "mnist",
@@ -143,12 +129,9 @@ PRESETS["mixed_mnist"] = {
     "mlp.activation": "relu",
     # Smaller than table 2's: of this width and so few images little is left beyond.
     "epsilon": 0.1,
-    "hmc.num_samples": 150,
-    "hmc.num_warmup": 100,
-    "hmc.num_chains": 4,
-    "hmc.step_size": 0.003,
-    "hmc.trajectory_length": 1.3,
-    "hmc.adapt": "step_size",
-    "hmc.init": "prior",
+    **CHAINS["mnist"].to_flags(),
 }
-PRESETS["mixed_fashion_mnist"] = PRESETS["mixed_mnist"] | {"dataset": "fashion_mnist"}
+PRESETS["mixed_fashion_mnist"] = PRESETS["mixed_mnist"] | {
+    "dataset": "fashion_mnist",
+    **CHAINS["fashion_mnist"].to_flags(),
+}

@@ -2,12 +2,71 @@
 
 import pytest
 
-from experiments.launch.mixed import MixedChains, describe_chains, mixed_hmc
+from bnn_adv.inference import hmc
+from experiments.bayesian_gain import config as bayesian_gain
+from experiments.bayesian_gain.trainings import TRAININGS
+from experiments.half_moons import config as half_moons
+from experiments.launch.compare_config import make_comparison
+from experiments.launch.mixed import CHAINS, MixedChains, describe_chains, mixed_hmc
+from experiments.launch.presets import PRESETS
 
 GOOD = {
     **{"num_chains": 4, "rhat": "rank-normalised split", "max_rhat": 1.012, "min_ess": 182.4},
     **{"log_density_rhat": 1.031, "log_density_ess": 390.0},
 }
+
+GAIN_SCALES = [bayesian_gain.SCALES[name] for name in ("digits", "cpu")]
+SAME = {"adapt": "step_size", "init": "prior", "num_chains": 4}
+HMC = {
+    # Warm-up, draws a chain, first step, length, acceptance rate, most steps.
+    "digits": (50, 150, 0.005, 1.3, 0.6, 1000),
+    "mixed_digits": (100, 200, 0.005, 1.3, 0.6, 1000),
+    "mixed_half_moons": (60, 150, 0.003, 1.3, 0.7, 1000),
+    "mixed_mnist": (100, 150, 0.003, 1.3, 0.8, 1000),
+    "mixed_fashion_mnist": (100, 150, 0.003, 1.3, 0.8, 1000),
+    "studies": (100, 150, 0.003, 1.3, 0.8, 800),
+    "half_moons": (100, 200, 0.004, 1.5, 0.8, 800),
+    "gain digits": (100, 100, 0.01, 1.5, 0.8, 400),
+    "gain cpu": (40, 100, 0.003, 1.3, 0.7, 500),
+    "gain paper": (100, 100, 0.003, 1.5, 0.8, 800),
+}
+
+
+def _chains(name):
+    """Return the settings of HMC that a preset or a study uses."""
+    if name in PRESETS:
+        return make_comparison(PRESETS[name]).rows[-1].config
+    if name == "studies":
+        return mixed_hmc(MixedChains())
+    if name == "half_moons":
+        return mixed_hmc(half_moons.Config(**half_moons.SCALES["cpu"]))
+    config = bayesian_gain.Config(**bayesian_gain.SCALES[name.removeprefix("gain ")])
+    return TRAININGS["hmc"].configure(config, 6000)
+
+
+@pytest.mark.parametrize("name", HMC)
+def test_settings_are_those_of_the_first_version(name):
+    """One declaration changed no value of a preset or a study."""
+    warmup, samples, step, length, rate, most = HMC[name]
+    assert _chains(name) == hmc.Config(
+        num_warmup=warmup,
+        num_samples=samples,
+        step_size=step,
+        trajectory_length=length,
+        target_acceptance_rate=rate,
+        max_integration_steps=most,
+        **SAME,
+    )
+
+
+def test_values_of_a_data_set_stand_in_one_place():
+    """What presets and studies use follows from it."""
+    for name in ("digits", "half_moons", "mnist", "fashion_mnist"):
+        flags = CHAINS[name].to_flags()
+        assert flags.items() <= PRESETS[f"mixed_{name}"].items()
+        assert flags["hmc.step_size"] == CHAINS[name].step_size
+    cold = [(config["cold_draws"], config["cold_length"]) for config in GAIN_SCALES]
+    assert cold == [(200, 3.0), (100, 1.3)]
 
 
 def test_trajectories_have_the_priors_scale():
