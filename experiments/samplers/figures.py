@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, Locator, LogLocator, MaxNLocator, NullLocator
 
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT
 from bnn_adv.report import style
@@ -39,6 +40,7 @@ _LINES = {
 _LEAST_EXCESS = 1e-3
 _MARGIN = 1.4
 _TICKS = (0.001, 0.01, 0.05, 0.2, 1.0, 10.0, 100.0)
+_MOST_LINEAR, _STEPS = 4, (1, 2, 2.5, 5, 10)
 
 
 def mixing_curves(panels: Mapping[str, Sequence[Record]]) -> Figure:
@@ -101,18 +103,31 @@ def _short(value: float) -> str:
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
 
+def _locate(axis: Axis, subs: tuple[float, ...]) -> Locator:
+    """Return ticks at ``subs`` times powers of ten, or, of a narrow axis, a few even ones."""
+    low, high = axis.get_view_interval()
+    if low <= 0:
+        return LogLocator(subs=subs)  # Nothing is drawn, and nothing has scaled the axis.
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high))
+    ticks = np.multiply.outer(powers, subs)
+    if np.sum((low <= ticks) & (ticks <= high)) > 1:
+        return LogLocator(subs=subs)
+    # Here LogLocator would take as many as fit a wider panel.
+    return MaxNLocator(nbins=_MOST_LINEAR, steps=_STEPS)
+
+
 def _set_axes(line: Sequence[Axes], title: str) -> None:
     rhat, size, likelihood = line
     for ax, limit in zip(line, (RHAT_LIMIT - 1, ESS_LEAST, np.nan), strict=True):
         ax.set(xscale="log", yscale="log")
-        for axis, subs in ((ax.xaxis, (1.0, 3.0)), (ax.yaxis, (1.0, 2.0, 5.0))):
-            axis.set_major_locator(LogLocator(subs=subs))
-            axis.set_major_formatter(lambda value, _: _short(value))
-            axis.set_minor_locator(NullLocator())
         ax.grid(color=style.GRID, linewidth=0.5, zorder=0)
         shown = np.concatenate([[limit], *(curve.get_ydata() for curve in ax.lines)])
         if (shown := shown[np.isfinite(shown)]).size:
             ax.set_ylim(shown.min() / _MARGIN, shown.max() * _MARGIN)
+        for axis, subs in ((ax.xaxis, (1.0, 3.0)), (ax.yaxis, (1.0, 2.0, 5.0))):
+            axis.set_major_locator(_locate(axis, subs))
+            axis.set_major_formatter(lambda value, _: _short(value))
+            axis.set_minor_locator(NullLocator())
     rhat.axhline(RHAT_LIMIT - 1, color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1)), zorder=1)
     size.axhline(ESS_LEAST, color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 1)), zorder=1)
     low, high = rhat.get_ylim()

@@ -32,6 +32,18 @@ def test_every_method_has_a_line_in_each_of_three_panels():
     assert [text.get_text() for text in figure.findobj(Text)].count("smallest ESS") == 2
 
 
+@pytest.mark.parametrize(
+    "gradients", [(20_000.0, 40_000.0, 60_000.0), (41_000.0, 50_000.0), (40.0, 160.0), (160.0,)]
+)
+def test_ticks_of_less_than_a_decade_do_not_overlap(gradients):
+    steps = [{"gradients": each} for each in gradients]
+    figure = mixing_curves({"digits": [record("hmc", *steps)]})
+    assert not clashes(figure)
+    low, high = figure.axes[0].get_xlim()
+    ticks = figure.axes[0].get_xticks()
+    assert 2 <= np.sum((low <= ticks) & (ticks <= high)) <= 6
+
+
 def test_numbers_that_are_not_known_or_perfect_are_left_out_or_at_the_edge():
     perfect = {"max_rhat": 0.99, "log_density_rhat": 0.98, "log_likelihood": 0.0}
     figure = mixing_curves({"digits": [record("hmc", perfect), record("sgld", error="failed")]})
