@@ -2,7 +2,7 @@
 # make check            lint, types and the tests that are not slow (before every commit)
 # make test             install what tests need and run them
 # make bench            measure gradients, attacks and training here (minutes, on an idle machine)
-# make reproduce        every experiment of the paper at a size for two cores (hours; DATA=folder)
+# make reproduce        every study, the paper's among them, at a size for two cores (hours; DATA=folder)
 # make lint             ruff and mypy
 # make lock             resolve the dependencies anew (needs uv)
 # Another interpreter:  make test PYTHON=python3.12 (its own virtual environment)

@@ -1,7 +1,8 @@
-"""Run every experiment of the paper into one folder, and write one page.
+"""Run every study, the paper's experiments among them, into one folder, and write one page.
 
   python -m experiments.reproduce --scale=cpu --data_dir=DIR --workdir=runs/reproduce
   python -m experiments.reproduce --scale=smoke --only=table2,geometry
+  python -m experiments.reproduce --scale=cpu --only=samplers
 
 Every experiment has a run directory of its own within the folder. Running the same command again
 resumes where it was stopped; what is finished is read back.
@@ -42,9 +43,10 @@ ITEMS = (
     "bayesian_gain",
     "protocol_ablation",
     "geometry",
+    "samplers",
 )
-"""Experiments in the order of the page; each is a module with ``Config``, ``SCALES``, ``run``, and
-``check`` where it reads data."""
+"""Experiments in the order of the page: all studies. Each is a module with ``Config``, ``SCALES``,
+``run``, and ``check`` where it reads data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +173,8 @@ def write_page(folder: Path, scale: str) -> None:
     )
     tables = [claims_table(claims), verdicts_table(verdicts), times]
     summary = (
-        f"Every experiment of Carbone et al. (NeurIPS 2020) at scale {scale}, on "
+        "The experiments of Carbone et al. (NeurIPS 2020), and studies beside them, at scale "
+        f"{scale}, on "
         f"{environment['cpu_count']} x {environment['cpu']} ({environment['device']}), Python "
         f"{environment['python']}, JAX {environment['jax']}. Numbers under published and corrected "
         "attacks are upper bounds: what those attacks failed to break."

@@ -107,7 +107,7 @@ class Config(Settings):
     checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
 
-# cpu: sized for two cores, nothing to download. mnist: hours.
+# cpu: sized for two cores, nothing to download. mnist: hours. paper: all of both.
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "targets": ("digits",),
@@ -123,6 +123,7 @@ SCALES: dict[str, dict[str, Any]] = {
     },
     "cpu": {},
     "mnist": {"targets": ("mnist_6000", "fashion_mnist_6000", "mnist_60000"), "budget": 60_000},
+    "paper": {"targets": TARGETS, "budget": 60_000},
 }
 
 

@@ -1,7 +1,9 @@
 """Every experiment at its smallest scale, in one folder with one page."""
 
 import dataclasses
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,20 @@ from experiments import reproduce
 from experiments.launch import study
 from experiments.launch.tables import to_record
 from experiments.loss_gradients.report import CONDITIONS
+from experiments.samplers import config as samplers
 from experiments.table2 import __main__ as table2
 from tests.experiments.baseline import assert_same
 
 ITEMS_KEPT = ("half_moons", "ensembles", "robustness_accuracy", "loss_gradients", "table2")
 SMOKE = reproduce.Config(scale="smoke")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_samplers():
+    """Every method compiles for seconds, and is run where it is tested by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(samplers.SCALES["smoke"], "methods", ("mclmc",))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +215,21 @@ def test_errors_come_before_work(config, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         reproduce.reproduce(reproduce.Config(**config), str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_every_study_is_an_item_with_all_scales():
+    """A folder of ``experiments`` that has scales is a study."""
+    root = Path(reproduce.__file__).parent
+    folders = [path.parent for path in root.glob("*/__main__.py")]
+    modules = {
+        each.name: importlib.import_module(f"experiments.{each.name}.__main__") for each in folders
+    }
+    items = {name: module for name, module in modules.items() if hasattr(module, "SCALES")}
+    assert sorted(items) == sorted(reproduce.ITEMS)
+    for module in items.values():
+        for scale in study.SCALES:
+            found = reproduce.item_config(module, reproduce.Config(scale=scale, seed=3))
+            assert found.seed == 3
 
 
 def test_another_folder_is_left_alone(tmp_path):
