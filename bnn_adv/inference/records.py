@@ -121,7 +121,12 @@ def load_chains(path: str | os.PathLike[str], model: str | None = None) -> Chain
       FileNotFoundError: There is none.
       ValueError: There are several, and no name; or the file is damaged.
     """
-    found = Path(path)
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise FileNotFoundError(
+            f"{path} is not there: give the run directory of experiments.train or "
+            f"experiments.compare, or the file *{_ENDING}.npz in its folder posterior."
+        )
     if found.is_dir():
         known = sorted((found / "posterior").glob(f"*{_ENDING}.npz"))
         names = [file.name.removesuffix(f"{_ENDING}.npz") for file in known]

@@ -96,6 +96,9 @@ def test_thinned_transitions_are_summarised():
 def test_records_are_read_back(sampled, tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no chains: methods without"):
         load_chains(tmp_path)
+    for missing in (tmp_path / "run", tmp_path / "hmc_chains.npz"):
+        with pytest.raises(FileNotFoundError, match=f"^{missing} is not there: give the run dir"):
+            load_chains(missing)
     for name in ("hmc", "nuts"):
         save_chains(tmp_path / name_file(name), sampled.chains)
     jax.tree.map(np.testing.assert_array_equal, load_chains(tmp_path, "nuts"), sampled.chains)
