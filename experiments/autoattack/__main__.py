@@ -25,12 +25,11 @@ from absl import flags
 from bnn_adv.compute import files
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.interruption import exit_on_signals
-from bnn_adv.data import load_dataset
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.posterior import hash_draws
 from experiments.autoattack import attackers
 from experiments.autoattack.config import Config, ProcessConfig, parse_threats
-from experiments.autoattack.posteriors import Target, make_target, read_run
+from experiments.autoattack.posteriors import Target, load_images, make_target, read_run
 from experiments.autoattack.report import build_row, format_results, list_errors, summarise
 from experiments.launch import runtime, stages
 from experiments.launch.config import define_flags, make, read_flags, to_json
@@ -80,7 +79,7 @@ def compare(config: Config, workdir: str, processes: ProcessConfig) -> dict[str,
     if config.posterior:
         read_run(config.posterior, config.model, config.num_images, config.data_dir)
     else:
-        load_dataset("digits", num_test=config.num_images)
+        load_images(config.num_images)
     if processes.jobs > 1:
         # Processes share a GPU only if none takes most of its memory at the start.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from bnn_adv.data import load_dataset
+from bnn_adv.data import Dataset, load_dataset
+from bnn_adv.data.dataset import subset
 from bnn_adv.inference import Data, InferenceResult, hmc, sgd, svi
 from bnn_adv.networks import MLP
 from bnn_adv.posteriors.posterior import Posterior
@@ -111,6 +112,28 @@ POSTERIORS: dict[str, Recipe] = {
 }
 
 
+def load_images(num_images: int, name: str = "digits", data_dir: str = "", **more: Any) -> Dataset:
+    """Return a data set with the first of its test images.
+
+    Args:
+      num_images: How many.
+      name: Of the data set.
+      data_dir: Where its files are; empty looks in the usual places.
+      more: What ``load_dataset`` takes beside.
+
+    Raises:
+      ValueError: More images than there are.
+      OSError: The data are absent.
+    """
+    dataset = load_dataset(name, data_dir or None, **more)
+    if num_images > (most := len(dataset.y_test)):
+        raise ValueError(
+            f"--num_images must be at most {most}, the test images of {dataset.name}, got "
+            f"{num_images}."
+        )
+    return subset(dataset, num_test=num_images)
+
+
 def make_target(run: RunDirectory, name: str, num_images: int) -> Target:
     """Return a posterior of the registry and the first test images of the digits.
 
@@ -122,7 +145,7 @@ def make_target(run: RunDirectory, name: str, num_images: int) -> Target:
     Raises:
       ValueError: More images than there are.
     """
-    dataset = stages.note_data(run, load_dataset("digits", num_test=num_images))
+    dataset = stages.note_data(run, load_images(num_images))
     network, train = POSTERIORS[name]
     data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
     posterior, _ = stages.cached_posterior(
@@ -143,7 +166,7 @@ def read_run(path: str, model: str, num_images: int, data_dir: str) -> Target:
     values = {"posterior": path, "model": model, "num_test": num_images, "data_dir": data_dir}
     target = find_target({**values, "epsilon": 0.0})
     config = target.config
-    dataset = load_dataset(config.dataset, data_dir or None, num_test=num_images, seed=config.seed)
+    dataset = load_images(num_images, config.dataset, data_dir, seed=config.seed)
     network = target.build(dataset.num_classes)
     if not isinstance(network, MLP) or network.activation not in ACTIVATIONS:
         raise ValueError(

@@ -57,7 +57,8 @@ def test_an_interpreter_without_pytorch_is_refused_before_any_work(tmp_path):
 
 def test_more_images_than_there_are_are_refused_before_any_work(monkeypatch, tmp_path):
     monkeypatch.setattr(attackers, "describe", lambda python: {})
-    with pytest.raises(ValueError, match="num_test"):
+    message = "^--num_images must be at most 360, the test images of digits, got 361.$"
+    with pytest.raises(ValueError, match=message):
         autoattack.compare(
             Config(num_images=361), str(tmp_path / "run"), ProcessConfig("off", 1, "")
         )
