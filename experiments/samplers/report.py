@@ -44,6 +44,12 @@ def build_study(panels: Mapping[str, Sequence[Record]], machine: str) -> Study:
     )
 
 
+_PER_PAIR = (
+    "The 99 % are per pair of a method and its reference, not for all pairs together: of a hundred "
+    "pairs without a bias about one is told from zero."
+)
+
+
 def _rows(judged: Mapping[str, Sequence[Judged]]) -> list[tuple[str, Judged]]:
     return [(title, row) for title, rows in judged.items() for row in rows]
 
@@ -71,7 +77,7 @@ def _mixing_table(judged: Mapping[str, Sequence[Judged]]) -> Table:
         f"bulk ESS at least {ESS_LEAST:.0f}. R-hat and ESS are taken on the log-probability of "
         "each held-out example's own class (largest, 95 % and median over examples) and on the log "
         "density. Biased: the mean log density is told from that of an adjusted method that has "
-        "mixed, see the last table.",
+        f"mixed, see the last table. {_PER_PAIR}",
     )
 
 
@@ -145,9 +151,9 @@ def _law_table(judged: Mapping[str, Sequence[Judged]]) -> Table:
         "training data, in nats up to a constant, and its difference from the reference's (the "
         "first of hmc, nuts, adjusted_mclmc that has mixed) with a 99 % Monte Carlo interval from "
         "the effective sample sizes of both; for chains that have not mixed the interval is too "
-        "short. energy variance: of a step's energy change, divided by the number of parameters, "
-        "of the later half; unadjusted microcanonical Langevin only. step: mean over chains, after "
-        "adaptation.",
+        f"short. {_PER_PAIR} energy variance: of a step's energy change, divided by the number of "
+        "parameters, of the later half; unadjusted microcanonical Langevin only. step: mean over "
+        "chains, after adaptation.",
     )
 
 

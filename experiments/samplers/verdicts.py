@@ -14,14 +14,15 @@ Record = dict[str, Any]
 """One method on one posterior, see ``measure.measure``."""
 
 _Z = 2.576
-"""Of a 99 % interval: every method of every posterior is asked."""
+"""Of a 99 % interval per pair of a method and its reference. Every method of every posterior is
+asked, and nothing corrects for how many these are."""
 
 
 class Difference(NamedTuple):
     """Mean log density of a method's draws less that of an adjusted one's, in nats.
 
     value: The difference.
-    low: Lower end of its 99 % Monte Carlo interval.
+    low: Lower end of its 99 % Monte Carlo interval, per pair.
     high: Upper end.
     spread: Standard deviation of the reference's log density over its draws.
     """

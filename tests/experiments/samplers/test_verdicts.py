@@ -157,6 +157,10 @@ def test_a_study_says_what_its_rows_say():
     study = to_record(build_study({"digits": records}, "2 x a CPU"))
     published, minibatch = study["verdicts"]
     assert published["holds"] is False
+    # Wherever a method is called biased: nothing covers all pairs together.
+    mixing, _, law = (table["caption"] for table in study["tables"])
+    assert "The 99 % are per pair" in mixing
+    assert "The 99 % are per pair" in law
     assert "1,000 gradients a chain" in published["measured"]
     assert minibatch["holds"] is False
     mixing, cost, law = study["tables"]
