@@ -274,7 +274,8 @@ def describe_command(module: str) -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     # One experiment may run another, as experiments.reproduce does.
     started = spec.name if spec is not None and spec.name.startswith("experiments.") else module
-    return shlex.join(["python", "-m", started, *sys.argv[1:]])
+    # A folder is started by its name, and names its __main__ itself.
+    return shlex.join(["python", "-m", started.removesuffix(".__main__"), *sys.argv[1:]])
 
 
 def _cpu_name() -> str:

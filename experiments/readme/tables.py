@@ -195,8 +195,10 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
         r"strong leaves \d+: more than AutoAttack in (\d+) of (\d+) cases",
     ),
     "benchmark": _of_benchmark,
-    # The sentence of the first posterior.
-    "samplers": _of_summary("{0}", r"^(.*?)\.(?:\s|$)"),
+    "samplers": _of_summary(
+        "{0}: {1} has the most effective draws per gradient, {2} per 1,000",
+        r"^([^:]+): .*?, (\S+) has the most effective draws per gradient \((\S+) per 1,000\)",
+    ),
 }
 
 EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
@@ -234,6 +236,11 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "geometry/results/cpu",
         "python -m experiments.geometry --scale=cpu",
         "geometry",
+    ),
+    "Which sampler to use": (
+        "samplers/results/cpu",
+        "python -m experiments.samplers --scale=cpu",
+        "samplers",
     ),
     "Ensembles of growing size": (
         "ensembles/results/cpu",

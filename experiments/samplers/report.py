@@ -173,7 +173,7 @@ def _verdicts(judged: Mapping[str, Sequence[Judged]]) -> list[Verdict]:
     for title, rows in judged.items():
         found += [
             Verdict(
-                "HMC as published (10 leapfrog steps) samples the posterior",
+                "HMC as published (10 leapfrog steps) mixes within the budget",
                 f"{title}: {row.words}, after {row.last['gradients']:,.0f} gradients a chain.",
                 has_mixed(row.last),
             )
@@ -186,7 +186,7 @@ def _verdicts(judged: Mapping[str, Sequence[Judged]]) -> list[Verdict]:
             holds = True if any(row.is_usable for row in own) else _all_told(own)
             found.append(
                 Verdict(
-                    "Some method of stochastic gradients samples the posterior",
+                    "Some method of stochastic gradients mixes within its share, without a bias told",
                     f"{title}: {words}.",
                     holds,
                 )
