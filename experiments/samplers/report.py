@@ -186,7 +186,7 @@ def _verdicts(judged: Mapping[str, Sequence[Judged]]) -> list[Verdict]:
             holds = True if any(row.is_usable for row in own) else _all_told(own)
             found.append(
                 Verdict(
-                    "Some method of stochastic gradients mixes within its share, without a bias told",
+                    "Some method of stochastic gradients mixes within its share",
                     f"{title}: {words}.",
                     holds,
                 )

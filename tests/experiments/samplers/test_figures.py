@@ -53,7 +53,10 @@ def test_numbers_that_are_not_known_or_perfect_are_left_out_or_at_the_edge():
     figure.canvas.draw()
 
 
-def test_one_number_is_the_sentence_of_the_first_posterior():
-    summary = "digits: a has the most (97.5 per 1,000), b the most per second (50). half moons: c."
+def test_one_number_is_of_the_first_posterior():
+    summary = (
+        "digits: of 3 of 8 methods that have mixed, a has the most effective draws per gradient "
+        "(2.91 per 1,000), b the most per second (50). half moons: c."
+    )
     found = one_number({"experiment": "samplers", "summary": summary})
-    assert found == "digits: a has the most (97.5 per 1,000), b the most per second (50)"
+    assert found == "digits: a has the most effective draws per gradient, 2.91 per 1,000"
