@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import types
 import textwrap
 from pathlib import Path
 
@@ -245,3 +246,10 @@ def test_a_shell_gives_the_words_back(monkeypatch):
     script = command.replace("python -m experiments.half_moons", "printf '%s\\n'", 1)
     result = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == arguments
+
+
+def test_a_folder_is_started_by_its_name(monkeypatch):
+    module = types.SimpleNamespace(__spec__=types.SimpleNamespace(name="experiments.x.__main__"))
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    monkeypatch.setattr(sys, "argv", ["prog", "--scale=cpu"])
+    assert run_directory.describe_command("experiments.y") == "python -m experiments.x --scale=cpu"
