@@ -5,8 +5,8 @@ import os
 import shlex
 import subprocess
 import sys
-import types
 import textwrap
+import types
 from pathlib import Path
 
 import jax
