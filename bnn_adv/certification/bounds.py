@@ -159,14 +159,21 @@ def _tighten(graph: Graph, norm: str, ball: Ball, bounds: Bounds, target: Variab
     rows = jnp.eye(size).reshape(size, *target.shape)
     slack = rounding_factor(graph) * own.paths.reshape(-1)
 
-    def smallest(signed: jax.Array) -> jax.Array:
-        a, offset = pull_back(graph, bounds, target, signed)
-        at_x = (a * ball.x).reshape(size, -1).sum(axis=1)
+    a, offset = pull_back(graph, bounds, target, rows)
+    # Of a layer that is affine in the input the largest value has the very same coefficients.
+    is_affine = not any(
+        isinstance(item, Node) and item.output.number < target.number for item in graph.items
+    )
+    minus = (-a, -offset) if is_affine else pull_back(graph, bounds, target, -rows)
+
+    def smallest(a: jax.Array, offset: jax.Array) -> jax.Array:
+        # Not summed row by row: these rows are those of all inputs, and this a matrix product.
+        at_x = a.reshape(size, -1) @ ball.x.reshape(-1)
         found = balls.minimise_roughly(norm, ball, a) + at_x + offset - slack
         return found.reshape(target.shape)
 
-    lower = jnp.maximum(own.lower, smallest(rows))
-    upper = jnp.minimum(own.upper, -smallest(-rows))
+    lower = jnp.maximum(own.lower, smallest(a, offset))
+    upper = jnp.minimum(own.upper, -smallest(*minus))
     return own._replace(lower=lower, upper=jnp.maximum(lower, upper))
 
 

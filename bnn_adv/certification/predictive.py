@@ -166,7 +166,8 @@ def _difference_box(
 
 def value_at(a: jax.Array, x: jax.Array) -> jax.Array:
     """Return rows applied to an input, [R]."""
-    return (a * x).reshape(a.shape[0], -1).sum(axis=1)
+    found: jax.Array = jnp.sum((a * x).reshape(a.shape[0], -1), axis=1)
+    return found
 
 
 def _sizes(a: jax.Array) -> jax.Array:
