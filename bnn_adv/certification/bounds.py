@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from bnn_adv.certification import balls
-from bnn_adv.certification.affine import absolute_constant, zero_constant
+from bnn_adv.certification.affine import absolute_constant, as_wide, zero_constant
 from bnn_adv.certification.balls import Ball
-from bnn_adv.certification.graph import Constant, Graph, Node, Step, Variable
+from bnn_adv.certification.graph import Constant, Graph, Node, Operand, Step, Variable
 from bnn_adv.certification.relaxations import Lines, enclose
 
 _U64, _U32 = 2.0**-53, 2.0**-24
@@ -81,7 +81,10 @@ def bound_network(
     bounds = Bounds({graph.source.number: source}, {})
     for item in graph.items:
         if isinstance(item, Step):
-            bounds.ranges[item.output.number] = _through_step(item, bounds.ranges)
+            found = _through_step(item, bounds.ranges)
+            if item.output.number in graph.maxima:
+                found = _cut_maximum(found, graph.maxima[item.output.number], bounds.ranges)
+            bounds.ranges[item.output.number] = found
             continue
         own = bounds.ranges[item.input.number]
         if use_linear and math.prod(item.input.shape) <= most_rows:
@@ -110,6 +113,24 @@ def _through_step(step: Step, ranges: dict[int, Range]) -> Range:
     )
     wide = radius * (1 + 4 * (terms + 2) * _U64) + 4 * (terms + 2) * _U64 * magnitude
     return Range(centre - wide, centre + wide, error + 1.01 * terms * _U32 * magnitude, paths)
+
+
+def _cut_maximum(found: Range, pair: tuple[Operand, Operand], ranges: dict[int, Range]) -> Range:
+    """Return the range of the larger of two, which their difference alone does not give."""
+    both = []
+    for operand in pair:
+        if isinstance(operand, Constant):
+            value = as_wide(operand.value)
+            both.append(Range(value, value, jnp.zeros_like(value), value))
+        else:
+            both.append(ranges[operand.number])
+    first, second = both
+    return found._replace(
+        lower=jnp.maximum(found.lower, jnp.maximum(first.lower, second.lower)),
+        upper=jnp.minimum(found.upper, jnp.maximum(first.upper, second.upper)),
+        # A maximum rounds nothing, and moves by no more than what it is of.
+        error=jnp.minimum(found.error, jnp.maximum(first.error, second.error)),
+    )
 
 
 def _apply(

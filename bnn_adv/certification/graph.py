@@ -79,6 +79,7 @@ class Graph:
     Attributes:
       source: The input.
       items: Steps and nodes.
+      maxima: By the number of a result that is the larger of two: these two.
       output: The logits, [1, C].
     """
 
@@ -86,6 +87,7 @@ class Graph:
         """Start with the input alone."""
         self._count = 0
         self.items: list[Step | Node] = []
+        self.maxima: dict[int, tuple[Operand, Operand]] = {}
         self.source = self._new(shape)
         self.output = self.source
 
@@ -146,7 +148,9 @@ class Graph:
             assert isinstance(a, Variable)
             return self.node(RELU, a)
         gap = self.combine((1.0, -1.0), (a, b))
-        return self.combine((1.0, 1.0), (b, self.node(RELU, gap)))
+        found = self.combine((1.0, 1.0), (b, self.node(RELU, gap)))
+        self.maxima[found.number] = (a, b)
+        return found
 
 
 def _wide(operand: Operand) -> Operand:
