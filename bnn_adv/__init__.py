@@ -2,6 +2,7 @@
 
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import L1, L2, LInf
+from bnn_adv.certification import CertificationSettings, certify
 from bnn_adv.evaluation import evaluate_fresh, run_suite
 from bnn_adv.evaluation.evaluate import EvaluationSettings, evaluate
 from bnn_adv.evaluation.records import Evaluation
@@ -16,6 +17,7 @@ __all__ = [
     "L1",
     "L2",
     "SUITES",
+    "CertificationSettings",
     "Entry",
     "Evaluation",
     "EvaluationSettings",
@@ -24,6 +26,7 @@ __all__ = [
     "Posterior",
     "Sampler",
     "Suite",
+    "certify",
     "evaluate",
     "evaluate_fresh",
     "get_suite",

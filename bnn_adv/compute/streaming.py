@@ -14,7 +14,17 @@ import jax.numpy as jnp
 
 from bnn_adv.compute.disk import DiskDraws
 
-_IDENTITY = {"sum": 0.0, "log_sum_exp": -jnp.inf}
+_IDENTITY = {"sum": 0.0, "log_sum_exp": -jnp.inf, "min": jnp.inf}
+_REDUCE: dict[str, Callable[..., jax.Array]] = {
+    "sum": jnp.sum,
+    "log_sum_exp": jax.nn.logsumexp,
+    "min": jnp.min,
+}
+_COMBINE: dict[str, Callable[..., jax.Array]] = {
+    "sum": jnp.add,
+    "log_sum_exp": jnp.logaddexp,
+    "min": jnp.minimum,
+}
 
 
 def count_draws(xs: Any) -> int:
@@ -35,8 +45,8 @@ def fold_samples(
     Args:
       fn: Maps one element (a draw, with what belongs to it) to a pytree of arrays.
       xs: Pytree whose leaves have a leading axis of S elements, or ``DiskDraws``.
-      how: Pytree whose structure is a prefix of ``fn``'s result, with ``"sum"`` or
-        ``"log_sum_exp"`` at its leaves.
+      how: Pytree whose structure is a prefix of ``fn``'s result, with ``"sum"``,
+        ``"log_sum_exp"`` or ``"min"`` at its leaves.
       chunk: Elements that are mapped at once with ``vmap``, on each shard.
       shards: Parts into which the axis is split over devices; each is folded by itself, and one
         reduction over devices ends the fold.
@@ -143,14 +153,14 @@ def _is_on_disk(node: Any) -> bool:
 
 def _reduce(how: Any, values: Any) -> Any:
     def one(name: str, value: jax.Array) -> jax.Array:
-        return value.sum(axis=0) if name == "sum" else jax.nn.logsumexp(value, axis=0)
+        return _REDUCE[name](value, axis=0)
 
     return _broadcast(one, how, values)
 
 
 def _combine(how: Any, left: Any, right: Any) -> Any:
     def one(name: str, a: jax.Array, b: jax.Array) -> jax.Array:
-        return a + b if name == "sum" else jnp.logaddexp(a, b)
+        return _COMBINE[name](a, b)
 
     return _broadcast(one, how, left, right)
 

@@ -1,0 +1,28 @@
+"""Lower bounds of robustness: what no attack can break, beside what attacks have broken."""
+
+from bnn_adv.certification.affine import AFFINE, Affine, register_affine
+from bnn_adv.certification.certificate import Certificate
+from bnn_adv.certification.certify import CertificationSettings, certify
+from bnn_adv.certification.graph import CertificationError
+from bnn_adv.certification.relaxations import (
+    RELAXATIONS,
+    Relaxation,
+    convex,
+    register_activation,
+    s_shaped,
+)
+
+__all__ = [
+    "AFFINE",
+    "RELAXATIONS",
+    "Affine",
+    "Certificate",
+    "CertificationError",
+    "CertificationSettings",
+    "Relaxation",
+    "certify",
+    "convex",
+    "register_activation",
+    "register_affine",
+    "s_shaped",
+]

@@ -1,0 +1,354 @@
+"""Certify a posterior's predictions: a lower bound of what no attack can break."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from bnn_adv.attacks import threat as threats
+from bnn_adv.attacks.validation import Problem, open_problem
+from bnn_adv.certification.balls import MINIMISERS, Ball, open_ball
+from bnn_adv.certification.certificate import Certificate
+from bnn_adv.certification.graph import CertificationError, Graph
+from bnn_adv.certification.predictive import FOLDING, Margin, Sums, Way, bound_draw, conclude
+from bnn_adv.certification.reading import read, trace
+from bnn_adv.compute import arguments, parallel, programs
+from bnn_adv.compute.streaming import fold_samples
+from bnn_adv.posteriors.decision import predicted_class
+from bnn_adv.posteriors.posterior import Posterior, hash_draws, one_draw, predict_log_probs
+from bnn_adv.posteriors.sampler import Sampler
+
+METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
+RULES = ("predictive", "every_draw")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificationSettings:
+    """How bounds are made.
+
+    Args:
+      method: ``"crown"``: linear bounds of every layer; ``"alpha-crown"``: the same, and lines of
+        activations and of softmax that are made tight where the bound is smallest, again and again;
+        ``"crown-ibp"``: intervals for the layers between, linear bounds of the logits; ``"ibp"``:
+        intervals alone.
+      rule: ``"predictive"``: the posterior's own decision rule; ``"every_draw"``: each draw by
+        itself must be right, which certifies any average of them.
+      arithmetic: ``"float32"``: of the network as float32 evaluates it, in any order of sums;
+        ``"real"``: of the function that its weights define in real arithmetic.
+      num_rounds: Times that lines are chosen anew by ``"alpha-crown"``, each about one and a half
+        times as dear as ``"crown"``.
+      num_halvings: Steps of the bisection for the largest certified radius; 0 looks at the threat
+        model's alone.
+      most_rows: Units of a layer up to which it has linear bounds; larger ones have intervals.
+      batch_size: Inputs at once.
+    """
+
+    method: Literal["ibp", "crown-ibp", "crown", "alpha-crown"] = "crown"
+    rule: Literal["predictive", "every_draw"] = "predictive"
+    arithmetic: Literal["float32", "real"] = "float32"
+    num_rounds: int = 8
+    num_halvings: int = 0
+    most_rows: int = 1024
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        known = {"method": METHODS, "rule": RULES, "arithmetic": ("float32", "real")}
+        for name, choices in known.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"Unknown {name} {getattr(self, name)!r}. Known: {', '.join(choices)}."
+                )
+        for name, least in (("num_rounds", 1), ("num_halvings", 0), ("most_rows", 0)):
+            arguments.check_count(name, getattr(self, name), least)
+        arguments.check_count("batch_size", self.batch_size, 1)
+
+
+def certify(
+    posterior: Posterior,
+    x: Any,
+    y: Any,
+    *,
+    threat: Any,
+    settings: CertificationSettings = CertificationSettings(),
+    progress: Progress | None = None,
+) -> Certificate:
+    """Certify that predictions do not change within a ball, whatever the attack.
+
+    The predictor is the mean over the posterior's draws, or what its decision rule says. An input
+    is certified where the label's probability stays above every other class's on the whole ball by
+    more than rounding. What is not certified may still be robust.
+
+    Args:
+      posterior: S draws, which are those that predict.
+      x: Clean inputs in the threat model's box, [N, ...].
+      y: Labels, [N].
+      threat: ``LInf``, ``L2`` or ``L1`` with radius (one, or one an input, [N]) and box.
+      settings: How bounds are made.
+      progress: Called with the inputs done and all.
+
+    Returns:
+      A certificate of N inputs.
+
+    Raises:
+      TypeError: ``posterior`` is none: see ``certify_fresh`` for a ``Sampler``.
+      CertificationError: The network applies a primitive that bounds do not pass through, or
+        computes below float32.
+      ValueError: Posterior, inputs or labels do not fit together.
+    """
+    started = time.monotonic()
+    check_posterior(posterior)
+    problem = open_problem(posterior, x, y, threat)
+    shape = problem.x.shape[1:]
+    norm = problem.threat.norm
+    if norm not in MINIMISERS:
+        raise CertificationError(
+            f"Certificates know the norms {', '.join(MINIMISERS)}, not {norm!r}."
+        )
+    network = open_network(posterior, shape)
+    epsilon = np.broadcast_to(np.asarray(problem.threat.epsilon, np.float32), (len(problem.x),))
+    log_probs = parallel.to_host(predict_log_probs(posterior, problem.x))
+    correct = predicted_class(np.asarray(log_probs)) == problem.y
+    run = Run(posterior, network, problem, settings)
+    found = run(epsilon, np.flatnonzero(correct), progress)
+    radius = np.where(found["certified"], epsilon, 0.0)
+    if settings.num_halvings:
+        radius = _bisect(run, radius, epsilon, correct)
+    return Certificate(
+        x=problem.x,
+        y=problem.y,
+        norm=norm,
+        epsilon=epsilon,
+        box=(float(problem.threat.lower), float(problem.threat.upper)),
+        clean_correct=correct,
+        radius=radius,
+        draws_hash=hash_draws(posterior),
+        decision_rule=posterior.decision_rule,
+        num_samples=posterior.num_samples,
+        settings=dataclasses.asdict(settings),
+        seconds=time.monotonic() - started,
+        **found,
+    )
+
+
+def check_posterior(posterior: Any) -> None:
+    """Raise unless something is a posterior whose numbers a certificate can speak of.
+
+    Raises:
+      TypeError: It is no posterior.
+      CertificationError: Its matrix products are rounded below float32.
+    """
+    if isinstance(posterior, Sampler):
+        raise TypeError(
+            "certify needs a bnn_adv.Posterior, whose draws are those that predict; a Sampler "
+            "draws anew at every prediction: use bnn_adv.certify_fresh."
+        )
+    if not isinstance(posterior, Posterior):
+        raise TypeError(
+            f"certify needs a bnn_adv.Posterior, got {type(posterior).__name__}. Make one by "
+            "bnn_adv.Posterior(apply_fn, samples)."
+        )
+    if posterior.precision != "highest":
+        raise CertificationError(
+            f"The posterior computes in {posterior.precision}, which rounds more than a "
+            'certificate allows for: give it precision="highest".'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network as JAX traced it; equal where the function and all shapes are.
+
+    Args:
+      key: Function, structure and shapes of a draw, and the input's shape.
+      traced: The equations for one input.
+    """
+
+    key: Any
+    traced: core.ClosedJaxpr = dataclasses.field(compare=False)
+
+    def read(self, draw: Any) -> Graph:
+        """Return its graph with the weights of one draw."""
+        return read(self.traced, draw, self.key[-1])
+
+
+def open_network(posterior: Posterior, shape: tuple[int, ...]) -> Network:
+    """Trace a posterior's network, and check that bounds pass through it.
+
+    Raises:
+      CertificationError: They do not; the message names the primitive.
+    """
+    draw = one_draw(posterior)
+    leaves, structure = jax.tree.flatten(draw)
+    kinds = tuple((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves)
+    traced = trace(lambda params, x: posterior.logits(params, x), draw, shape)
+    network = Network((posterior.apply_fn, structure, kinds, tuple(shape)), traced)
+
+    def look(draw: Any) -> None:
+        network.read(draw)
+
+    with jax.enable_x64(True):
+        jax.eval_shape(look, draw)
+    return network
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One posterior and one set of inputs, at any radius.
+
+    Args:
+      posterior: S draws.
+      network: Its network.
+      problem: Inputs, labels, norm and box.
+      settings: How bounds are made.
+    """
+
+    posterior: Posterior
+    network: Network
+    problem: Problem
+    settings: CertificationSettings
+
+    def __call__(
+        self, epsilon: np.ndarray, rows: np.ndarray, progress: Progress | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return what is certified of the inputs ``rows`` within radii, [N]; of others nothing."""
+        count, settings = len(self.problem.x), self.settings
+        worst = -np.inf if self.posterior.decision_rule == "mean_logits" else -1.0
+        found = {
+            "margin": np.full(count, worst),
+            "rounding": np.zeros(count),
+            "alone": np.full(count, worst),
+            "cancellation": np.ones(count),
+            "nearest": np.full(count, -1),
+            "least": np.full(count, -np.inf),
+        }
+        way = Way(
+            self.problem.threat.norm,
+            self.posterior.decision_rule,
+            settings.method,
+            settings.most_rows,
+        )
+        for number, batch in enumerate(_batches(rows, settings.batch_size)):
+            with jax.enable_x64(True):
+                margin = _bound_batch(
+                    self.posterior,
+                    self.problem.x[batch],
+                    self.problem.y[batch],
+                    threats.with_radius(self.problem.threat, epsilon[batch].astype(np.float64)),
+                    network=self.network,
+                    way=way,
+                    num_rounds=settings.num_rounds if way.method == "alpha-crown" else 0,
+                )
+                margin = parallel.to_host(margin)
+            for name, values in margin._asdict().items():
+                found[name][batch] = values
+            if progress is not None:
+                progress(min((number + 1) * settings.batch_size, len(rows)), len(rows))
+        found["certified"] = self._judge(found)
+        return found
+
+    def _judge(self, found: dict[str, np.ndarray]) -> np.ndarray:
+        if self.settings.rule == "every_draw":
+            judged: np.ndarray = found["least"] > 0
+            return judged
+        is_real = self.settings.arithmetic == "real"
+        judged = found["margin"] > (0.0 if is_real else found["rounding"])
+        return judged
+
+
+def _batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Yield batches of one length, the last filled up by repeating its last row."""
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        yield np.concatenate([batch, np.repeat(batch[-1:], min(size, len(rows)) - len(batch))])
+
+
+@functools.partial(programs.jit, static_argnames=("network", "way", "num_rounds"))
+def _bound_batch(
+    posterior: Posterior,
+    x: jax.Array,
+    y: jax.Array,
+    threat: Any,
+    *,
+    network: Network,
+    way: Way,
+    num_rounds: int,
+) -> Margin:
+    """Return what is certified of a batch, [B] each; in float64."""
+    wide = x[:, None].astype(jnp.float64)
+
+    def ball_of(own: jax.Array, threat: Any) -> Ball:
+        return open_ball(threat, own, threat.epsilon)
+
+    def add_up(points: jax.Array | None) -> Sums:
+        def one_draw(params: Any) -> Sums:
+            graph = network.read(params)
+
+            def one(own: jax.Array, y: jax.Array, threat: Any, points: Any) -> Sums:
+                return bound_draw(graph, way, ball_of(own, threat), y, points)
+
+            return jax.vmap(one)(wide, y, threat, points)
+
+        found: Sums = fold_samples(
+            one_draw, posterior.samples, FOLDING, chunk=1, shards=posterior.shards
+        )
+        return found
+
+    def finish(sums: Sums) -> tuple[Margin, jax.Array]:
+        def one(own: jax.Array, y: jax.Array, threat: Any, sums: Sums) -> Any:
+            return conclude(way.norm, ball_of(own, threat), y, sums, posterior.num_samples)
+
+        found: tuple[Margin, jax.Array] = jax.vmap(one)(wide, y, threat, sums)
+        return found
+
+    sums = add_up(None)
+    best, points = finish(sums)
+    if not num_rounds:
+        return best
+
+    def one_round(carry: Any, number: jax.Array) -> tuple[Any, None]:
+        best, mean, points = carry
+        sums = add_up(points)
+        mean = jax.tree.map(lambda a, b: a + (b - a) / (number + 2), mean, sums)
+        averaged, points = finish(mean)
+        best = _choose_better(_choose_better(best, finish(sums)[0]), averaged)
+        return (best, mean, points), None
+
+    found: Margin = jax.lax.scan(one_round, (best, sums, points), jnp.arange(num_rounds))[0][0]
+    return found
+
+
+def _choose_better(first: Margin, second: Margin) -> Margin:
+    is_better = second.margin > first.margin
+    found: Margin = jax.tree.map(lambda a, b: jnp.where(is_better, b, a), first, second)
+    return found._replace(
+        alone=jnp.maximum(first.alone, second.alone), least=jnp.maximum(first.least, second.least)
+    )
+
+
+def _bisect(run: Run, radius: np.ndarray, epsilon: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """Return the largest radius that was certified of every input; every one of them was."""
+    largest = threats.box_radius(run.problem.threat, run.problem.x.shape[1:])
+    low, high = radius.astype(np.float64), np.where(radius > 0, largest, epsilon)
+    # From a certified radius upwards by doubling, then between the two by halving.
+    for _ in range(run.settings.num_halvings):
+        can_grow = correct & (high > low)
+        rows = np.flatnonzero(can_grow)
+        if not len(rows):
+            break
+        middle = np.where((low > 0) & (high > 4 * low), 2 * low, (low + high) / 2)
+        middle = middle.astype(np.float32).astype(np.float64)
+        is_certified = run(middle, rows)["certified"] & can_grow
+        low = np.where(is_certified, middle, low)
+        high = np.where(can_grow & ~is_certified, middle, high)
+    return low
