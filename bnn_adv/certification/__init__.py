@@ -3,6 +3,8 @@
 from bnn_adv.certification.affine import AFFINE, Affine, register_affine
 from bnn_adv.certification.certificate import Certificate
 from bnn_adv.certification.certify import CertificationSettings, certify
+from bnn_adv.certification.fresh import FreshSettings, certify_fresh
+from bnn_adv.certification.fresh_certificate import FreshCertificate
 from bnn_adv.certification.graph import CertificationError
 from bnn_adv.certification.relaxations import (
     RELAXATIONS,
@@ -19,8 +21,11 @@ __all__ = [
     "Certificate",
     "CertificationError",
     "CertificationSettings",
+    "FreshCertificate",
+    "FreshSettings",
     "Relaxation",
     "certify",
+    "certify_fresh",
     "convex",
     "register_activation",
     "register_affine",

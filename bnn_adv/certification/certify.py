@@ -111,10 +111,7 @@ def certify(
     problem = open_problem(posterior, x, y, threat)
     shape = problem.x.shape[1:]
     norm = problem.threat.norm
-    if norm not in MINIMISERS:
-        raise CertificationError(
-            f"Certificates know the norms {', '.join(MINIMISERS)}, not {norm!r}."
-        )
+    check_norm(norm)
     network = open_network(posterior, shape)
     epsilon = np.broadcast_to(np.asarray(problem.threat.epsilon, np.float32), (len(problem.x),))
     log_probs = parallel.to_host(predict_log_probs(posterior, problem.x))
@@ -162,6 +159,18 @@ def check_posterior(posterior: Any) -> None:
         raise CertificationError(
             f"The posterior computes in {posterior.precision}, which rounds more than a "
             'certificate allows for: give it precision="highest".'
+        )
+
+
+def check_norm(norm: str) -> None:
+    """Raise unless linear functions have a minimum in a norm's balls that is known here.
+
+    Raises:
+      CertificationError: They have none.
+    """
+    if norm not in MINIMISERS:
+        raise CertificationError(
+            f"Certificates know the norms {', '.join(MINIMISERS)}, not {norm!r}."
         )
 
 
