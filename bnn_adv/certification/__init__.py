@@ -2,8 +2,8 @@
 
 from bnn_adv.certification.affine import AFFINE, Affine, register_affine
 from bnn_adv.certification.certificate import Certificate
-from bnn_adv.certification.certify import CertificationSettings, certify
-from bnn_adv.certification.fresh import FreshSettings, certify_fresh
+from bnn_adv.certification.certify import certify
+from bnn_adv.certification.fresh import certify_fresh
 from bnn_adv.certification.fresh_certificate import FreshCertificate
 from bnn_adv.certification.graph import CertificationError
 from bnn_adv.certification.relaxations import (
@@ -13,6 +13,7 @@ from bnn_adv.certification.relaxations import (
     register_activation,
     s_shaped,
 )
+from bnn_adv.certification.settings import CertificationSettings, FreshSettings
 
 __all__ = [
     "AFFINE",

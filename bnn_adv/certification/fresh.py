@@ -20,10 +20,9 @@ Bernstein again, once, whatever the number of inputs.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,56 +31,17 @@ import numpy as np
 from bnn_adv.attacks import threat as threats
 from bnn_adv.attacks.validation import Problem, open_problem
 from bnn_adv.certification.balls import open_ball
-from bnn_adv.certification.certify import METHODS, Network, Progress, check_norm, open_network
+from bnn_adv.certification.certify import Network, check_norm, open_network
 from bnn_adv.certification.concentration import bernstein_lower, clopper_pearson_lower
 from bnn_adv.certification.fresh_certificate import FreshCertificate
 from bnn_adv.certification.graph import CertificationError
 from bnn_adv.certification.predictive import LOG_ROUNDING, Sums, Way, bound_draw, conclude
+from bnn_adv.certification.settings import FreshSettings
 from bnn_adv.compute import arguments, parallel, programs
 from bnn_adv.compute.leaves import is_key
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
-
-
-@dataclasses.dataclass(frozen=True)
-class FreshSettings:
-    """How bounds of fresh draws are made; see ``CertificationSettings``.
-
-    Args:
-      method: ``"ibp"``, ``"crown-ibp"``, ``"crown"`` or ``"alpha-crown"``.
-      arithmetic: ``"float32"`` or ``"real"``.
-      num_rounds: Times that ``"alpha-crown"`` chooses a draw's lines anew.
-      most_rows: Units of a layer up to which it has linear bounds.
-      batch_size: Inputs at once.
-      sample_chunk: Draws that are made by one call of a compiled program; they are bounded one by
-        one, and results do not depend on it.
-      progress: Called with the pairs of draw and input done, and all.
-    """
-
-    method: Literal["ibp", "crown-ibp", "crown", "alpha-crown"] = "crown"
-    arithmetic: Literal["float32", "real"] = "float32"
-    num_rounds: int = 4
-    most_rows: int = 1024
-    batch_size: int = 64
-    sample_chunk: int = 8
-    progress: Progress | None = None
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        for name, known in (("method", METHODS), ("arithmetic", ("float32", "real"))):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"Unknown {name} {getattr(self, name)!r}. Known: {', '.join(known)}."
-                )
-        for name in ("num_rounds", "batch_size", "sample_chunk"):
-            arguments.check_count(name, getattr(self, name), 1)
-        arguments.check_count("most_rows", self.most_rows, 0)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what results depend on."""
-        left_out = ("progress", "sample_chunk")
-        return {k: v for k, v in vars(self).items() if k not in left_out}
 
 
 def certify_fresh(
