@@ -4,7 +4,8 @@ from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import L1, L2, LInf
 from bnn_adv.certification import (
     CertificationSettings,
-    FreshSettings,
+    FreshCertificationSettings,
+    bracket,
     certify,
     certify_fresh,
 )
@@ -26,12 +27,13 @@ __all__ = [
     "Entry",
     "Evaluation",
     "EvaluationSettings",
-    "FreshSettings",
+    "FreshCertificationSettings",
     "LInf",
     "Objective",
     "Posterior",
     "Sampler",
     "Suite",
+    "bracket",
     "certify",
     "certify_fresh",
     "evaluate",

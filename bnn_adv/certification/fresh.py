@@ -36,7 +36,7 @@ from bnn_adv.certification.concentration import bernstein_lower, clopper_pearson
 from bnn_adv.certification.fresh_certificate import FreshCertificate
 from bnn_adv.certification.graph import CertificationError
 from bnn_adv.certification.predictive import LOG_ROUNDING, Sums, Way, bound_draw, conclude
-from bnn_adv.certification.settings import FreshSettings
+from bnn_adv.certification.settings import FreshCertificationSettings
 from bnn_adv.compute import arguments, parallel, programs
 from bnn_adv.compute.leaves import is_key
 from bnn_adv.posteriors.decision import predicted_class
@@ -53,7 +53,7 @@ def certify_fresh(
     num_samples: int = 1000,
     confidence: float = 0.95,
     rng_key: jax.Array,
-    settings: FreshSettings = FreshSettings(),
+    settings: FreshCertificationSettings = FreshCertificationSettings(),
 ) -> FreshCertificate:
     """Certify a predictor that draws anew, at a confidence, from i.i.d. draws.
 
@@ -214,7 +214,7 @@ def _stream(
     problem: Problem,
     rng_key: jax.Array,
     num_samples: int,
-    settings: FreshSettings,
+    settings: FreshCertificationSettings,
 ) -> Counted:
     """Return sums and counts over all draws, a batch of inputs and a chunk of draws at a time."""
     programs.note(sampler.apply_fn)

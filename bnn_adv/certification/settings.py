@@ -75,7 +75,7 @@ class CertificationSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class FreshSettings:
+class FreshCertificationSettings:
     """How bounds of fresh draws are made; see ``CertificationSettings``.
 
     Args:

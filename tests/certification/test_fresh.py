@@ -19,7 +19,7 @@ EPSILON, SPREAD = 0.1, 1.5
 CENTRE = np.array([1.0, -0.4])
 X = np.array([[0.5, 0.5], [0.9, 0.2], [0.2, 0.9]], np.float32)
 Y = np.array([0, 0, 1])
-IBP = bnn_adv.FreshSettings(method="ibp", sample_chunk=4)
+IBP = bnn_adv.FreshCertificationSettings(method="ibp", sample_chunk=4)
 
 
 def draw(centre, rng_key):
@@ -162,7 +162,7 @@ def test_certified_margins_are_below_the_truth():
 
 def test_results_follow_from_the_key_alone():
     first, again, other = certify(1), certify(1), certify(2)
-    longer = bnn_adv.FreshSettings(method="ibp", sample_chunk=7)
+    longer = bnn_adv.FreshCertificationSettings(method="ibp", sample_chunk=7)
     third = certify(1, settings=longer)
     for name in ("margin", "margin_together", "safe", "num_safe", "num_right", "draw_accuracy"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
@@ -200,7 +200,7 @@ def test_no_safe_draw_breaks_and_the_mean_stays_above(tmp_path):
         return jnp.where(kept, jnp.tanh(x @ params["w1"]), 0.0) @ params["w2"]
 
     sampler = bnn_adv.Sampler(network, draw_network)
-    settings = bnn_adv.FreshSettings(method="alpha-crown", num_rounds=1)
+    settings = bnn_adv.FreshCertificationSettings(method="alpha-crown", num_rounds=1)
     key, count = jax.random.key(0), 24
     cert = bnn_adv.certify_fresh(
         sampler,
@@ -259,8 +259,8 @@ def test_keys_and_settings_are_checked():
     with pytest.raises(TypeError, match="typed key"):
         bnn_adv.certify_fresh(sampler_of(), X, Y, threat=bnn_adv.LInf(0.1), rng_key=0)
     with pytest.raises(ValueError, match="Unknown method 'milp'"):
-        bnn_adv.FreshSettings(method="milp")
+        bnn_adv.FreshCertificationSettings(method="milp")
     with pytest.raises(ValueError, match="sample_chunk must be at least 1"):
-        bnn_adv.FreshSettings(sample_chunk=0)
+        bnn_adv.FreshCertificationSettings(sample_chunk=0)
     with pytest.raises(TypeError, match=r"Sampler\b.* use bnn_adv.certify_fresh"):
         bnn_adv.certify(sampler_of(), X, Y, threat=bnn_adv.LInf(0.1))
