@@ -35,7 +35,14 @@ from bnn_adv.certification.certify import Network, check_norm, open_network
 from bnn_adv.certification.concentration import bernstein_lower, clopper_pearson_lower
 from bnn_adv.certification.fresh_certificate import FreshCertificate
 from bnn_adv.certification.graph import CertificationError
-from bnn_adv.certification.predictive import LOG_ROUNDING, Sums, Way, bound_draw, conclude
+from bnn_adv.certification.predictive import (
+    LOG_ROUNDING,
+    Sums,
+    Way,
+    bound_draw,
+    conclude,
+    mean_rounding,
+)
 from bnn_adv.certification.settings import FreshCertificationSettings
 from bnn_adv.compute import arguments, parallel, programs
 from bnn_adv.compute.leaves import is_key
@@ -336,7 +343,8 @@ def _add(
             sums = bound_draw(graph, way, ball, y)
             if num_rounds:
                 sums = jax.lax.scan(again, sums, length=num_rounds)[0]
-            gap = sums.gap if is_real else sums.gap - sums.error - LOG_ROUNDING
+            lost = sums.error + mean_rounding(len(sums.gap), 1, sums.reach)
+            gap = sums.gap if is_real else sums.gap - lost
             # What is no number is the worst.
             gap = jnp.where(is_finite & (gap >= -1.0), jnp.minimum(gap, 1.0), -1.0)
             return gap, is_finite & (sums.least > (0.0 if is_real else LOG_ROUNDING))
