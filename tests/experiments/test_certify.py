@@ -19,6 +19,7 @@ from bnn_adv.evaluation.suites import Entry, Suite
 from bnn_adv.networks import get_apply_fn, init_params, mlp
 from bnn_adv.posteriors.posterior import save_posterior
 from experiments import certify
+from experiments.readme.tables import one_number
 from tests.experiments.command import arguments, refuse, run_here
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,7 @@ def test_fills_a_folder_and_prints_both_sides(draws, tmp_path, capsys):
         "one_step",
     )
     assert results["config"]["method"] == "ibp"
+    assert "<= true <=" in one_number(results)
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Certified robustness" in page
     assert "data:image/png" in page
