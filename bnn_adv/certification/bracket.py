@@ -51,6 +51,7 @@ def describe_certificate(certificate: Certificate) -> dict[str, Any]:
         "certified_accuracy_real": certificate.certified_accuracy_real,
         "median_cancellation": _median(certificate.cancellation[certificate.clean_correct]),
         "draws_hash": certificate.draws_hash,
+        "certify_seconds": round(certificate.seconds, 1),
         "seconds": round(certificate.seconds, 1),
     }
     if certificate.settings["num_halvings"]:
@@ -98,6 +99,7 @@ class Bracket:
             "adversarial_accuracy_interval": list(attacked.adversarial_accuracy_interval),
             "counts": self.counts,
             "evaluation": attacked.record,
+            "seconds": round(self.certificate.seconds + attacked.seconds, 1),
         }
         if attacked.curve is not None:
             rows = attacked.provenance.curve_indices

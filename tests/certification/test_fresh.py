@@ -187,6 +187,7 @@ def test_draws_that_are_not_finite_are_unsafe():
     assert (cert.margin < certify(seed).margin).all()
 
 
+@pytest.mark.slow
 def test_no_safe_draw_breaks_and_the_mean_stays_above(tmp_path):
     """Two layers by linear bounds, with masks drawn from a key among the parameters."""
 

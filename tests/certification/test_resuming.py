@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import bnn_adv
+from bnn_adv.certification import AFFINE, Affine
 from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.posteriors.posterior import shard_posterior
@@ -69,6 +70,7 @@ def certify(checkpoints=None, posterior=POSTERIOR, x=X, y=Y, epsilon=0.3, **chan
     return found
 
 
+@pytest.mark.slow
 def test_what_was_finished_is_not_computed_again(tmp_path):
     whole = certify()
     found, starts = None, 0
@@ -84,6 +86,14 @@ def test_what_was_finished_is_not_computed_again(tmp_path):
     assert len(np.unique(whole.radius)) > 2
     assert found.settings == whole.settings
     assert "checkpoints" not in found.settings
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unfinished")
+    with pytest.raises(Unplugged):
+        certify(Unreliable(folder, ticks=2))
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -103,15 +113,18 @@ def test_what_was_finished_is_not_computed_again(tmp_path):
         ),
     ],
 )
-def test_other_work_is_refused(change, message, tmp_path_factory):
-    folder = tmp_path_factory.getbasetemp() / "unplugged"
-    if not folder.exists():
-        with pytest.raises(Unplugged):
-            certify(Unreliable(folder, ticks=2))
+def test_other_work_is_refused(change, message, unfinished):
     with pytest.raises(ValueError, match=f"something else.*{message}"):
-        certify(Unreliable(folder, ticks=99), **change)
+        certify(Unreliable(unfinished, ticks=99), **change)
 
 
+def test_other_rules_of_primitives_are_refused(unfinished, monkeypatch):
+    monkeypatch.setitem(AFFINE, "neg", Affine(lambda p, a: a, apply_absolute=lambda p, a: a))
+    with pytest.raises(ValueError, match=r"something else.*rules"):
+        certify(Unreliable(unfinished, ticks=99))
+
+
+@pytest.mark.slow
 def test_several_devices_find_the_same():
     mesh = parallel.make_mesh("draws:2,data:2")
     whole, found = certify(), certify(posterior=shard_posterior(POSTERIOR, mesh), mesh=mesh)

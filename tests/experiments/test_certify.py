@@ -19,6 +19,7 @@ from bnn_adv.evaluation.suites import Entry, Suite
 from bnn_adv.networks import get_apply_fn, init_params, mlp
 from bnn_adv.posteriors.posterior import save_posterior
 from experiments import certify
+from experiments.readme.results import describe_result
 from experiments.readme.tables import one_number
 from tests.experiments.command import arguments, refuse, run_here
 
@@ -91,6 +92,9 @@ def test_fills_a_folder_and_prints_both_sides(draws, tmp_path, capsys):
     )
     assert results["config"]["method"] == "ibp"
     assert "<= true <=" in one_number(results)
+    described = describe_result(tmp_path, Path("run"))
+    assert printed.partition("Report:")[0].strip() in described
+    assert "](run/figures/certified.png)" in described
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Certified robustness" in page
     assert "data:image/png" in page
