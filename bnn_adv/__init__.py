@@ -2,7 +2,13 @@
 
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import L1, L2, LInf
-from bnn_adv.certification import CertificationSettings, certify
+from bnn_adv.certification import (
+    CertificationSettings,
+    FreshCertificationSettings,
+    bracket,
+    certify,
+    certify_fresh,
+)
 from bnn_adv.evaluation import evaluate_fresh, run_suite
 from bnn_adv.evaluation.evaluate import EvaluationSettings, evaluate
 from bnn_adv.evaluation.records import Evaluation
@@ -21,12 +27,15 @@ __all__ = [
     "Entry",
     "Evaluation",
     "EvaluationSettings",
+    "FreshCertificationSettings",
     "LInf",
     "Objective",
     "Posterior",
     "Sampler",
     "Suite",
+    "bracket",
     "certify",
+    "certify_fresh",
     "evaluate",
     "evaluate_fresh",
     "get_suite",

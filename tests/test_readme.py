@@ -6,6 +6,7 @@ import re
 import pytest
 
 from bnn_adv.report import markdown_table
+from bnn_adv.report.certification import format_certificate
 from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.report.table import to_markdown
 from experiments import attack, compare, reproduce
@@ -80,6 +81,15 @@ def test_evaluations_are_the_committed_ones(path):
     assert format_evaluation(results).strip() in readme_of(path)
     assert results["command"] in readme_of(path)
     assert (path.parent / "figures" / "curve.png").exists() == (results["curve"] is not None)
+
+
+@pytest.mark.parametrize("path", of_experiment("certify"), ids=name_of)
+def test_certificates_are_the_committed_ones(path):
+    results = json.loads(path.read_text("utf-8"))
+    assert format_certificate(results).strip() in readme_of(path)
+    assert results["command"] in readme_of(path)
+    has_radii = "certified_radius" in results
+    assert (path.parent / "figures" / "certified.png").exists() == has_radii
 
 
 @pytest.mark.parametrize("path", of_experiment("benchmark"), ids=name_of)

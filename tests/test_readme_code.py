@@ -19,12 +19,13 @@ from bnn_adv.attacks.objectives import OBJECTIVES, get_objective
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.attacks.validation import check_problem
 from bnn_adv.evaluation.suites import get_suite
-from experiments import attack, compare, reproduce, train
+from experiments import attack, certify, compare, reproduce, train
 from experiments.autoattack.config import Config as AutoAttackConfig
 from experiments.autoattack.config import ProcessConfig
 from experiments.benchmark.__main__ import Config
 from experiments.launch import entry
 from experiments.launch.attack_config import AttackConfig
+from experiments.launch.certify_config import CertifyConfig
 from experiments.launch.compare_config import make_comparison
 from experiments.launch.config import choose_preset, define_flags, make, read_flags
 from experiments.launch.methods import make_rows
@@ -113,7 +114,7 @@ def scales_of(module):
 
 def define(module, argv, values):
     """Define the flags of an entry point as it does; a study has those of its settings."""
-    if module in (attack, compare, train):
+    if module in (attack, certify, compare, train):
         module.define_all_flags(argv, values)
         return ()
     own = {
@@ -149,8 +150,9 @@ def check_command(module_name, argv):
         config = make(train.TrainConfig, given)
         make_rows(given, (config.method,), config.network)
         make(RuntimeConfig, given)
-    elif module is attack:
-        get_suite(make(AttackConfig, given).suite)
+    elif module in (attack, certify):
+        suite = make(AttackConfig if module is attack else CertifyConfig, given).suite
+        assert suite == "none" or get_suite(suite)
         make(RuntimeConfig, given)
     else:
         scales = scales_of(module)

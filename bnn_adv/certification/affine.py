@@ -153,6 +153,8 @@ AFFINE: dict[str, Affine] = {
     "gather": Affine(_gather, constants=(1,)),
     "scatter-add": Affine(_scatter_add, count_terms=_one, constants=(1,)),
     "concatenate": Affine(lambda p, *a: lax.concatenate(a, p["dimension"])),
+    "stack": Affine(lambda p, *a: jnp.stack(a, axis=p["axis"])),
+    "tile": Affine(lambda p, a: jnp.tile(a, p["reps"])),
     "pad": Affine(lambda p, a, value: lax.pad(a, value, p["padding_config"])),
     "select_n": Affine(lambda p, which, *a: lax.select_n(which, *a), constants=(0,)),
     "convert_element_type": Affine(_same),

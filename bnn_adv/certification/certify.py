@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,64 +14,24 @@ import numpy as np
 from jax.extend import core
 
 from bnn_adv.attacks import threat as threats
+from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.validation import Problem, open_problem
+from bnn_adv.certification.affine import AFFINE
 from bnn_adv.certification.balls import MINIMISERS, Ball, open_ball
 from bnn_adv.certification.certificate import Certificate
 from bnn_adv.certification.graph import CertificationError, Graph
+from bnn_adv.certification.journal import Journal
 from bnn_adv.certification.predictive import FOLDING, Margin, Sums, Way, bound_draw, conclude
 from bnn_adv.certification.reading import read, trace
-from bnn_adv.compute import arguments, parallel, programs
+from bnn_adv.certification.relaxations import RELAXATIONS
+from bnn_adv.certification.settings import CertificationSettings, Progress
+from bnn_adv.compute import parallel, programs
+from bnn_adv.compute.checkpoint import NoCheckpoints
+from bnn_adv.compute.identity import identify
 from bnn_adv.compute.streaming import fold_samples
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, one_draw, predict_log_probs
 from bnn_adv.posteriors.sampler import Sampler
-
-METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
-RULES = ("predictive", "every_draw")
-
-Progress = Callable[[int, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class CertificationSettings:
-    """How bounds are made.
-
-    Args:
-      method: ``"crown"``: linear bounds of every layer; ``"alpha-crown"``: the same, and lines of
-        activations and of softmax that are made tight where the bound is smallest, again and again;
-        ``"crown-ibp"``: intervals for the layers between, linear bounds of the logits; ``"ibp"``:
-        intervals alone.
-      rule: ``"predictive"``: the posterior's own decision rule; ``"every_draw"``: each draw by
-        itself must be right, which certifies any average of them.
-      arithmetic: ``"float32"``: of the network as float32 evaluates it, in any order of sums;
-        ``"real"``: of the function that its weights define in real arithmetic.
-      num_rounds: Times that lines are chosen anew by ``"alpha-crown"``, each about one and a half
-        times as dear as ``"crown"``.
-      num_halvings: Steps of the bisection for the largest certified radius; 0 looks at the threat
-        model's alone.
-      most_rows: Units of a layer up to which it has linear bounds; larger ones have intervals.
-      batch_size: Inputs at once.
-    """
-
-    method: Literal["ibp", "crown-ibp", "crown", "alpha-crown"] = "crown"
-    rule: Literal["predictive", "every_draw"] = "predictive"
-    arithmetic: Literal["float32", "real"] = "float32"
-    num_rounds: int = 8
-    num_halvings: int = 0
-    most_rows: int = 1024
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        known = {"method": METHODS, "rule": RULES, "arithmetic": ("float32", "real")}
-        for name, choices in known.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"Unknown {name} {getattr(self, name)!r}. Known: {', '.join(choices)}."
-                )
-        for name, least in (("num_rounds", 1), ("num_halvings", 0), ("most_rows", 0)):
-            arguments.check_count(name, getattr(self, name), least)
-        arguments.check_count("batch_size", self.batch_size, 1)
 
 
 def certify(
@@ -95,7 +55,7 @@ def certify(
       y: Labels, [N].
       threat: ``LInf``, ``L2`` or ``L1`` with radius (one, or one an input, [N]) and box.
       settings: How bounds are made.
-      progress: Called with the inputs done and all.
+      progress: Called with the inputs done and all, over all radii that are looked at.
 
     Returns:
       A certificate of N inputs.
@@ -104,26 +64,30 @@ def certify(
       TypeError: ``posterior`` is none: see ``certify_fresh`` for a ``Sampler``.
       CertificationError: The network applies a primitive that bounds do not pass through, or
         computes below float32.
-      ValueError: Posterior, inputs or labels do not fit together.
+      ValueError: Posterior, inputs or labels do not fit together, or checkpoints of something
+        else.
     """
     started = time.monotonic()
     check_posterior(posterior)
     problem = open_problem(posterior, x, y, threat)
     shape = problem.x.shape[1:]
     norm = problem.threat.norm
-    if norm not in MINIMISERS:
-        raise CertificationError(
-            f"Certificates know the norms {', '.join(MINIMISERS)}, not {norm!r}."
-        )
+    check_norm(norm)
     network = open_network(posterior, shape)
     epsilon = np.broadcast_to(np.asarray(problem.threat.epsilon, np.float32), (len(problem.x),))
-    log_probs = parallel.to_host(predict_log_probs(posterior, problem.x))
+    images = parallel.replicate(problem.x, settings.mesh)
+    log_probs = parallel.to_host(predict_log_probs(posterior, images))
     correct = predicted_class(np.asarray(log_probs)) == problem.y
-    run = Run(posterior, network, problem, settings)
-    found = run(epsilon, np.flatnonzero(correct), progress)
-    radius = np.where(found["certified"], epsilon, 0.0)
-    if settings.num_halvings:
-        radius = _bisect(run, radius, epsilon, correct)
+    keeper = settings.checkpoints or NoCheckpoints()
+    with keeper.session(lambda: _identify(posterior, problem, settings)) as saved:
+        run = Run(posterior, network, problem, settings, Journal(keeper, saved), progress)
+        found = run(epsilon, np.flatnonzero(correct), 0)
+        radius = np.where(found["certified"], epsilon, 0.0)
+        if settings.num_halvings:
+            radius = _bisect(run, radius, epsilon, correct)
+    if progress is not None:
+        progress(run.total, run.total)
+    ours = time.monotonic() - started
     return Certificate(
         x=problem.x,
         y=problem.y,
@@ -135,9 +99,25 @@ def certify(
         draws_hash=hash_draws(posterior),
         decision_rule=posterior.decision_rule,
         num_samples=posterior.num_samples,
-        settings=dataclasses.asdict(settings),
-        seconds=time.monotonic() - started,
+        settings=settings.to_json(),
+        seconds=ours if settings.checkpoints is None else settings.checkpoints.seconds,
         **found,
+    )
+
+
+def _identify(
+    posterior: Posterior, problem: Problem, settings: CertificationSettings
+) -> dict[str, str]:
+    """Return what a certificate follows from: a checkpoint of anything else is refused."""
+    return identify(
+        "certify",
+        **describe(posterior),
+        inputs=problem.x,
+        labels=problem.y,
+        threat=problem.threat,
+        rules=(AFFINE, RELAXATIONS),
+        mesh=settings.mesh,
+        **settings.to_json(),
     )
 
 
@@ -162,6 +142,18 @@ def check_posterior(posterior: Any) -> None:
         raise CertificationError(
             f"The posterior computes in {posterior.precision}, which rounds more than a "
             'certificate allows for: give it precision="highest".'
+        )
+
+
+def check_norm(norm: str) -> None:
+    """Raise unless linear functions have a minimum in a norm's balls that is known here.
+
+    Raises:
+      CertificationError: They have none.
+    """
+    if norm not in MINIMISERS:
+        raise CertificationError(
+            f"Certificates know the norms {', '.join(MINIMISERS)}, not {norm!r}."
         )
 
 
@@ -211,17 +203,30 @@ class Run:
       network: Its network.
       problem: Inputs, labels, norm and box.
       settings: How bounds are made.
+      journal: Batches that are finished.
+      progress: Told how far the work is.
     """
 
     posterior: Posterior
     network: Network
     problem: Problem
     settings: CertificationSettings
+    journal: Journal
+    progress: Progress | None = None
 
-    def __call__(
-        self, epsilon: np.ndarray, rows: np.ndarray, progress: Progress | None = None
-    ) -> dict[str, np.ndarray]:
-        """Return what is certified of the inputs ``rows`` within radii, [N]; of others nothing."""
+    @property
+    def total(self) -> int:
+        """How often an input is looked at, at most, over all inputs."""
+        return len(self.problem.x) * (1 + self.settings.num_halvings)
+
+    def __call__(self, epsilon: np.ndarray, rows: np.ndarray, number: int) -> dict[str, np.ndarray]:
+        """Return what is certified of the inputs ``rows`` within radii, [N]; of others nothing.
+
+        Args:
+          epsilon: Radii, [N].
+          rows: Indices of the inputs.
+          number: How many radii were looked at before.
+        """
         count, settings = len(self.problem.x), self.settings
         worst = -np.inf if self.posterior.decision_rule == "mean_logits" else -1.0
         found = {
@@ -238,23 +243,34 @@ class Run:
             settings.method,
             settings.most_rows,
         )
-        for number, batch in enumerate(_batches(rows, settings.batch_size)):
-            with jax.enable_x64(True):
-                margin = _bound_batch(
-                    self.posterior,
-                    self.problem.x[batch],
-                    self.problem.y[batch],
-                    threats.with_radius(self.problem.threat, epsilon[batch].astype(np.float64)),
-                    network=self.network,
-                    way=way,
-                    num_rounds=settings.num_rounds if way.method == "alpha-crown" else 0,
-                )
-                margin = parallel.to_host(margin)
-            for name, values in margin._asdict().items():
-                found[name][batch] = values
-            if progress is not None:
-                progress(min((number + 1) * settings.batch_size, len(rows)), len(rows))
+        parts = 1 if settings.mesh is None else settings.mesh.shape["data"]
+        for start, batch in _batches(rows, settings.batch_size, parts):
+            part, radii = f"certify/{number}/{start}", epsilon[batch].astype(np.float64)
+            values = self.journal.recall(part, batch, radii)
+            if values is None:
+                values = self._bound(batch, radii, way)
+                self.journal.keep(part, batch, radii, values)
+            for name, value in values.items():
+                found[name][batch] = value
+            if self.progress is not None:
+                done = min(start + settings.batch_size, len(rows))
+                self.progress(number * count + count * done // len(rows), self.total)
         found["certified"] = self._judge(found)
+        return found
+
+    def _bound(self, batch: np.ndarray, radii: np.ndarray, way: Way) -> dict[str, np.ndarray]:
+        settings = self.settings
+        with jax.enable_x64(True):
+            own = threats.with_radius(self.problem.threat, radii)
+            examples = self.problem.x[batch], self.problem.y[batch], own
+            margin = _bound_batch(
+                self.posterior,
+                *parallel.shard_examples(examples, settings.mesh),
+                network=self.network,
+                way=way,
+                num_rounds=settings.num_rounds if way.method == "alpha-crown" else 0,
+            )
+            found: dict[str, np.ndarray] = parallel.to_host(margin)._asdict()
         return found
 
     def _judge(self, found: dict[str, np.ndarray]) -> np.ndarray:
@@ -266,11 +282,12 @@ class Run:
         return judged
 
 
-def _batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Yield batches of one length, the last filled up by repeating its last row."""
+def _batches(rows: np.ndarray, size: int, parts: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield batches of one length, the last filled up by repeating its last row, with its start."""
+    width = min(size, -(-len(rows) // parts) * parts)
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
-        yield np.concatenate([batch, np.repeat(batch[-1:], min(size, len(rows)) - len(batch))])
+        yield start, np.pad(batch, (0, width - len(batch)), mode="edge")
 
 
 @functools.partial(programs.jit, static_argnames=("network", "way", "num_rounds"))
@@ -341,14 +358,14 @@ def _bisect(run: Run, radius: np.ndarray, epsilon: np.ndarray, correct: np.ndarr
     largest = threats.box_radius(run.problem.threat, run.problem.x.shape[1:])
     low, high = radius.astype(np.float64), np.where(radius > 0, largest, epsilon)
     # From a certified radius upwards by doubling, then between the two by halving.
-    for _ in range(run.settings.num_halvings):
+    for number in range(run.settings.num_halvings):
         can_grow = correct & (high > low)
         rows = np.flatnonzero(can_grow)
         if not len(rows):
             break
         middle = np.where((low > 0) & (high > 4 * low), 2 * low, (low + high) / 2)
         middle = middle.astype(np.float32).astype(np.float64)
-        is_certified = run(middle, rows)["certified"] & can_grow
+        is_certified = run(middle, rows, number + 1)["certified"] & can_grow
         low = np.where(is_certified, middle, low)
         high = np.where(can_grow & ~is_certified, middle, high)
     return low

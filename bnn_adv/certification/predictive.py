@@ -12,6 +12,7 @@ closer and closer to the best that lines can do (supporting planes of a convex f
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +31,10 @@ from bnn_adv.certification.graph import Graph
 from bnn_adv.certification.softmax import smallest_gap, support
 
 LOG_ROUNDING = 2.0**-19
-"""What float32 may lose between logits and the mean of probabilities, in probability."""
+"""What float32 may lose between a draw's logits and its probabilities, in probability, but for the
+sum over classes."""
+
+_U32 = 2.0**-24
 
 
 class Sums(NamedTuple):
@@ -42,6 +46,7 @@ class Sums(NamedTuple):
     offset: Offsets, [C].
     sizes: Sum of absolute coefficients, [C]: what ``rows`` would weigh if nothing cancelled.
     error: What float32 may add, [C].
+    reach: Largest absolute logit, by the rule of mean logits; 0 else.
     least: Smallest ``z_y - z_k`` less what float32 may add, over draws and k.
     """
 
@@ -50,10 +55,11 @@ class Sums(NamedTuple):
     offset: Any
     sizes: Any
     error: Any
+    reach: Any
     least: Any
 
 
-FOLDING = Sums("sum", "sum", "sum", "sum", "sum", "min")
+FOLDING = Sums("sum", "sum", "sum", "sum", "sum", "sum", "min")
 """How ``streaming.fold_samples`` puts draws together."""
 
 
@@ -134,13 +140,15 @@ def bound_draw(
     # Of the label's probability or logit less another's: a bound that is linear in the input.
     rows, offset = above
     if way.rule == "mean_logits":
-        return Sums(-upper, rows, offset, _sizes(rows), error + error @ own, least)
+        reach = (logits.magnitude + logits.error).max()
+        return Sums(-upper, rows, offset, _sizes(rows), error + error @ own, reach, least)
     place = ball.x[None] if points is None else points
     slope, shift = support(lower, upper, -(value_at(rows, place) + offset))
     rows = -slope.reshape(count, *(1,) * (rows.ndim - 1)) * rows
     offset = shift - slope * offset
     widest = jnp.broadcast_to(error.max(), (count,))
-    return Sums(smallest_gap(lower, upper), rows, offset, _sizes(rows), widest, least)
+    none = jnp.zeros(())
+    return Sums(smallest_gap(lower, upper), rows, offset, _sizes(rows), widest, none, least)
 
 
 def _flat(rows: jax.Array, logits: Range, graph: Graph) -> tuple[jax.Array, jax.Array]:
@@ -174,6 +182,23 @@ def _sizes(a: jax.Array) -> jax.Array:
     return jnp.abs(a).reshape(a.shape[0], -1).sum(axis=1)
 
 
+def mean_rounding(num_classes: int, num_samples: int, reach: jax.Array) -> jax.Array:
+    """Return what float32 may lose between logits and the mean over draws, in any order of sums.
+
+    A softmax adds up C exponentials, of which the sum errs by a share of C u. The logarithm of the
+    sum over S draws is carried from draw to draw, and errs each time by at most 3 u of itself and
+    one, where it matters at most ``log(S C) + 1``. Of S logits of mean size r the sum errs by up to
+    S u times ``S r``, for the label and another class.
+
+    Args:
+      num_classes: C.
+      num_samples: Draws, S.
+      reach: Mean over draws of the largest absolute logit where logits are averaged, r; else 0.
+    """
+    carried = 3 * num_samples * (math.log(num_samples * num_classes) + 2)
+    return LOG_ROUNDING + _U32 * (2 * num_classes + carried + 2.02 * num_samples * reach)
+
+
 def conclude(
     norm: str, ball: Ball, y: jax.Array, sums: Sums, num_samples: int
 ) -> tuple[Margin, jax.Array]:
@@ -204,7 +229,8 @@ def conclude(
     kept = jnp.abs(sums.rows[nearest]).sum() / jnp.where(weight > 0, weight, 1.0)
     margin = Margin(
         margin=best.min(),
-        rounding=sums.error.max() / num_samples + LOG_ROUNDING,
+        rounding=sums.error.max() / num_samples
+        + mean_rounding(len(alone), num_samples, sums.reach / num_samples),
         alone=jnp.where(is_label, jnp.inf, alone).min(),
         cancellation=jnp.where(weight > 0, kept, 1.0),
         nearest=nearest,

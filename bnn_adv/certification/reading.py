@@ -92,14 +92,16 @@ def read_equations(
     for equation in jaxpr.eqns:
         operands = [look(atom) for atom in equation.invars]
         if all(isinstance(operand, Constant) for operand in operands):
-            results = _compute(equation, operands)
+            results = _compute(equation, operands, jaxpr.debug_info)
         else:
             results = _read_one(graph, equation, operands)
         env.update(zip(equation.outvars, results, strict=True))
     return [look(atom) for atom in jaxpr.outvars]
 
 
-def _compute(equation: core.JaxprEqn, operands: Sequence[Constant]) -> list[Operand]:
+def _compute(
+    equation: core.JaxprEqn, operands: Sequence[Constant], debug_info: Any
+) -> list[Operand]:
     """Compute what does not depend on the input, as the network does."""
     found = {
         id(atom): (atom, operand.value)
@@ -107,7 +109,9 @@ def _compute(equation: core.JaxprEqn, operands: Sequence[Constant]) -> list[Oper
         if not isinstance(atom, core.Literal)
     }
     inputs = [atom for atom, _ in found.values()]
-    jaxpr = core.Jaxpr([], inputs, list(equation.outvars), [equation], equation.effects)
+    outputs = list(equation.outvars)
+    # Without names of arguments, whichever they are, JAX warns.
+    jaxpr = core.Jaxpr([], inputs, outputs, [equation], equation.effects, debug_info)
     compute = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, []))
     return [Constant(value) for value in compute(*(value for _, value in found.values()))]
 
@@ -128,6 +132,8 @@ def _read_one(graph: Graph, equation: core.JaxprEqn, operands: list[Any]) -> lis
         return [READERS[name](graph, params, operands, shape)]
     if name == "split":
         return _read_split(graph, params, operands[0])
+    if name == "unstack":
+        return _read_unstack(graph, params, operands[0])
     if name in RELAXATIONS:
         return [graph.node(RELAXATIONS[name], operands[0])]
     if name in AFFINE and len(equation.outvars) == 1:
@@ -224,3 +230,10 @@ def _read_split(graph: Graph, params: Any, operand: Variable) -> list[Variable]:
         parts.append(graph.step("slice", (operand,), cut, shape))
         start += size
     return parts
+
+
+def _read_unstack(graph: Graph, params: Any, operand: Variable) -> list[Variable]:
+    axis, size = params["axis"], operand.shape[params["axis"]]
+    parts = _read_split(graph, {"axis": axis, "sizes": (1,) * size}, operand)
+    shape = (*operand.shape[:axis], *operand.shape[axis + 1 :])
+    return [graph.step("squeeze", (part,), {"dimensions": (axis,)}, shape) for part in parts]

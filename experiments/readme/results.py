@@ -8,6 +8,8 @@ from typing import Any
 
 from bnn_adv.compute import files
 from bnn_adv.report import captions, fields, markdown_table
+from bnn_adv.report.certification import format_certificate
+from bnn_adv.report.certified_curve import certified_caption
 from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.report.table import Table, to_markdown
 from experiments.autoattack.report import build_overview, build_table
@@ -94,6 +96,14 @@ def _describe_evaluation(results: Record, folder: Path, path: str) -> list[str]:
     return parts
 
 
+def _describe_certificate(results: Record, folder: Path, path: str) -> list[str]:
+    parts = [f"```\n{format_certificate(results).strip()}\n```"]
+    if (folder / "figures" / "certified.png").exists():
+        picture = _picture("Certified and attacked accuracy", path, "figures/certified.png")
+        parts += [picture, certified_caption(results)]
+    return parts
+
+
 def _describe_autoattack(results: Record, folder: Path, path: str) -> list[str]:
     rows = results["rows"]
     overview = build_overview(rows)
@@ -154,6 +164,7 @@ def _picture(text: str, path: str, file: str) -> str:
 _KINDS: Mapping[str, Callable[[Record, Path, str], list[str]]] = {
     "evaluate": _describe_comparison,
     "attack": _describe_evaluation,
+    "certify": _describe_certificate,
     "autoattack": _describe_autoattack,
     "benchmark": _describe_benchmark,
 }

@@ -114,6 +114,14 @@ def _of_evaluation(results: Record) -> str:
     )
 
 
+def _of_certificate(results: Record) -> str:
+    text = f"{format_percent(results['certified_accuracy'])} % certified"
+    if "adversarial_accuracy" in results:
+        left = format_percent(results["adversarial_accuracy"])
+        text += f" <= true <= {left} % left by `{results['suite']}`"
+    return f"{text} ({results['norm']} {results['epsilon']:g})"
+
+
 def _of_claim(item: str) -> Callable[[Record], str]:
     def find(results: Record) -> str:
         (claim,) = (c for c in results["claims"] if (c["item"], c["quantity"]) == (item, "PGD"))
@@ -160,6 +168,7 @@ def _relative(path: Path, folder: Path) -> str:
 _NUMBERS: Mapping[str, Callable[[Record], str]] = {
     "evaluate": _of_comparison,
     "attack": _of_evaluation,
+    "certify": _of_certificate,
     "protocol_ablation": _of_claim("Table 2, VI (ablation)"),
     "ensembles": _of_verdict(
         "Ensembles are as robust as one network (within 5 points): strong worst case, radius 0.1",
