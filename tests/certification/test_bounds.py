@@ -1,6 +1,7 @@
 """Bounds of tiny networks against exact minima, and of float32 at its limits."""
 
 import itertools
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +123,37 @@ def test_one_neuron_is_bounded_to_one_percent():
         exact = exact_minimum(draw, x[0].astype(float), wide, row)
         clean = float(row @ np.asarray(relu_net(draw, x))[0])
         assert exact - 0.01 * (clean - exact) - 1e-9 <= found.margin[0] <= exact + 1e-12
+
+
+def deep(p, x):
+    for weights in p:
+        x = jax.nn.relu(x @ weights + 1e6)
+    return x
+
+
+def test_bounds_survive_float64_where_huge_numbers_cancel():
+    """Against fractions: units that are always on make a linear function."""
+    rng, size = np.random.default_rng(0), 3
+    draw = [jnp.zeros((size, size), jnp.float32)] * 4
+    network = Checked(deep, draw, (size,))
+    for _ in range(30):
+        # Powers of two, and their inverses: what is left is the input, about.
+        scales = 2.0 ** rng.integers(0, 12, (4, size, 1))
+        mixed = rng.normal(size=(4, size, size)) * scales
+        mixed[1::2] = np.linalg.inv(mixed[::2])
+        draw = [jnp.asarray(w, jnp.float32) for w in mixed]
+        x = rng.uniform(0, 1, size).astype(np.float32)
+        low, high, below, above, _ = network.bounds(draw, x, -1.0)
+        value = [Fraction(float(v)) for v in x]
+        for weights in draw:
+            rows = [[Fraction(float(w)) for w in row] for row in np.asarray(weights)]
+            value = [
+                max(sum(v * row[j] for v, row in zip(value, rows, strict=True)) + 10**6, 0)
+                for j in range(size)
+            ]
+        for j in range(size):
+            assert max(Fraction(low[j]), Fraction(below[j])) <= value[j]
+            assert value[j] <= min(Fraction(high[j]), Fraction(above[j]))
 
 
 def hidden(p, x):

@@ -14,6 +14,7 @@ from bnn_adv.attacks.threat import THREATS, LInf
 from bnn_adv.certification import CertificationError, CertificationSettings, certify
 from bnn_adv.compute import parallel
 from bnn_adv.compute.disk import DiskDraws, write_draws
+from bnn_adv.evaluation import run_suite
 from bnn_adv.posteriors.decision import is_fooled, predicted_class
 from bnn_adv.posteriors.posterior import (
     Posterior,
@@ -223,6 +224,48 @@ def test_saturated_logits_are_certified_and_never_wrongly(saturated):
         points = points_of(rng, "linf", x[i], 0.05, 500)
         broken = (predicted_class(np.asarray(predict_log_probs(saturated, points))) != y[i]).any()
         assert not (broken and (found.certified[i] or every.certified[i]))
+
+
+def spike(p, x):
+    """One logit of 2, the other of 5 at one place and zero beyond a thousandth of it."""
+    far = jnp.abs(x - p["place"]).sum(axis=1)
+    height = 5.0 * jnp.maximum(1.0 - 1024.0 * far, 0.0)
+    return jnp.stack([jnp.full_like(height, 2.0), height], axis=1)
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown"])
+def test_a_planted_counterexample_that_no_attack_finds_is_not_certified(method):
+    rng = np.random.default_rng(2)
+    place = rng.uniform(0.3, 0.7, DIM).astype(np.float32)
+    posterior = Posterior(spike, {"place": jnp.stack([place] * 2)})
+    x, y = np.stack([place + 0.01, place - 0.05]).astype(np.float32), np.zeros(2, int)
+    # Nothing but its own place says that it is there: no gradient, and hardly a random point.
+    assert (predicted_class(np.asarray(predict_log_probs(posterior, x))) == y).all()
+    assert predicted_class(np.asarray(predict_log_probs(posterior, place[None])))[0] == 1
+    for rule in ("predictive", "every_draw"):
+        settings = CertificationSettings(method=method, num_rounds=3, rule=rule)
+        holds = certify(
+            posterior, x, y, threat=LInf(np.array([0.02, 0.06], "f4")), settings=settings
+        )
+        assert not holds.certified.any()
+        near = certify(
+            posterior, x, y, threat=LInf(np.array([0.005, 0.02], "f4")), settings=settings
+        )
+        # Intervals do not see that x and -x are one.
+        assert near.certified.all() or method == "ibp"
+
+
+def test_no_suite_breaks_what_is_certified():
+    posterior = posterior_of(3, 2.0)
+    x, y = problem_of(posterior, 3)
+    threat = LInf(np.linspace(0.02, 0.3, INPUTS).astype("f4"))
+    found = certify(posterior, x, y, threat=threat, settings=SHARED)
+    result = run_suite(jax.random.key(0), "fast", posterior, x, y, threat=threat)
+    adversarial = jnp.asarray(result.adversarial["worst"])
+    broken = predicted_class(np.asarray(predict_log_probs(posterior, adversarial))) != y
+    assert 2 <= found.certified.sum() < INPUTS - 2
+    assert broken.any()
+    assert not (found.certified & broken).any()
 
 
 SHARED = CertificationSettings(method="crown-ibp", batch_size=4)

@@ -153,6 +153,17 @@ def test_relu_that_does_not_cross_is_itself():
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_float32_evaluates_them_as_well_as_is_allowed_for(name):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=100_000) * 10.0 ** rng.uniform(-9, 1.3, 100_000)
+    points = points.astype(np.float32)
+    exact = EXACT[name](points.astype(np.float64))
+    found = np.asarray(jax.jit(ALL[name].fn)(points), np.float64)
+    allowed = ALL[name].rounding * 2.0**-24 * (np.abs(exact) + 1e-30)
+    assert (np.abs(found - exact) <= allowed).all()
+
+
 def test_names_are_taken_once(monkeypatch):
     with pytest.raises(ValueError, match="'tanh' is registered already"):
         register_activation("tanh", s_shaped("tanh", jnp.tanh))
