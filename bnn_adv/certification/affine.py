@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Params = Mapping[str, Any]
@@ -86,7 +87,8 @@ def _count_sum(params: Params, a: Any) -> int:
 def _window_sum(params: Params, a: Any) -> Any:
     names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
     size, strides, padding, base, window = (tuple(params[name]) for name in names)
-    zero = jnp.zeros((), a.dtype)
+    # A constant: with any other start JAX knows no derivative.
+    zero = np.zeros((), a.dtype)
     return lax.reduce_window(a, zero, lax.add, size, strides, padding, base, window)
 
 
@@ -106,6 +108,11 @@ def _scatter_add(params: Params, a: Any, indices: Any, updates: Any) -> Any:
     names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
     named = {name: params[name] for name in names}
     return lax.scatter_add(a, indices, updates, **named)
+
+
+def _count_updates(params: Params, a: Any, indices: Any, updates: Any) -> int:
+    # All of them may go to one place.
+    return 1 + math.prod(int(size) for size in updates.shape)
 
 
 def _broadcast(params: Params, a: Any) -> Any:
@@ -151,7 +158,7 @@ AFFINE: dict[str, Affine] = {
     "slice": Affine(_slice),
     "dynamic_slice": Affine(_dynamic_slice, constants=tuple(range(1, 17))),
     "gather": Affine(_gather, constants=(1,)),
-    "scatter-add": Affine(_scatter_add, count_terms=_one, constants=(1,)),
+    "scatter-add": Affine(_scatter_add, count_terms=_count_updates, constants=(1,)),
     "concatenate": Affine(lambda p, *a: lax.concatenate(a, p["dimension"])),
     "stack": Affine(lambda p, *a: jnp.stack(a, axis=p["axis"])),
     "tile": Affine(lambda p, a: jnp.tile(a, p["reps"])),

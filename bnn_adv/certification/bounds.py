@@ -27,6 +27,8 @@ from bnn_adv.certification.graph import Constant, Graph, Node, Operand, Step, Va
 from bnn_adv.certification.relaxations import Lines, enclose
 
 _U64, _U32 = 2.0**-53, 2.0**-24
+_TINY, _LARGEST = 2.0**-126, 2.0**127
+"""Sizes below which float32 may take a number for zero, and above which it may overflow."""
 
 
 class Range(NamedTuple):
@@ -76,8 +78,8 @@ def bound_network(
     """
     lower, upper = ball.x + ball.low, ball.x + ball.high
     far = jnp.maximum(jnp.abs(lower), jnp.abs(upper))
-    # The input is exact: the attacker's is float32, and so is the network's.
-    source = Range(lower, upper, jnp.zeros_like(lower), far)
+    # The attacker's input is float32, and so is the network's: exact but for tiny numbers.
+    source = Range(lower, upper, jnp.full_like(lower, _TINY), far)
     bounds = Bounds({graph.source.number: source}, {})
     for item in graph.items:
         if isinstance(item, Step):
@@ -112,7 +114,17 @@ def _through_step(step: Step, ranges: dict[int, Range]) -> Range:
         rule.absolute, step, own, lambda r: (r.magnitude + r.error, r.paths), absolute_constant
     )
     wide = radius * (1 + 4 * (terms + 2) * _U64) + 4 * (terms + 2) * _U64 * magnitude
-    return Range(centre - wide, centre + wide, error + 1.01 * terms * _U32 * magnitude, paths)
+    error = error + _float32_error(terms, magnitude, own)
+    return Range(centre - wide, centre + wide, error, paths)
+
+
+def _float32_error(terms: int, magnitude: jax.Array, own: list[Any]) -> jax.Array:
+    """Return what float32 adds to the error where n terms are summed; infinite at an overflow."""
+    share = terms * _U32 / (1 - terms * _U32) if terms * _U32 < 1 else math.inf
+    # Numbers near zero, weights among them, lose more than a share of themselves.
+    sizes = [value.magnitude.max(initial=1.0) for value in own if isinstance(value, Range)]
+    lost = 2 * terms * _TINY * sum(sizes)
+    return jnp.where(magnitude < _LARGEST, share * magnitude + lost, jnp.inf)
 
 
 def _cut_maximum(found: Range, pair: tuple[Operand, Operand], ranges: dict[int, Range]) -> Range:
@@ -170,6 +182,7 @@ def _through_node(node: Node, own: Range, choice: Any) -> Range:
     steepest = relaxation.steepest(own.lower - own.error, own.upper + own.error)
     size = jnp.maximum(jnp.abs(lower), jnp.abs(upper))
     error = steepest * own.error + relaxation.rounding * _U32 * (size + 1e-30)
+    error = jnp.where(size + error < _LARGEST, error, jnp.inf)
     return Range(lower, upper, error, slope * own.paths + offset + size)
 
 

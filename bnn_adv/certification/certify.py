@@ -274,11 +274,10 @@ class Run:
         return found
 
     def _judge(self, found: dict[str, np.ndarray]) -> np.ndarray:
-        if self.settings.rule == "every_draw":
-            judged: np.ndarray = found["least"] > 0
-            return judged
-        is_real = self.settings.arithmetic == "real"
-        judged = found["margin"] > (0.0 if is_real else found["rounding"])
+        name = "least" if self.settings.rule == "every_draw" else "margin"
+        # Each log-odds above what their mean over draws may lose keeps that mean's sign as well.
+        needed = 0.0 if self.settings.arithmetic == "real" else found["rounding"]
+        judged: np.ndarray = found[name] > needed
         return judged
 
 

@@ -36,6 +36,9 @@ sum over classes."""
 
 _U32 = 2.0**-24
 
+_ADDED = 2.0**-36
+"""Relative error of a sum over up to 100,000 draws, of numbers that cancel, in float64."""
+
 
 class Sums(NamedTuple):
     """What is added over draws (``least``: the smallest), for one input.
@@ -139,6 +142,8 @@ def bound_draw(
     least = jnp.where(own > 0, jnp.inf, -upper - error - error @ own).min()
     # Of the label's probability or logit less another's: a bound that is linear in the input.
     rows, offset = above
+    # Offsets of draws may be large and cancel; what adding them up rounds is taken off before.
+    offset, upper = offset - _ADDED * jnp.abs(offset), upper + _ADDED * jnp.abs(upper)
     if way.rule == "mean_logits":
         reach = (logits.magnitude + logits.error).max()
         return Sums(-upper, rows, offset, _sizes(rows), error + error @ own, reach, least)
@@ -228,7 +233,8 @@ def conclude(
     weight = sums.sizes[nearest]
     kept = jnp.abs(sums.rows[nearest]).sum() / jnp.where(weight > 0, weight, 1.0)
     margin = Margin(
-        margin=best.min(),
+        # What overflows is no number, and bounds nothing.
+        margin=jnp.where(jnp.isnan(best.min()), -jnp.inf, best.min()),
         rounding=sums.error.max() / num_samples
         + mean_rounding(len(alone), num_samples, sums.reach / num_samples),
         alone=jnp.where(is_label, jnp.inf, alone).min(),

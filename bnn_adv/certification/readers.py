@@ -105,7 +105,11 @@ def _broadcast(graph: Graph, operand: Operand, shape: tuple[int, ...]) -> Operan
         if is_zero(operand.value):
             return operand
         return Constant(jnp.broadcast_to(jnp.asarray(operand.value), shape))
-    return operand
+    if operand.shape == tuple(shape):
+        return operand
+    last = tuple(range(len(shape) - len(operand.shape), len(shape)))
+    params = {"shape": tuple(shape), "broadcast_dimensions": last}
+    return graph.step("broadcast_in_dim", (operand,), params, shape)
 
 
 def _read_absolute(graph: Graph, params: Any, operands: list[Any], shape: Any) -> Variable:
@@ -186,7 +190,15 @@ def _read_softplus(graph: Graph, operands: list[Any], shape: tuple[int, ...]) ->
 
 
 def _read_elu(graph: Graph, operands: list[Any], shape: tuple[int, ...]) -> Variable:
-    return graph.node(ELU, operands[0])
+    """Read ``elu(a, s) = s elu(a, 1) + (1 - s) relu(a)``."""
+    variable, *scales = operands
+    if not isinstance(variable, Variable) or any(isinstance(s, Variable) for s in scales):
+        raise unknown_primitive("elu of a scale that depends on the input")
+    curved = graph.node(ELU, variable)
+    if not scales:
+        return curved
+    scale = jnp.asarray(scales[0].value, jnp.float64)
+    return graph.combine((scale, 1 - scale), (curved, graph.node(RELU, variable)))
 
 
 COMPOSITES: dict[Callable[..., Any], Callable[..., Variable]] = {
@@ -198,7 +210,7 @@ COMPOSITES: dict[Callable[..., Any], Callable[..., Variable]] = {
 
 def is_same(closed: core.ClosedJaxpr, reference: Callable[..., Any]) -> bool:
     """Return whether a traced function is the very one, whatever it is called."""
-    avals = tuple((tuple(a.shape), a.dtype.name) for a in closed.in_avals)
+    avals = tuple((tuple(a.shape), a.dtype.name, a.weak_type) for a in closed.in_avals)
     known = _trace_reference(reference, avals)
     return known is not None and str(closed.jaxpr) == known and not closed.consts
 
@@ -206,8 +218,10 @@ def is_same(closed: core.ClosedJaxpr, reference: Callable[..., Any]) -> bool:
 @functools.lru_cache(maxsize=256)
 def _trace_reference(reference: Any, avals: Any) -> str | None:
     try:
-        shapes = [jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for shape, dtype in avals]
-        outer = jax.make_jaxpr(reference)(*shapes).jaxpr
+        shapes = [jax.ShapeDtypeStruct(a, jnp.dtype(b), weak_type=c) for a, b, c in avals]
+        # As the network was traced: bounds are made in float64.
+        with jax.enable_x64(False):
+            outer = jax.make_jaxpr(reference)(*shapes).jaxpr
     except (TypeError, ValueError):
         return None
     (equation,) = outer.eqns[:1]

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.extend import core
 
 from bnn_adv.certification.affine import AFFINE
@@ -17,6 +19,7 @@ from bnn_adv.certification.graph import (
     Operand,
     Predicate,
     Variable,
+    is_zero,
     unknown_primitive,
 )
 from bnn_adv.certification.readers import (
@@ -34,7 +37,9 @@ _CALLING = {
     *("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"),
     *("custom_vjp_call_jaxpr", "remat", "remat2", "checkpoint", "custom_lin"),
 }
+_KEEP_ZERO = {"broadcast_in_dim", "convert_element_type", "copy", "reshape"}
 _MOST_TURNS = 256
+_PRECISE = (None, lax.Precision.HIGHEST, lax.DotAlgorithmPreset.F32_F32_F32)
 
 
 def trace(
@@ -48,7 +53,9 @@ def trace(
       shape: Of one input.
     """
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    return jax.make_jaxpr(apply_fn)(draw, x)
+    # As predictions are made, see ``Posterior.precision``.
+    with jax.default_matmul_precision("highest"):
+        return jax.make_jaxpr(apply_fn)(draw, x)
 
 
 def read(traced: core.ClosedJaxpr, draw: Any, shape: tuple[int, ...]) -> Graph:
@@ -90,6 +97,8 @@ def read_equations(
         return Constant(atom.val) if isinstance(atom, core.Literal) else env[atom]
 
     for equation in jaxpr.eqns:
+        if not equation.outvars:
+            continue  # It prints, say.
         operands = [look(atom) for atom in equation.invars]
         if all(isinstance(operand, Constant) for operand in operands):
             results = _compute(equation, operands, jaxpr.debug_info)
@@ -103,6 +112,11 @@ def _compute(
     equation: core.JaxprEqn, operands: Sequence[Constant], debug_info: Any
 ) -> list[Operand]:
     """Compute what does not depend on the input, as the network does."""
+    dtype = getattr(equation.outvars[0].aval, "dtype", None)
+    may_be_zero = equation.primitive.name in _KEEP_ZERO and isinstance(dtype, np.dtype)
+    if may_be_zero and all(is_zero(operand.value) for operand in operands):
+        # Known without a computation, which is put off while programs are traced.
+        return [Constant(np.zeros(_shape_of(equation), dtype))]
     found = {
         id(atom): (atom, operand.value)
         for atom, operand in zip(equation.invars, operands, strict=True)
@@ -146,6 +160,19 @@ def _shape_of(equation: core.JaxprEqn) -> tuple[int, ...]:
 
 
 def _check_precision(equation: core.JaxprEqn) -> None:
+    name, params = equation.primitive.name, equation.params
+    given = params.get("precision")
+    asked = given if isinstance(given, tuple) else (given,)
+    if any(each not in _PRECISE for each in asked):
+        raise CertificationError(
+            f"The network's {name} asks for the precision {given}, which may round more than a "
+            "certificate allows for: leave it out, and the posterior's counts."
+        )
+    if name == "reduce_precision" and (params["exponent_bits"] < 8 or params["mantissa_bits"] < 23):
+        raise CertificationError(
+            f"The network rounds what depends on its input ({name}): a step function, for which "
+            "no bound is known."
+        )
     for variable in equation.outvars:
         dtype = getattr(variable.aval, "dtype", jnp.dtype(bool))
         if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:

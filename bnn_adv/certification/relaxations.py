@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 
 _ULP = 2.0**-52
+_TINY = 1e-300
+"""More than what is lost where numbers near zero are taken for zero."""
 _HALVINGS = 40
 """Of the search for a tangent; each half that is kept is valid, whenever the search ends."""
 
@@ -69,10 +71,11 @@ def enclose(relaxation: Relaxation, lower: jax.Array, upper: jax.Array, choice: 
     value = jnp.maximum(jnp.abs(relaxation.fn(lower)), jnp.abs(relaxation.fn(upper)))
 
     def slack(slope: jax.Array, offset: jax.Array) -> jax.Array:
-        return 64 * _ULP * ((1 + jnp.abs(slope)) * far + jnp.abs(offset) + value)
+        return 64 * _ULP * ((1 + jnp.abs(slope)) * far + jnp.abs(offset) + value) + _TINY
 
-    # A line of relu that is a segment of relu itself was not computed.
-    is_exact = (
+    # A line of relu that is a segment of relu itself was not computed. Of other functions, lines
+    # of a tiny interval at zero may look alike, and are rounded.
+    is_exact = (relaxation.rounding == 0) & (
         (found.lower_slope == found.upper_slope)
         & (found.lower_offset == found.upper_offset)
         & (found.lower_offset == 0)
@@ -95,7 +98,7 @@ def _chord(fn: Function, lower: jax.Array, upper: jax.Array) -> tuple[jax.Array,
 def _rising(fn: Function) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     def ends(lower: jax.Array, upper: jax.Array) -> tuple[jax.Array, jax.Array]:
         low, high = fn(lower), fn(upper)
-        return low - 8 * _ULP * jnp.abs(low), high + 8 * _ULP * jnp.abs(high)
+        return low - 8 * _ULP * jnp.abs(low) - _TINY, high + 8 * _ULP * jnp.abs(high) + _TINY
 
     return ends
 
