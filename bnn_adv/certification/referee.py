@@ -303,14 +303,11 @@ class _Referee:
             ball = open_ball(
                 str(self._stored["norm"]), self._stored["x"][batch], radius[batch], box
             )
-            own = bound_prediction(
-                self._draws,
-                self._num_samples,
-                ball,
-                self._labels[batch],
-                self._way,
-                [shares[row] for row in batch],
-            )
+            places = [shares[row] for row in batch]
+            y = self._labels[batch]
+            # What overflows is no number, and confirms nothing.
+            with np.errstate(all="ignore"):
+                own = bound_prediction(self._draws, self._num_samples, ball, y, self._way, places)
             for part, values in zip(found, own, strict=True):
                 part[batch] = values
         return found

@@ -105,6 +105,8 @@ class _Reader:
         env: dict[Any, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
         env.update(zip(jaxpr.invars, inputs, strict=True))
         for equation in jaxpr.eqns:
+            if not equation.outvars:
+                continue  # It prints, say.
             values = [a.val if isinstance(a, core.Literal) else env[a] for a in equation.invars]
             if any(isinstance(value, Expression | _Sign) for value in values):
                 found = self._one(equation, values)
