@@ -8,6 +8,7 @@ from bnn_adv.certification import (
     bracket,
     certify,
     certify_fresh,
+    verify_certificate,
 )
 from bnn_adv.evaluation import evaluate_fresh, run_suite
 from bnn_adv.evaluation.evaluate import EvaluationSettings, evaluate
@@ -41,4 +42,5 @@ __all__ = [
     "get_suite",
     "run_suite",
     "verify_adversarial",
+    "verify_certificate",
 ]

@@ -7,6 +7,7 @@ from bnn_adv.certification.certify import certify
 from bnn_adv.certification.fresh import certify_fresh
 from bnn_adv.certification.fresh_certificate import FreshCertificate
 from bnn_adv.certification.graph import CertificationError
+from bnn_adv.certification.referee import CertificateVerification, verify_certificate
 from bnn_adv.certification.relaxations import (
     RELAXATIONS,
     Relaxation,
@@ -22,6 +23,7 @@ __all__ = [
     "Affine",
     "Bracket",
     "Certificate",
+    "CertificateVerification",
     "CertificationError",
     "CertificationSettings",
     "ContradictionError",
@@ -35,4 +37,5 @@ __all__ = [
     "register_activation",
     "register_affine",
     "s_shaped",
+    "verify_certificate",
 ]

@@ -36,6 +36,12 @@ class Certificate:
       nearest: The class k, [N]; -1 where the clean prediction is wrong.
       least: Lower bound of any draw's smallest ``z_y - z_k``, less rounding, [N].
       radius: Largest radius that was certified, [N]; 0 where none was.
+      rounds: Rounds of ``"alpha-crown"`` that a bound needs, [N]; 0 where the first bound
+        certifies, which then is the margin too.
+      points: Where lines were made tight in these rounds, one input's behind the other's,
+        [sum of rounds, C, d]: changes in units of the radius, see ``places``.
+      radius_rounds: The same of the bound at ``radius`` where that is not epsilon, [N].
+      radius_points: The same.
       draws_hash: Hash of the draws.
       decision_rule: How draws make one prediction.
       num_samples: Draws, S.
@@ -57,6 +63,10 @@ class Certificate:
     nearest: np.ndarray
     least: np.ndarray
     radius: np.ndarray
+    rounds: np.ndarray
+    points: np.ndarray
+    radius_rounds: np.ndarray
+    radius_points: np.ndarray
     draws_hash: str
     decision_rule: str
     num_samples: int
@@ -87,6 +97,7 @@ class Certificate:
         names = (
             *("x", "y", "epsilon", "clean_correct", "certified", "margin", "rounding", "alone"),
             *("cancellation", "nearest", "least", "radius"),
+            *("rounds", "points", "radius_rounds", "radius_points"),
         )
         files.write_arrays(
             path,

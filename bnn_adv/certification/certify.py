@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
 from bnn_adv.attacks import threat as threats
 from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.validation import Problem, open_problem
+from bnn_adv.certification import places
 from bnn_adv.certification.affine import AFFINE
-from bnn_adv.certification.balls import MINIMISERS, Ball, open_ball
+from bnn_adv.certification.balls import MINIMISERS
 from bnn_adv.certification.certificate import Certificate
 from bnn_adv.certification.graph import CertificationError, Graph
 from bnn_adv.certification.journal import Journal
-from bnn_adv.certification.predictive import FOLDING, Margin, Sums, Way, bound_draw, conclude
+from bnn_adv.certification.places import Places
+from bnn_adv.certification.predictive import Margin, Way
 from bnn_adv.certification.reading import read, trace
 from bnn_adv.certification.relaxations import RELAXATIONS
+from bnn_adv.certification.rounds import Rounds, bound_batch
 from bnn_adv.certification.settings import CertificationSettings, Progress
-from bnn_adv.compute import parallel, programs
+from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import NoCheckpoints
 from bnn_adv.compute.identity import identify
-from bnn_adv.compute.streaming import fold_samples
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, one_draw, predict_log_probs
 from bnn_adv.posteriors.sampler import Sampler
@@ -81,10 +81,13 @@ def certify(
     keeper = settings.checkpoints or NoCheckpoints()
     with keeper.session(lambda: _identify(posterior, problem, settings)) as saved:
         run = Run(posterior, network, problem, settings, Journal(keeper, saved), progress)
-        found = run(epsilon, np.flatnonzero(correct), 0)
+        found, used = run(epsilon, np.flatnonzero(correct), 0)
         radius = np.where(found["certified"], epsilon, 0.0)
+        at_radius: Places = {}
         if settings.num_halvings:
-            radius = _bisect(run, radius, epsilon, correct)
+            radius, at_radius = _bisect(run, radius, epsilon, correct)
+    points, rounds = places.join(used, len(problem.x))
+    radius_points, radius_rounds = places.join(at_radius, len(problem.x))
     if progress is not None:
         progress(run.total, run.total)
     ours = time.monotonic() - started
@@ -96,6 +99,10 @@ def certify(
         box=(float(problem.threat.lower), float(problem.threat.upper)),
         clean_correct=correct,
         radius=radius,
+        rounds=rounds,
+        points=points,
+        radius_rounds=radius_rounds,
+        radius_points=radius_points,
         draws_hash=hash_draws(posterior),
         decision_rule=posterior.decision_rule,
         num_samples=posterior.num_samples,
@@ -219,13 +226,18 @@ class Run:
         """How often an input is looked at, at most, over all inputs."""
         return len(self.problem.x) * (1 + self.settings.num_halvings)
 
-    def __call__(self, epsilon: np.ndarray, rows: np.ndarray, number: int) -> dict[str, np.ndarray]:
+    def __call__(
+        self, epsilon: np.ndarray, rows: np.ndarray, number: int
+    ) -> tuple[dict[str, np.ndarray], Places]:
         """Return what is certified of the inputs ``rows`` within radii, [N]; of others nothing.
 
         Args:
           epsilon: Radii, [N].
           rows: Indices of the inputs.
           number: How many radii were looked at before.
+
+        Returns:
+          The fields of ``Margin`` and ``certified``, [N] each; the places that bounds need.
         """
         count, settings = len(self.problem.x), self.settings
         worst = -np.inf if self.posterior.decision_rule == "mean_logits" else -1.0
@@ -243,6 +255,7 @@ class Run:
             settings.method,
             settings.most_rows,
         )
+        used: Places = {}
         parts = 1 if settings.mesh is None else settings.mesh.shape["data"]
         for start, batch in _batches(rows, settings.batch_size, parts):
             part, radii = f"certify/{number}/{start}", epsilon[batch].astype(np.float64)
@@ -250,28 +263,42 @@ class Run:
             if values is None:
                 values = self._bound(batch, radii, way)
                 self.journal.keep(part, batch, radii, values)
-            for name, value in values.items():
-                found[name][batch] = value
+            used |= places.split(values["points"], values["rounds"], batch)
+            for name, value in found.items():
+                value[batch] = values[name]
             if self.progress is not None:
                 done = min(start + settings.batch_size, len(rows))
                 self.progress(number * count + count * done // len(rows), self.total)
         found["certified"] = self._judge(found)
-        return found
+        return found, used
 
     def _bound(self, batch: np.ndarray, radii: np.ndarray, way: Way) -> dict[str, np.ndarray]:
         settings = self.settings
         with jax.enable_x64(True):
             own = threats.with_radius(self.problem.threat, radii)
             examples = self.problem.x[batch], self.problem.y[batch], own
-            margin = _bound_batch(
+            rounds = bound_batch(
                 self.posterior,
                 *parallel.shard_examples(examples, settings.mesh),
                 network=self.network,
                 way=way,
                 num_rounds=settings.num_rounds if way.method == "alpha-crown" else 0,
             )
-            found: dict[str, np.ndarray] = parallel.to_host(margin)._asdict()
-        return found
+            rounds = parallel.to_host(rounds)
+        return self._keep(rounds)
+
+    def _keep(self, rounds: Rounds) -> dict[str, np.ndarray]:
+        """Return margins, and the places of rounds without which nothing would be certified."""
+        first, best = rounds.first._asdict(), rounds.best._asdict()
+        enough = self._judge(first)
+        found: dict[str, np.ndarray] = {
+            name: np.where(enough, np.asarray(first[name]), np.asarray(best[name]))
+            for name in Margin._fields
+        }
+        counted = rounds.counted if self.settings.rule == "every_draw" else rounds.counted[:, :1]
+        claims = ~enough & (self._judge(best) | (best["margin"] > 0))
+        needed = np.where(claims, counted.max(axis=1), 0)
+        return {**found, "rounds": needed, "points": places.cut(rounds.shares, needed)}
 
     def _judge(self, found: dict[str, np.ndarray]) -> np.ndarray:
         name = "least" if self.settings.rule == "every_draw" else "margin"
@@ -289,73 +316,13 @@ def _batches(rows: np.ndarray, size: int, parts: int) -> Iterator[tuple[int, np.
         yield start, np.pad(batch, (0, width - len(batch)), mode="edge")
 
 
-@functools.partial(programs.jit, static_argnames=("network", "way", "num_rounds"))
-def _bound_batch(
-    posterior: Posterior,
-    x: jax.Array,
-    y: jax.Array,
-    threat: Any,
-    *,
-    network: Network,
-    way: Way,
-    num_rounds: int,
-) -> Margin:
-    """Return what is certified of a batch, [B] each; in float64."""
-    wide = x[:, None].astype(jnp.float64)
-
-    def ball_of(own: jax.Array, threat: Any) -> Ball:
-        return open_ball(threat, own, threat.epsilon)
-
-    def add_up(points: jax.Array | None) -> Sums:
-        def one_draw(params: Any) -> Sums:
-            graph = network.read(params)
-
-            def one(own: jax.Array, y: jax.Array, threat: Any, points: Any) -> Sums:
-                return bound_draw(graph, way, ball_of(own, threat), y, points)
-
-            return jax.vmap(one)(wide, y, threat, points)
-
-        found: Sums = fold_samples(
-            one_draw, posterior.samples, FOLDING, chunk=1, shards=posterior.shards
-        )
-        return found
-
-    def finish(sums: Sums) -> tuple[Margin, jax.Array]:
-        def one(own: jax.Array, y: jax.Array, threat: Any, sums: Sums) -> Any:
-            return conclude(way.norm, ball_of(own, threat), y, sums, posterior.num_samples)
-
-        found: tuple[Margin, jax.Array] = jax.vmap(one)(wide, y, threat, sums)
-        return found
-
-    sums = add_up(None)
-    best, points = finish(sums)
-    if not num_rounds:
-        return best
-
-    def one_round(carry: Any, number: jax.Array) -> tuple[Any, None]:
-        best, mean, points = carry
-        sums = add_up(points)
-        mean = jax.tree.map(lambda a, b: a + (b - a) / (number + 2), mean, sums)
-        averaged, points = finish(mean)
-        best = _choose_better(_choose_better(best, finish(sums)[0]), averaged)
-        return (best, mean, points), None
-
-    found: Margin = jax.lax.scan(one_round, (best, sums, points), jnp.arange(num_rounds))[0][0]
-    return found
-
-
-def _choose_better(first: Margin, second: Margin) -> Margin:
-    is_better = second.margin > first.margin
-    found: Margin = jax.tree.map(lambda a, b: jnp.where(is_better, b, a), first, second)
-    return found._replace(
-        alone=jnp.maximum(first.alone, second.alone), least=jnp.maximum(first.least, second.least)
-    )
-
-
-def _bisect(run: Run, radius: np.ndarray, epsilon: np.ndarray, correct: np.ndarray) -> np.ndarray:
-    """Return the largest radius that was certified of every input; every one of them was."""
+def _bisect(
+    run: Run, radius: np.ndarray, epsilon: np.ndarray, correct: np.ndarray
+) -> tuple[np.ndarray, Places]:
+    """Return the largest radius that was certified of every input, and what its bound needs."""
     largest = threats.box_radius(run.problem.threat, run.problem.x.shape[1:])
     low, high = radius.astype(np.float64), np.where(radius > 0, largest, epsilon)
+    used: Places = {}
     # From a certified radius upwards by doubling, then between the two by halving.
     for number in range(run.settings.num_halvings):
         can_grow = correct & (high > low)
@@ -364,7 +331,10 @@ def _bisect(run: Run, radius: np.ndarray, epsilon: np.ndarray, correct: np.ndarr
             break
         middle = np.where((low > 0) & (high > 4 * low), 2 * low, (low + high) / 2)
         middle = middle.astype(np.float32).astype(np.float64)
-        is_certified = run(middle, rows, number + 1)["certified"] & can_grow
+        found, own = run(middle, rows, number + 1)
+        is_certified = found["certified"] & can_grow
         low = np.where(is_certified, middle, low)
         high = np.where(can_grow & ~is_certified, middle, high)
-    return low
+        kept = {row: part for row, part in used.items() if not is_certified[row]}
+        used = kept | {row: part for row, part in own.items() if is_certified[row]}
+    return low, used
