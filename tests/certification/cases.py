@@ -41,20 +41,18 @@ class Checked:
             ball = balls.open_ball(THREATS[norm](epsilon), x[None], epsilon)
             bounds = bound_network(graph, norm, ball, most_rows=most_rows)
             own = bounds.ranges[graph.output.number]
-            rows = jnp.eye(graph.output.shape[1])[:, None]
-
-            def below(rows):
-                a, offset = pull_back(graph, bounds, graph.output, rows)
-                slack = rounding_factor(graph) * own.paths[0]
-                at_x = (a * ball.x).reshape(len(a), -1).sum(axis=1)
-                return at_x + offset + balls.minimise(norm, ball, a) - slack
-
-            return own.lower[0], own.upper[0], below(rows), -below(-rows), own.error[0]
+            eye = jnp.eye(graph.output.shape[1])[:, None]
+            a, offset = pull_back(graph, bounds, graph.output, jnp.concatenate([eye, -eye]))
+            at_x = (a * ball.x).reshape(len(a), -1).sum(axis=1)
+            found = at_x + offset + balls.minimise(norm, ball, a)
+            found = found.reshape(2, -1) - rounding_factor(graph) * own.paths[0]
+            return own.lower[0], own.upper[0], found[0], -found[1], own.error[0]
 
         self._both = jax.jit(both)
         self._climb = jax.jit(jax.vmap(jax.grad(self._logit, argnums=1), (None, 0, 0)))
         one = jax.vmap(lambda draw, x: apply_fn(draw, x[None])[0], (None, 0))
         self._logits = jax.jit(one)
+        self._exactly = jax.jit(lambda draw, x: apply_fn(draw, x[None])[0])
 
     def _logit(self, draw, x, which):
         return self.apply_fn(draw, x[None])[0] @ which
@@ -100,7 +98,7 @@ class Checked:
         low, high, below, above, _ = self.bounds(draw, np.asarray(x, np.float64), -1.0)
         with jax.enable_x64(True):
             wide = jax.tree.map(_widen, draw)
-            exact = np.asarray(self.apply_fn(wide, jnp.asarray(x, jnp.float64)[None])[0])
+            exact = np.asarray(self._exactly(wide, jnp.asarray(x, jnp.float64)))
         for bound in (low, high, below, above):
             np.testing.assert_allclose(bound, exact, rtol=0, atol=atol)
 

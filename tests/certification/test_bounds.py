@@ -82,10 +82,10 @@ def certify_pair(draws, x, y, epsilon, **changes):
     return certify(posterior, x, y, threat=LInf(epsilon), settings=settings)
 
 
-CASES = [(seed, eps) for seed in range(12) for eps in (0.05, 0.3, 1.0)]
+CASES = [(seed, eps) for seed in range(6) for eps in (0.05, 0.3, 1.0)]
 
 
-@pytest.mark.parametrize("method", ["ibp", "crown", "alpha-crown"])
+@pytest.mark.parametrize("method", ["crown", "alpha-crown"])
 def test_margins_are_never_above_the_exact_minimum(method):
     rounds = 60 if method == "alpha-crown" else 1
     relative = []
@@ -112,7 +112,7 @@ def test_margins_are_never_above_the_exact_minimum(method):
 
 
 def test_one_neuron_is_bounded_to_one_percent():
-    for seed in range(20):
+    for seed in range(10):
         draw, rng = draw_of(seed, units=1), np.random.default_rng(seed)
         x = rng.uniform(0, 1, (1, DIM)).astype(np.float32)
         y = np.asarray(relu_net(draw, x)).argmax(axis=1)
@@ -136,7 +136,7 @@ def test_bounds_survive_float64_where_huge_numbers_cancel():
     rng, size = np.random.default_rng(0), 3
     draw = [jnp.zeros((size, size), jnp.float32)] * 4
     network = Checked(deep, draw, (size,))
-    for _ in range(30):
+    for _ in range(10):
         # Powers of two, and their inverses: what is left is the input, about.
         scales = 2.0 ** rng.integers(0, 12, (4, size, 1))
         mixed = rng.normal(size=(4, size, size)) * scales

@@ -41,7 +41,7 @@ def scanned(z):
         carry = jax.nn.relu(carry * scale + 0.125)
         return carry, carry.sum(axis=1)
 
-    carry, sums = lax.scan(turn, z, jnp.asarray([1.0, -1.5, 0.5]))
+    carry, sums = lax.scan(turn, z, jnp.asarray([1.0, -1.5]))
     back = lax.scan(lambda c, row: (c + row, c), sums[0], sums, reverse=True)[1]
     return carry + back.T.sum(axis=1, keepdims=True)
 
@@ -58,7 +58,7 @@ def moved(z):
     return jnp.where(jnp.arange(UNITS) % 2 == 0, -z, jnp.mean(z, axis=1, keepdims=True))
 
 
-HIDDEN = {
+KINKS = {
     "relu": jax.nn.relu,
     "leaky_relu": lambda z: jax.nn.leaky_relu(z, 0.25),
     "leaky_where": lambda z: jnp.where(z > 0, z, 0.125 * z),
@@ -68,13 +68,14 @@ HIDDEN = {
     "abs": jnp.abs,
     "clip": lambda z: jnp.clip(z, -0.5, 0.75),
     "minimum": lambda z: jnp.minimum(0.375, z),
-    "largest_of_two": lambda z: jnp.maximum(z, z[:, ::-1]),
-    "reduce_max": lambda z: z - jnp.max(z, axis=1, keepdims=True),
+    "wrong_derivative": wrong_derivative,
+    "stop_gradient": lambda z: lax.stop_gradient(jax.nn.relu(z)) + z,
+}
+
+SMOOTH = {
     "softplus": jax.nn.softplus,
-    "logaddexp": lambda z: jnp.logaddexp(z[:, :1], z) + jnp.logaddexp(1.0, z),
     "elu": jax.nn.elu,
     "elu_scaled": lambda z: jax.nn.elu(z, 2.0) + jax.nn.elu(z, jnp.float32(0.5)),
-    "selu": jax.nn.selu,
     "tanh": jnp.tanh,
     "sigmoid": jax.nn.sigmoid,
     "log_sigmoid": jax.nn.log_sigmoid,
@@ -82,14 +83,31 @@ HIDDEN = {
     "exp": jnp.exp,
     "square": jnp.square,
     "product_with_itself": lambda z: z * z + z**2,
-    "residual": lambda z: z + jax.nn.relu(z + jax.nn.relu(z) * 0.5) - z,
-    "scan": scanned,
+    "remat": jax.checkpoint(lambda z: jnp.tanh(z)),
+}
+
+MIXING = {
+    "largest_of_two": lambda z: jnp.maximum(z, z[:, ::-1]),
+    "reduce_max": lambda z: z - jnp.max(z, axis=1, keepdims=True),
+    "logaddexp": lambda z: jnp.logaddexp(z[:, :1], z) + jnp.logaddexp(1.0, z),
     "vmap": lambda z: jax.vmap(lambda row: jax.nn.relu(row) @ jnp.eye(UNITS))(z),
     "loop": lambda z: lax.fori_loop(0, 2, lambda _, s: jax.nn.relu(0.5 - s), z),
+}
+
+
+def side_by_side(units):
+    """Add up what units of each kind say, each with a weight of its own."""
+    return lambda z: sum((k + 1) / 8 * unit(z) for k, unit in enumerate(units.values()))
+
+
+HIDDEN = {
+    "kinks": side_by_side(KINKS),
+    "smooth": side_by_side(SMOOTH),
+    "mixing": side_by_side(MIXING),
+    "residual": lambda z: z + jax.nn.relu(z + jax.nn.relu(z) * 0.5) - z,
+    "scan": scanned,
     "affine": moved,
-    "remat": jax.checkpoint(lambda z: jnp.tanh(z)),
-    "stop_gradient": lambda z: lax.stop_gradient(jax.nn.relu(z)) + z,
-    "wrong_derivative": wrong_derivative,
+    "selu": jax.nn.selu,
 }
 
 
@@ -97,11 +115,11 @@ HIDDEN = {
 def test_bounds_hold_of_every_kind_of_unit(name):
     rng = np.random.default_rng(0)
     # Intervals of the first layer are exact, so that linear bounds are left to deeper networks.
-    most_rows = 64 if name in ("scan", "residual") else 0
+    most_rows = 64 if name == "residual" else 0
     network = Checked(with_activation(HIDDEN[name]), dense(), (DIM,), most_rows=most_rows)
-    for seed, epsilon in enumerate((0.02, 0.3, 1.0)):
+    for seed in range(12):
         draw, x = dense(seed), rng.uniform(0, 1, DIM).astype(np.float32)
-        network.check(draw, x, epsilon, rng, count=4000, steps=0)
+        network.check(draw, x, (0.02, 0.3, 1.0)[seed % 3], rng, count=1000, steps=0)
         # The constants of selu, no multiples of a power of two, are float32 in the network.
         network.check_exact(draw, x, atol=1e-6 if name == "selu" else 1e-9)
 
