@@ -80,6 +80,8 @@ def bound(network: Network, ball: Ball, *, is_linear: bool, most_rows: int) -> B
         own = atoms[node.twin] if node.twin else _interval(node.expression, atoms)
         if is_linear and not node.twin and len(node.expression.constant) <= most_rows:
             own = _tighten(network, lines, node.expression, own, ball, factor)
+        if node.pair is not None:
+            own = _cut(own, *(_interval(e, atoms) for e in node.pair))
         around = enclose(node.kind, own.lower, own.upper)
         inputs.append(own)
         lines.append(Lines(*(part[:, None] for part in around)))
@@ -114,6 +116,14 @@ def _interval(e: Expression, atoms: list[Range]) -> Range:
     error = error + _gamma(e.terms, _U32) * size + e.terms * 2.0**-100
     paths = total(lambda r: r.paths, e.sizes, e.constant_size)
     return Range(centre - wide, centre + wide, error, paths)
+
+
+def _cut(own: Range, first: Range, second: Range) -> Range:
+    """Return the range of a maximum, which lies between those of what it is of and errs no more."""
+    lower = np.maximum(own.lower, np.maximum(first.lower, second.lower))
+    upper = np.minimum(own.upper, np.maximum(first.upper, second.upper))
+    error = np.minimum(own.error, np.maximum(first.error, second.error))
+    return own._replace(lower=lower, upper=np.maximum(lower, upper), error=error)
 
 
 def _activate(kind: str, own: Range, lines: Lines) -> Range:

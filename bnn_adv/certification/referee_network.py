@@ -36,11 +36,13 @@ class Node(NamedTuple):
     kind: Its name; ``"same"``: the affine function itself, bounded once where it is used twice.
     expression: The affine function.
     twin: Number of the atom that ``expression`` is, if it is one of kind ``"same"``; else 0.
+    pair: Two affine functions whose maximum the expression is, element by element; None else.
     """
 
     kind: str
     expression: Expression
     twin: int = 0
+    pair: tuple[Expression, Expression] | None = None
 
 
 class Network(NamedTuple):
@@ -128,14 +130,16 @@ class _Reader:
         return same, linear.atom(len(self.nodes), e.shape)
 
     def maximum(self, a: Any, b: Any, shape: tuple[int, ...]) -> Expression:
-        """Return ``b + relu(a - b)``."""
+        """Return ``b + relu(a - b)``, as an atom that knows what it is the larger of."""
         a, b = (linear.broadcast(as_expression(value), shape) for value in (a, b))
         if not a.matrices:
             a, b = b, a
         if not b.matrices and not b.constant.any():
             return self.activate("relu", a)
         gap = self.activate("relu", linear.add((1.0, -1.0), (a, b), shape))
-        return linear.add((1.0, 1.0), (b, gap), shape)
+        larger = linear.densify(linear.add((1.0, 1.0), (b, gap), shape))
+        self.nodes.append(Node("same", larger, 0, (linear.densify(a), linear.densify(b))))
+        return linear.atom(len(self.nodes), shape)
 
     def largest(self, parts: list[Expression]) -> Expression:
         """Return the largest of several arrays, pair by pair."""

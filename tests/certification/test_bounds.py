@@ -100,7 +100,8 @@ def test_margins_are_never_above_the_exact_minimum(method):
         wide = radius_of(x, epsilon)
         exact = exact_minimum(draw, x[0].astype(float), wide, row)
         assert found.margin[0] <= exact + 1e-12
-        if method == "alpha-crown":
+        # What the first bound certifies is not made tighter.
+        if method == "alpha-crown" and not found.certified[0]:
             reachable = triangle_minimum(draw, x[0].astype(float), wide, row)
             assert found.margin[0] <= reachable + 1e-9
             clean = float(row @ np.asarray(relu_net(draw, x))[0])
@@ -112,17 +113,24 @@ def test_margins_are_never_above_the_exact_minimum(method):
 
 
 def test_one_neuron_is_bounded_to_one_percent():
-    for seed in range(10):
+    num_close = 0
+    for seed, epsilon in itertools.product(range(30), (0.4, 2.0)):
         draw, rng = draw_of(seed, units=1), np.random.default_rng(seed)
         x = rng.uniform(0, 1, (1, DIM)).astype(np.float32)
         y = np.asarray(relu_net(draw, x)).argmax(axis=1)
         stacked = jax.tree.map(lambda w: w[None], draw)
-        found = certify_pair(stacked, x, y, 0.4, method="alpha-crown", num_rounds=60, batch_size=1)
+        changes = {"method": "alpha-crown", "num_rounds": 60, "batch_size": 1}
+        found = certify_pair(stacked, x, y, epsilon, **changes)
         row = np.where(np.arange(2) == y, 1.0, -1.0)
-        wide = radius_of(x, 0.4)
+        wide = radius_of(x, epsilon)
         exact = exact_minimum(draw, x[0].astype(float), wide, row)
         clean = float(row @ np.asarray(relu_net(draw, x))[0])
-        assert exact - 0.01 * (clean - exact) - 1e-9 <= found.margin[0] <= exact + 1e-12
+        assert found.margin[0] <= exact + 1e-12
+        # What the first bound certifies is not made tighter.
+        if not found.certified[0]:
+            num_close += 1
+            assert exact - 0.01 * (clean - exact) - 1e-9 <= found.margin[0]
+    assert num_close >= 2
 
 
 def deep(p, x):

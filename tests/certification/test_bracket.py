@@ -41,6 +41,10 @@ CERTIFICATE = Certificate(
     decision_rule="mean_probabilities",
     num_samples=7,
     settings=bnn_adv.CertificationSettings(num_halvings=4).to_json(),
+    rounds=np.zeros(5, np.int32),
+    points=np.zeros((0, 0, 0), np.float16),
+    radius_rounds=np.zeros(5, np.int32),
+    radius_points=np.zeros((0, 0, 0), np.float16),
     seconds=2.0,
 )
 EVALUATION = bnn_adv.Evaluation(
