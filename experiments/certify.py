@@ -16,6 +16,7 @@ again resumes a run that was stopped; on a finished one it prints the table.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,11 +28,13 @@ import bnn_adv
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.certification import Certificate
 from bnn_adv.certification.bracket import describe_certificate
+from bnn_adv.certification.referee_primitives import UNREAD
 from bnn_adv.compute import files, parallel
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.progress import progress
 from bnn_adv.data import load_dataset
 from bnn_adv.evaluation.records import Evaluation
+from bnn_adv.evaluation.verification_arrays import VerificationError
 from bnn_adv.posteriors.posterior import hash_draws
 from bnn_adv.report.certification import format_certificate, render_certificate
 from bnn_adv.report.certified_curve import certified_figure
@@ -108,7 +111,8 @@ def certify(target: CertifyTarget, workdir: str, *, mesh: Mesh | None = None) ->
         evaluation = None
         if config.suite != NO_SUITE:
             evaluation = _attack(target, posterior, diagnostics, dataset, run, mesh)
-        results = _finish(target, certificate, evaluation, run, mesh)
+        referee = _verify(posterior, dataset, run) if config.referee else None
+        results = _finish(target, (certificate, evaluation, referee), run, mesh)
     if parallel.is_writer():
         print(format_certificate(results))
         print(f"Report: {run.path / 'report.html'}")
@@ -178,18 +182,42 @@ def _attack(
     return evaluation
 
 
+def _verify(posterior: bnn_adv.Posterior, dataset: Any, run: RunDirectory) -> dict[str, Any]:
+    """Return what the referee says of the certificate that was written.
+
+    Raises:
+      VerificationError: It refuses a claim.
+    """
+    started = time.monotonic()
+    try:
+        found = bnn_adv.verify_certificate(
+            run.path / "certificate.npz", posterior, x=dataset.x_test, y=dataset.y_test
+        )
+    except VerificationError as error:
+        # A network that the referee cannot read is no false claim.
+        if not str(error).startswith(UNREAD):
+            raise
+        return {"num_confirmed": None, "words": str(error)}
+    found.check()
+    return {
+        "num_claimed": int(found.claimed.sum()),
+        "num_confirmed": int(found.confirmed.sum()),
+        "words": str(found),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
 def _threat(target: CertifyTarget) -> Any:
     return THREATS[target.config.norm](float(target.config.epsilon or 0.0))
 
 
 def _finish(
     target: CertifyTarget,
-    certificate: Certificate,
-    evaluation: Evaluation | None,
+    found_by: tuple[Certificate, Evaluation | None, dict[str, Any] | None],
     run: RunDirectory,
     mesh: Mesh | None,
 ) -> dict[str, Any]:
-    config = target.config
+    config, (certificate, evaluation, referee) = target.config, found_by
     found = (
         describe_certificate(certificate)
         if evaluation is None
@@ -197,6 +225,7 @@ def _finish(
     )
     results = {
         **found,
+        "referee": referee,
         "dataset": config.dataset,
         "model": config.model or None,
         "seed": config.seed,

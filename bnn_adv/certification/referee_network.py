@@ -21,6 +21,7 @@ from bnn_adv.certification.referee_linear import Expression
 from bnn_adv.certification.referee_primitives import (
     MOVES,
     SUMS,
+    UNREAD,
     as_expression,
     negative,
     select,
@@ -92,7 +93,7 @@ def read(traced: Any, draw: Any, shape: tuple[int, ...]) -> Network:
     with jax.default_matmul_precision("highest"):
         (logits,) = reader.run(traced.jaxpr, traced.consts, [*jax.tree.leaves(draw), source])
     if not isinstance(logits, Expression):
-        raise VerificationError("not confirmed: the logits do not depend on the input.")
+        raise VerificationError(f"{UNREAD}the logits do not depend on the input.")
     return Network(reader.nodes, linear.densify(logits))
 
 

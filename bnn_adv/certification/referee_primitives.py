@@ -18,10 +18,14 @@ def as_expression(value: Any) -> Expression:
     return value if isinstance(value, Expression) else linear.constant(value)
 
 
+UNREAD = "not confirmed: "
+"""How messages begin that are about what the referee cannot read, and not about a claim."""
+
+
 def unknown(name: str) -> VerificationError:
     """Return the error that names what the referee does not know."""
     return VerificationError(
-        f"not confirmed: the referee does not know the primitive {name} of what depends on the "
+        f"{UNREAD}the referee does not know the primitive {name} of what depends on the "
         "input, and says nothing of this network."
     )
 

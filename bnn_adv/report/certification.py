@@ -117,8 +117,19 @@ def list_extras(record: Results) -> list[str]:
             f"In real arithmetic {wording.format_percent(real)} % are certified: rounding of "
             "float32 costs the difference."
         )
+    if record.get("referee"):
+        found.append(_say_referee(to_dict(record["referee"])))
     found.append(f"Certified in {record['certify_seconds']:,.1f} s.")
     return found
+
+
+def _say_referee(referee: Results) -> str:
+    if referee["num_confirmed"] is None:
+        return f"A second implementation did not check it: {referee['words']}"
+    return (
+        f"A second implementation, in NumPy, confirms {referee['num_confirmed']:,} of "
+        f"{referee['num_claimed']:,} inputs ({referee['seconds']:,.1f} s)."
+    )
 
 
 def render_certificate(record: Results) -> str:

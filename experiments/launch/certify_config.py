@@ -86,6 +86,11 @@ class CertifyConfig(Settings):
     most_rows: int = setting(
         1024, "Units of a layer up to which it has linear bounds; larger ones: intervals.", least=0
     )
+    referee: bool = setting(
+        True,
+        "Whether a second implementation, in NumPy, must confirm the certificate. It knows dense "
+        "and convolutional networks; wide convolutions take it long.",
+    )
     suite: str = setting(
         "fast",
         "Attacks whose result stands beside the certificate: "

@@ -76,6 +76,9 @@ def test_fills_a_folder_and_prints_both_sides(draws, tmp_path, capsys):
     results = run_here(tmp_path / "run", module=certify, posterior=draws, **FLAGS)
     printed = capsys.readouterr().out
     assert "<= true <= attacked" in printed
+    claimed = results["referee"]["num_claimed"]
+    assert 0 < claimed == results["referee"]["num_confirmed"]
+    assert f"confirms {claimed} of {claimed} inputs" in printed
     assert set(os.listdir(tmp_path / "run")) >= {
         *("adversarial.npz", "certificate.npz", "config.json", "figures", "report.html"),
         "results.json",
