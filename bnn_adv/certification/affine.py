@@ -141,7 +141,10 @@ AFFINE: dict[str, Affine] = {
     "sub": Affine(lambda p, a, b: a - b, apply_absolute=_sum_of, count_terms=_one),
     "neg": Affine(lambda p, a: -a, apply_absolute=_same),
     "mul": Affine(lambda p, a, b: a * b, is_product=True, count_terms=_one),
-    "div": Affine(lambda p, a, b: a / b, is_product=True, count_terms=_one, constants=(1,)),
+    # A compiler may multiply by the rounded inverse: twice the error of a division.
+    "div": Affine(
+        lambda p, a, b: a / b, is_product=True, count_terms=lambda p, a, b: 3, constants=(1,)
+    ),
     "dot_general": Affine(_dot, is_product=True, count_terms=_count_dot),
     "conv_general_dilated": Affine(_convolve, is_product=True, count_terms=_count_convolve),
     "reduce_sum": Affine(lambda p, a: jnp.sum(a, axis=tuple(p["axes"])), count_terms=_count_sum),

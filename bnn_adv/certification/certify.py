@@ -321,7 +321,9 @@ def _bisect(
 ) -> tuple[np.ndarray, Places]:
     """Return the largest radius that was certified of every input, and what its bound needs."""
     largest = threats.box_radius(run.problem.threat, run.problem.x.shape[1:])
-    low, high = radius.astype(np.float64), np.where(radius > 0, largest, epsilon)
+    # At radius zero nothing is said of any larger one.
+    is_open = (radius > 0) | (epsilon == 0)
+    low, high = radius.astype(np.float64), np.where(is_open, largest, epsilon)
     used: Places = {}
     # From a certified radius upwards by doubling, then between the two by halving.
     for number in range(run.settings.num_halvings):

@@ -15,27 +15,24 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
-from bnn_adv.certification import referee_network
 from bnn_adv.certification.referee_arrays import READ, check_arrays, check_points, read_settings
 from bnn_adv.certification.referee_balls import open_ball
 from bnn_adv.certification.referee_margins import Found, Way, bound_prediction
-from bnn_adv.certification.referee_network import Network
+from bnn_adv.certification.referee_network import open_draws, read_draw
 from bnn_adv.compute import files
-from bnn_adv.compute.disk import as_arrays
-from bnn_adv.compute.leaves import from_plain
 from bnn_adv.evaluation.verification_arrays import (
     VerificationError,
     check_threat,
     describe_radius,
 )
 from bnn_adv.evaluation.verification_predictions import compile_network, find_margin, predict
-from bnn_adv.posteriors.posterior import Posterior, hash_draws, logit_rounding, one_draw
+from bnn_adv.posteriors.posterior import Posterior, hash_draws, logit_rounding
 
 Arithmetic = Literal["float32", "real"]
 
+_APART = 1e-4
 _CLOSE = 1e-6
 """By how much a claimed margin may be above the referee's, relative to both and absolute."""
 
@@ -59,6 +56,8 @@ class CertificateVerification:
       labels_valid: Whether the label is one of the network's classes, [N].
       matches_data: Whether input and label are those of the data set, [N]; True where none was
         given.
+      same_network: Whether what was bounded predicts at the input what the posterior does, [N];
+        True where nothing was claimed.
       clean_agrees: Whether ``clean_correct`` is what the network says, [N]; True where float32
         rounding may decide.
       correct: Whether the label is the most probable class at the input, [N].
@@ -80,6 +79,7 @@ class CertificateVerification:
     in_box: np.ndarray
     labels_valid: np.ndarray
     matches_data: np.ndarray
+    same_network: np.ndarray
     clean_agrees: np.ndarray
     correct: np.ndarray
     norm: str
@@ -98,7 +98,12 @@ class CertificateVerification:
     def confirmed(self) -> np.ndarray:
         """Inputs that are claimed, what they should be, and proved, [N]."""
         found: np.ndarray = (
-            self.claimed & self.proved & self.correct & self.in_box & self.matches_data
+            self.claimed
+            & self.proved
+            & self.correct
+            & self.in_box
+            & self.matches_data
+            & self.same_network
         )
         return found
 
@@ -147,6 +152,7 @@ class CertificateVerification:
             "outside the box": ~self.in_box,
             "label is no class": ~self.labels_valid,
             "input or label differs from the data set": ~self.matches_data,
+            "what was bounded predicts otherwise than the posterior": ~self.same_network,
             "clean_correct differs from the prediction": ~self.clean_agrees,
             "certified, margin, clean_correct and radius contradict each other": ~self.consistent,
             "certified and not confirmed": self.claimed & ~self.confirmed,
@@ -238,7 +244,7 @@ def verify_certificate_arrays(
     excess = np.where(valid, find_margin(log_probs, labels, rows), np.nan)
     rounding = logit_rounding(posterior, stored["x"])
     close = np.abs(excess) <= 64 * rounding * np.maximum(1.0, largest)
-    referee = _Referee(posterior, stored, settings, labels, batch_size)
+    referee = _Referee(posterior, stored, settings, labels, batch_size, log_probs.shape[1])
     claimed, radius = stored["certified"], stored["radius"].astype(np.float64)
     epsilon = stored["epsilon"].astype(np.float64)
     asked = valid & (claimed | (stored["margin"] > 0))
@@ -247,6 +253,9 @@ def verify_certificate_arrays(
     elsewhere = valid & (radius > 0) & ~(claimed & (radius == epsilon))
     at_radius = referee.judge(referee.bound(radius, elsewhere, "radius_rounds", "radius_points"))
     margin = np.where(asked, found.margin, -np.inf)
+    # What was bounded must be what predicts: constants may have been computed otherwise.
+    apart = np.abs(np.exp(log_probs) - found.clean).max(axis=1)
+    same = ~asked | (apart <= found.rounding + _APART)
     with np.errstate(invalid="ignore"):
         allowed = margin + _CLOSE * (1 + np.abs(stored["margin"]))
         holds = (stored["margin"] <= 0) | (stored["margin"] <= allowed)
@@ -263,6 +272,7 @@ def verify_certificate_arrays(
         in_box=((images >= lower) & (images <= upper)).all(axis=1),
         labels_valid=valid,
         matches_data=_match(stored, x, y),
+        same_network=same,
         clean_agrees=close | ((excess < 0) == stored["clean_correct"]),
         correct=(excess < 0) & np.isfinite(log_probs.max(axis=1)),
         norm=str(stored["norm"]),
@@ -284,17 +294,24 @@ class _Referee:
         settings: dict[str, Any],
         labels: np.ndarray,
         batch_size: int,
+        num_classes: int,
     ) -> None:
+        self._num_classes = num_classes
         self._stored, self._settings, self._labels = stored, settings, labels
         self._num_samples, self._size = posterior.num_samples, batch_size
         is_linear = settings["method"] in ("crown", "alpha-crown")
         self._way = Way(posterior.decision_rule, is_linear, settings["most_rows"])
-        self._draws = functools.partial(_read_draw, *_open_draws(posterior, stored["x"].shape[1:]))
+        self._draws = functools.partial(read_draw, *open_draws(posterior, stored["x"].shape[1:]))
 
     def bound(self, radius: np.ndarray, asked: np.ndarray, rounds: str, points: str) -> Found:
         """Return bounds at radii, [N], of those that are asked for; of others nothing."""
         count = len(radius)
-        found = Found(np.full(count, -np.inf), np.zeros(count), np.full(count, -np.inf))
+        found = Found(
+            np.full(count, -np.inf),
+            np.zeros(count),
+            np.full(count, -np.inf),
+            np.full((count, self._num_classes), np.nan),
+        )
         shares = np.split(self._stored[points], np.cumsum(self._stored[rounds])[:-1])
         box = (float(self._stored["lower"]), float(self._stored["upper"]))
         rows = np.flatnonzero(asked)
@@ -318,20 +335,6 @@ class _Referee:
         needed = 0.0 if self._settings["arithmetic"] == "real" else found.rounding
         judged: np.ndarray = value > needed
         return judged
-
-
-def _open_draws(posterior: Posterior, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    template = one_draw(posterior)
-    traced = referee_network.trace(posterior.logits, template, shape)
-    return traced, shape, template, as_arrays(posterior.samples)
-
-
-def _read_draw(traced: Any, shape: Any, template: Any, leaves: Any, number: int) -> Network:
-    likes, structure = jax.tree.flatten(template)
-    arrays = [
-        from_plain(np.asarray(leaf[number]), like) for leaf, like in zip(leaves, likes, strict=True)
-    ]
-    return referee_network.read(traced, jax.tree.unflatten(structure, arrays), shape)
 
 
 def _check_claims(

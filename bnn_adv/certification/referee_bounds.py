@@ -213,11 +213,23 @@ def lines_at(network: Network, bounds: Bounds, points: Array) -> list[Lines]:
     """
     atoms, found = [points], []
     for node, own in zip(network.nodes, bounds.inputs, strict=True):
-        e = node.expression
-        at = np.broadcast_to(e.constant, (*points.shape[:2], len(e.constant)))
-        for a, m in e.matrices.items():
-            flat = atoms[a].reshape(-1, m.shape[1])
-            at = at + np.asarray((m @ flat.T).T).reshape(at.shape)
+        at = _value(node.expression, atoms)
         found.append(enclose(node.kind, own.lower[:, None], own.upper[:, None], at))
         atoms.append(ACTIVATIONS[node.kind].fn(at))
+    return found
+
+
+def logits_at(network: Network, points: Array) -> Array:
+    """Return the logits, [B, R, C], at certain inputs, [B, R, d]."""
+    atoms = [points]
+    for node in network.nodes:
+        atoms.append(ACTIVATIONS[node.kind].fn(_value(node.expression, atoms)))
+    return _value(network.logits, atoms)
+
+
+def _value(e: Expression, atoms: list[Array]) -> Array:
+    found = np.broadcast_to(e.constant, (*atoms[0].shape[:2], len(e.constant)))
+    for a, m in e.matrices.items():
+        flat = atoms[a].reshape(-1, m.shape[1])
+        found = found + np.asarray((m @ flat.T).T).reshape(found.shape)
     return found

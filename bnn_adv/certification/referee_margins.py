@@ -19,7 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from bnn_adv.certification.referee_balls import Ball, minimise
-from bnn_adv.certification.referee_bounds import Bounds, Range, bound, lines_at, pull
+from bnn_adv.certification.referee_bounds import (
+    Bounds,
+    Range,
+    bound,
+    lines_at,
+    logits_at,
+    pull,
+)
 from bnn_adv.certification.referee_lines import Lines
 from bnn_adv.certification.referee_network import Network
 
@@ -66,11 +73,18 @@ class Sums(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the referee bounds of B inputs: margin, float32's rounding, and smallest difference."""
+    """What the referee bounds of B inputs.
+
+    margin: Lower bound of the smallest difference of predictions.
+    rounding: What float32 may take from it.
+    least: Lower bound of any draw's smallest difference of logits.
+    clean: The prediction at the input itself, by the referee's own reading of the network, [B, C].
+    """
 
     margin: Array
     rounding: Array
     least: Array
+    clean: Array
 
 
 def bound_prediction(
@@ -96,8 +110,11 @@ def bound_prediction(
     most = max((len(own) for own in shares), default=0)
     groups = [np.array([i for i in range(count) if len(shares[i]) > r], int) for r in range(most)]
     totals: list[Sums | None] = [None] * (most + 1)
+    clean: Array | float = 0.0
     for number in range(num_samples):
         network = draws(number)
+        logits = logits_at(network, ball.x[:, None])[:, 0]
+        clean = clean + (logits if way.rule == "mean_logits" else _softmax(logits)) / num_samples
         bounds = bound(network, ball, is_linear=way.is_linear, most_rows=way.most_rows)
         totals[0] = _add(totals[0], _one_draw(network, bounds, ball, y, way, None))
         for r, rows in enumerate(groups):
@@ -122,7 +139,14 @@ def bound_prediction(
         )
         margin[rows] = np.maximum(margin[rows], better)
         least[rows] = np.maximum(least[rows], found.least)
-    return Found(margin, _round(first, num_samples, way), least)
+    clean = _softmax(np.asarray(clean)) if way.rule == "mean_logits" else np.asarray(clean)
+    return Found(margin, _round(first, num_samples, way), least, clean)
+
+
+def _softmax(logits: Array) -> Array:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found: Array = powers / powers.sum(axis=1, keepdims=True)
+    return found
 
 
 def _add(total: Sums | None, own: Sums) -> Sums:

@@ -28,7 +28,10 @@ from bnn_adv.certification.referee_primitives import (
     unknown,
     windows,
 )
+from bnn_adv.compute.disk import as_arrays
+from bnn_adv.compute.leaves import from_plain
 from bnn_adv.evaluation.verification_arrays import VerificationError
+from bnn_adv.posteriors.posterior import Posterior, one_draw
 
 
 class Node(NamedTuple):
@@ -95,6 +98,22 @@ def read(traced: Any, draw: Any, shape: tuple[int, ...]) -> Network:
     if not isinstance(logits, Expression):
         raise VerificationError(f"{UNREAD}the logits do not depend on the input.")
     return Network(reader.nodes, linear.densify(logits))
+
+
+def open_draws(posterior: Posterior, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return what ``read_draw`` takes besides the draw's number."""
+    template = one_draw(posterior)
+    traced = trace(posterior.logits, template, shape)
+    return traced, shape, template, as_arrays(posterior.samples)
+
+
+def read_draw(traced: Any, shape: Any, template: Any, leaves: Any, number: int) -> Network:
+    """Return the network with the weights of one draw."""
+    likes, structure = jax.tree.flatten(template)
+    arrays = [
+        from_plain(np.asarray(leaf[number]), like) for leaf, like in zip(leaves, likes, strict=True)
+    ]
+    return read(traced, jax.tree.unflatten(structure, arrays), shape)
 
 
 class _Reader:
