@@ -246,6 +246,11 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "python -m experiments.geometry --scale=cpu",
         "geometry",
     ),
+    "What averaging over a posterior is worth": (
+        "bayesian_gain/results/digits",
+        "python -m experiments.bayesian_gain --scale=digits",
+        "bayesian_gain",
+    ),
     "Which sampler to use": (
         "samplers/results/cpu",
         "python -m experiments.samplers --scale=cpu",
