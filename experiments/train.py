@@ -105,7 +105,7 @@ def train(
         seed=config.seed,
     )
     check_networks([row], dataset)
-    settings = {**to_json(config), **row.to_json(config.network)}
+    settings = {**to_json(config), **row.to_json()}
     record = {**settings, "data_hash": hash_data(dataset)}
     run = RunDirectory(workdir, "train", record, describe_command("experiments.train"))
     results = run.read_results()

@@ -113,7 +113,7 @@ class Comparison(NamedTuple):
         """Return every setting by name of flag."""
         record = to_json(self.config)
         for row in self.rows:
-            record |= row.to_json(self.config.network)
+            record |= row.to_json()
         return record
 
 

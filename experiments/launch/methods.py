@@ -56,6 +56,8 @@ class Row(NamedTuple):
     network_name: As it was asked for.
     network: Settings of the network.
     decision_rule: How the draws predict.
+    has_own_network: Whether the row has a network of its own, be it of the same name as that of
+      the others.
     """
 
     method: Method
@@ -63,6 +65,7 @@ class Row(NamedTuple):
     network_name: str
     network: Any
     decision_rule: str
+    has_own_network: bool = False
 
     @property
     def name(self) -> str:
@@ -84,9 +87,9 @@ class Row(NamedTuple):
             jax.random.fold_in(jax.random.key(seed), self.method.stream), purpose
         )
 
-    def to_json(self, default_network: str) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the settings by name of flag."""
-        own = self.network_name != default_network
+        own = self.has_own_network
         prefix = network_prefix(self.name if own else "", self.network_name)
         return {
             **to_json(self.config, prefix=f"{self.name}."),
@@ -169,9 +172,8 @@ def _make_row(method: Method, values: Values, network: str) -> Row:
     rule = str(values.get(f"{method.name}.decision_rule", method.decision_rule))
     check_rule(rule)
     config = make(method.module.Config, values, prefix=f"{method.name}.", defaults=method.defaults)
-    return Row(
-        method, config, chosen, make(find_network(chosen).Config, values, prefix=prefix), rule
-    )
+    settings_of_network = make(find_network(chosen).Config, values, prefix=prefix)
+    return Row(method, config, chosen, settings_of_network, rule, bool(own))
 
 
 def define_method_flags(
