@@ -126,10 +126,13 @@ def list_extras(record: Results) -> list[str]:
 def _say_referee(referee: Results) -> str:
     if referee["num_confirmed"] is None:
         return f"A second implementation did not check it: {referee['words']}"
-    return (
+    text = (
         f"A second implementation, in NumPy, confirms {referee['num_confirmed']:,} of "
         f"{referee['num_claimed']:,} inputs ({referee['seconds']:,.1f} s)."
     )
+    if count := referee.get("num_radii_unconfirmed"):
+        text += f" Of the largest radii it leaves {count:,} open: it allows more for rounding."
+    return text
 
 
 def render_certificate(record: Results) -> str:
