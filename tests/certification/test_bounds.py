@@ -85,6 +85,7 @@ def certify_pair(draws, x, y, epsilon, **changes):
 CASES = [(seed, eps) for seed in range(6) for eps in (0.05, 0.3, 1.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["crown", "alpha-crown"])
 def test_margins_are_never_above_the_exact_minimum(method):
     rounds = 60 if method == "alpha-crown" else 1
@@ -112,6 +113,7 @@ def test_margins_are_never_above_the_exact_minimum(method):
         assert np.median(relative) < 1e-3
 
 
+@pytest.mark.slow
 def test_one_neuron_is_bounded_to_one_percent():
     num_close = 0
     for seed, epsilon in itertools.product(range(30), (0.4, 2.0)):

@@ -105,6 +105,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "rule", "method"), WAYS)
 def test_nothing_in_the_ball_contradicts_a_certificate(norm, rule, method):
     options = CertificationSettings(method=method, num_rounds=4)
@@ -127,6 +128,7 @@ def test_nothing_in_the_ball_contradicts_a_certificate(norm, rule, method):
     assert certified >= 8
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -266,6 +268,7 @@ def assert_same(found, expected):
     assert 0 < found.certified.sum() < INPUTS
 
 
+@pytest.mark.slow
 def test_neither_batches_nor_the_order_of_draws_matter(small):
     posterior, x, y, threat = small
     expected = certify(posterior, x, y, threat=threat, settings=SHARED)
@@ -284,6 +287,7 @@ def test_neither_batches_nor_the_order_of_draws_matter(small):
     np.testing.assert_allclose(found.margin, expected.margin[order], rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_draws_on_disk_and_on_several_devices_say_the_same(small, tmp_path):
     posterior, x, y, threat = small
     expected = certify(posterior, x, y, threat=threat, settings=SHARED)
@@ -296,6 +300,7 @@ def test_draws_on_disk_and_on_several_devices_say_the_same(small, tmp_path):
     assert_same(certify(split, x, y, threat=threat, settings=SHARED), expected)
 
 
+@pytest.mark.slow
 def test_radii_lie_between_what_is_certified_and_what_breaks(small):
     posterior, x, y, threat = small
     options = dataclasses.replace(SHARED, num_halvings=12)

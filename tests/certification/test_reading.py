@@ -111,6 +111,7 @@ HIDDEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HIDDEN)
 def test_bounds_hold_of_every_kind_of_unit(name):
     rng = np.random.default_rng(0)
@@ -124,6 +125,7 @@ def test_bounds_hold_of_every_kind_of_unit(name):
         network.check_exact(draw, x, atol=1e-6 if name == "selu" else 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_bounds_hold_against_attacks(norm):
     def apply_fn(p, x):
@@ -154,6 +156,7 @@ class Pictures(linen.Module):
         return linen.Dense(3)(x.reshape(len(x), -1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convolution", ["patches", "native"])
 def test_bounds_hold_of_convolutions_and_pools(convolution):
     shape, rng = (4, 4, 1), np.random.default_rng(2)
@@ -189,6 +192,7 @@ def test_batch_norm_with_fixed_statistics_is_affine():
     network.check_exact(draw, x, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_nnx_and_equinox_are_read():
     rng = np.random.default_rng(4)
     x = rng.uniform(0, 1, DIM).astype(np.float32)

@@ -16,6 +16,9 @@ from bnn_adv.compute import files
 from bnn_adv.evaluation.verification import VerificationError
 from tests.certification.referee_cases import conv_posterior, relu_posterior, tanh_posterior
 
+# All of them look at certificates that take seconds to make.
+pytestmark = pytest.mark.slow
+
 CASES = {
     "linf": (
         relu_posterior,

@@ -36,6 +36,7 @@ def read_draws(apply_fn, weights):
     return draws, [referee_read(traced, draw, SHAPE) for draw in draws]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("apply_fn", "threat"), [(relu_mlp, LInf(0.06)), (tanh_mlp, L2(0.1))], ids=["linf", "l2"]
 )
@@ -129,6 +130,7 @@ def sample(ball, rng, count):
     return np.clip(ball.x + ball.radius[0] * share, 0, 1).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize(
     "activation",

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import bnn_adv
 from bnn_adv.compute import files
@@ -14,6 +15,7 @@ def residual(params, x):
     return x @ weights + jnp.asarray([0.0, 1.5])
 
 
+@pytest.mark.slow
 def test_a_network_that_predicts_otherwise_is_not_confirmed(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     a, b = (rng.uniform(1, 2, (1, 2, 2)).astype(np.float32) for _ in range(2))

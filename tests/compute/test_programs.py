@@ -148,6 +148,7 @@ def _open_files(folder):
         return len({line.split()[-1] for line in file if str(folder) in line})
 
 
+@pytest.mark.slow
 def test_one_network_at_many_sizes_does_not_use_up_memory_mappings(monkeypatch):
     if not programs._count_maps():
         pytest.skip("This system does not list mappings.")
