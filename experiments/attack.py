@@ -23,18 +23,16 @@ from jax.sharding import Mesh
 import bnn_adv
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute import files, parallel
-from bnn_adv.compute.canonical import digest
-from bnn_adv.data import load_dataset
-from bnn_adv.posteriors.posterior import hash_draws
 from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.report.evaluation_page import render_evaluation
 from bnn_adv.report.style import to_png
 from experiments.launch import runtime
 from experiments.launch.attack_config import (
+    Opened,
     Target,
     define_attack_flags,
     make_target,
-    read_posterior,
+    open_target,
 )
 from experiments.launch.config import define_flags, make, read_flags
 from experiments.launch.entry import start
@@ -77,41 +75,22 @@ def attack(target: Target, workdir: str, *, mesh: Mesh | None = None) -> dict[st
         run.
       OSError: A file cannot be read or written.
     """
-    config = target.config
-    dataset = load_dataset(
-        config.dataset,
-        config.data_dir or None,
-        num_test=config.num_test or None,
-        seed=config.seed,
-    )
-    posterior, diagnostics = read_posterior(target, dataset, mesh)
-    # Draws or images that were replaced since are those of another run.
-    hashes = {
-        "draws_hash": hash_draws(posterior),
-        "data_hash": digest((dataset.x_test, dataset.y_test)),
-    }
-    record = {**target.to_json(), **hashes}
+    opened = open_target(target, mesh)
+    record = {**target.to_json(), **opened.hashes}
     run = RunDirectory(workdir, "attack", record, describe_command("experiments.attack"))
     results = run.read_results()
     if results is not None:
         print(f"{run.path} holds a finished run of this command.\n")
     else:
-        results = _work(target, posterior, diagnostics, dataset, run, mesh)
+        results = _work(target, opened, run, mesh)
     if parallel.is_writer():
         print(format_evaluation(results))
         print(f"Report: {run.path / 'report.html'}")
     return results
 
 
-def _work(
-    target: Target,
-    posterior: bnn_adv.Posterior,
-    diagnostics: dict[str, Any],
-    dataset: Any,
-    run: RunDirectory,
-    mesh: Mesh | None,
-) -> dict[str, Any]:
-    config = target.config
+def _work(target: Target, opened: Opened, run: RunDirectory, mesh: Mesh | None) -> dict[str, Any]:
+    config, (posterior, diagnostics, dataset, _) = target.config, opened
     chunk = config.sample_chunk or None
     evaluation = bnn_adv.evaluate(
         posterior,

@@ -32,18 +32,15 @@ from bnn_adv.certification import Certificate
 from bnn_adv.certification.bracket import describe_certificate
 from bnn_adv.certification.referee_primitives import UNREAD
 from bnn_adv.compute import files, parallel
-from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.progress import progress
-from bnn_adv.data import load_dataset
 from bnn_adv.evaluation.records import Evaluation
 from bnn_adv.evaluation.verification_arrays import VerificationError
-from bnn_adv.posteriors.posterior import hash_draws
 from bnn_adv.report.certification import format_certificate, render_certificate
 from bnn_adv.report.certified_curve import certified_figure
 from bnn_adv.report.style import to_png
 from bnn_adv.report.write import write_figures
 from experiments.launch import runtime
-from experiments.launch.attack_config import read_posterior
+from experiments.launch.attack_config import Opened, open_target
 from experiments.launch.certify_config import (
     NO_SUITE,
     CertifyTarget,
@@ -91,29 +88,18 @@ def certify(target: CertifyTarget, workdir: str, *, mesh: Mesh | None = None) ->
         the folder holds another run.
       OSError: A file cannot be read or written.
     """
-    config = target.config
-    dataset = load_dataset(
-        config.dataset,
-        config.data_dir or None,
-        num_test=config.num_test or None,
-        seed=config.seed,
-    )
-    posterior, diagnostics = read_posterior(target.attack, dataset, mesh)
-    hashes = {
-        "draws_hash": hash_draws(posterior),
-        "data_hash": digest((dataset.x_test, dataset.y_test)),
-    }
-    record = {**target.to_json(), **hashes}
+    opened = open_target(target.attack, mesh)
+    record = {**target.to_json(), **opened.hashes}
     run = RunDirectory(workdir, "certify", record, describe_command("experiments.certify"))
     results = run.read_results()
     if results is not None:
         print(f"{run.path} holds a finished run of this command.\n")
     else:
-        certificate = _certify(target, posterior, dataset, run, mesh)
+        certificate = _certify(target, opened, run, mesh)
         evaluation = None
-        if config.suite != NO_SUITE:
-            evaluation = _attack(target, posterior, diagnostics, dataset, run, mesh)
-        referee = _verify(posterior, dataset, run) if config.referee else None
+        if target.config.suite != NO_SUITE:
+            evaluation = _attack(target, opened, run, mesh)
+        referee = _verify(opened, run) if target.config.referee else None
         results = _finish(target, (certificate, evaluation, referee), run, mesh)
     if parallel.is_writer():
         print(format_certificate(results))
@@ -122,13 +108,10 @@ def certify(target: CertifyTarget, workdir: str, *, mesh: Mesh | None = None) ->
 
 
 def _certify(
-    target: CertifyTarget,
-    posterior: bnn_adv.Posterior,
-    dataset: Any,
-    run: RunDirectory,
-    mesh: Mesh | None,
+    target: CertifyTarget, opened: Opened, run: RunDirectory, mesh: Mesh | None
 ) -> Certificate:
     config: Any = target.config
+    dataset = opened.dataset
     settings = bnn_adv.CertificationSettings(
         method=config.method,
         rule=config.rule,
@@ -142,7 +125,7 @@ def _certify(
     )
     with progress("certify", "inputs") as report:
         certificate = bnn_adv.certify(
-            posterior,
+            opened.posterior,
             dataset.x_test,
             dataset.y_test,
             threat=_threat(target),
@@ -155,14 +138,9 @@ def _certify(
 
 
 def _attack(
-    target: CertifyTarget,
-    posterior: bnn_adv.Posterior,
-    diagnostics: dict[str, Any],
-    dataset: Any,
-    run: RunDirectory,
-    mesh: Mesh | None,
+    target: CertifyTarget, opened: Opened, run: RunDirectory, mesh: Mesh | None
 ) -> Evaluation:
-    config = target.config
+    config, (posterior, diagnostics, dataset, _) = target.config, opened
     evaluation = bnn_adv.evaluate(
         posterior,
         dataset.x_test,
@@ -184,7 +162,7 @@ def _attack(
     return evaluation
 
 
-def _verify(posterior: bnn_adv.Posterior, dataset: Any, run: RunDirectory) -> dict[str, Any]:
+def _verify(opened: Opened, run: RunDirectory) -> dict[str, Any]:
     """Return what the referee says of the certificate that was written.
 
     Raises:
@@ -193,7 +171,10 @@ def _verify(posterior: bnn_adv.Posterior, dataset: Any, run: RunDirectory) -> di
     started = time.monotonic()
     try:
         found = bnn_adv.verify_certificate(
-            run.path / "certificate.npz", posterior, x=dataset.x_test, y=dataset.y_test
+            run.path / "certificate.npz",
+            opened.posterior,
+            x=opened.dataset.x_test,
+            y=opened.dataset.y_test,
         )
     except VerificationError as error:
         # A network that the referee cannot read is no false claim.

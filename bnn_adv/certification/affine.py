@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -173,7 +172,6 @@ AFFINE: dict[str, Affine] = {
     "stop_gradient": Affine(_same),
     "optimization_barrier": Affine(_same),
     "reduce_precision": Affine(_same),
-    "real": Affine(_same),
 }
 """By the primitive's name: those through which bounds pass exactly. ``register_affine`` adds."""
 
@@ -207,8 +205,3 @@ def absolute_constant(value: Any) -> Any:
 def zero_constant(value: Any) -> Any:
     """Return zero in place of a floating-point constant; indices and truth values stay."""
     return jnp.zeros_like(value) if jnp.issubdtype(jnp.result_type(value), jnp.floating) else value
-
-
-def is_float_array(value: Any) -> bool:
-    """Return whether something is an array of floating-point numbers."""
-    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)

@@ -15,6 +15,7 @@ all absolute coefficients along all paths, applied to magnitudes of the input, s
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -269,8 +270,17 @@ def _cross(rows: jax.Array, lines: Lines) -> tuple[jax.Array, jax.Array]:
 def _transpose(step: Step, rows: jax.Array) -> tuple[Any, list[tuple[Variable, jax.Array]]]:
     """Return what a step adds to the offsets, and the rows of each of its operands."""
     moving = [o for o in step.inputs if isinstance(o, Variable)]
+    at_zero, transpose = jax.vjp(_function_of(step), *(jnp.zeros(o.shape) for o in moving))
+    pulled = jax.vmap(transpose)(rows)
+    has_constant = not step.rule.is_product and len(moving) < len(step.inputs)
+    offset = (rows * at_zero).reshape(rows.shape[0], -1).sum(axis=1) if has_constant else 0.0
+    return offset, list(zip(moving, pulled, strict=True))
 
-    def linear(*values: jax.Array) -> jax.Array:
+
+def _function_of(step: Step) -> Callable[..., jax.Array]:
+    """Return a step as a function of those of its operands that depend on the input."""
+
+    def call(*values: jax.Array) -> jax.Array:
         given = iter(values)
         found: jax.Array = step.rule.apply(
             step.params,
@@ -278,11 +288,7 @@ def _transpose(step: Step, rows: jax.Array) -> tuple[Any, list[tuple[Variable, j
         )
         return found
 
-    at_zero, transpose = jax.vjp(linear, *(jnp.zeros(o.shape) for o in moving))
-    pulled = jax.vmap(transpose)(rows)
-    has_constant = not step.rule.is_product and len(moving) < len(step.inputs)
-    offset = (rows * at_zero).reshape(rows.shape[0], -1).sum(axis=1) if has_constant else 0.0
-    return offset, list(zip(moving, pulled, strict=True))
+    return call
 
 
 def rounding_factor(graph: Graph) -> float:
@@ -313,14 +319,5 @@ def choose_at(graph: Graph, bounds: Bounds, points: jax.Array) -> dict[int, Any]
             choices[item.output.number] = item.relaxation.choose(own.lower, own.upper, at)
             continue
         moving = [values[o.number] for o in item.inputs if isinstance(o, Variable)]
-
-        def call(*given: jax.Array, item: Step = item) -> jax.Array:
-            left = iter(given)
-            found: jax.Array = item.rule.apply(
-                item.params,
-                *(o.value if isinstance(o, Constant) else next(left) for o in item.inputs),
-            )
-            return found
-
-        values[item.output.number] = jax.vmap(call)(*moving)
+        values[item.output.number] = jax.vmap(_function_of(item))(*moving)
     return choices

@@ -18,7 +18,38 @@ Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class CertificationSettings:
+class _BoundSettings:
+    """What all certificates have in common."""
+
+    method: Literal["ibp", "crown-ibp", "crown", "alpha-crown"] = "crown"
+    arithmetic: Literal["float32", "real"] = "float32"
+    num_rounds: int = 8
+    most_rows: int = 1024
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name, known in (("method", METHODS), ("arithmetic", ("float32", "real"))):
+            check_choice(name, getattr(self, name), known)
+        for name, least in (("num_rounds", 1), ("most_rows", 0), ("batch_size", 1)):
+            arguments.check_count(name, getattr(self, name), least)
+
+    def _leave_out(self, *names: str) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in names}
+
+
+def check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Raise unless a setting has one of its values.
+
+    Raises:
+      ValueError: The message names the setting, its value and what is known.
+    """
+    if value not in known:
+        raise ValueError(f"Unknown {name} {value!r}. Known: {', '.join(known)}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificationSettings(_BoundSettings):
     """How bounds are made.
 
     Args:
@@ -41,27 +72,16 @@ class CertificationSettings:
       checkpoints: Where to save finished batches and to continue from them.
     """
 
-    method: Literal["ibp", "crown-ibp", "crown", "alpha-crown"] = "crown"
     rule: Literal["predictive", "every_draw"] = "predictive"
-    arithmetic: Literal["float32", "real"] = "float32"
-    num_rounds: int = 8
     num_halvings: int = 0
-    most_rows: int = 1024
-    batch_size: int = 64
     mesh: Mesh | None = None
     checkpoints: Checkpoints | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
-        known = {"method": METHODS, "rule": RULES, "arithmetic": ("float32", "real")}
-        for name, choices in known.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"Unknown {name} {getattr(self, name)!r}. Known: {', '.join(choices)}."
-                )
-        for name, least in (("num_rounds", 1), ("num_halvings", 0), ("most_rows", 0)):
-            arguments.check_count(name, getattr(self, name), least)
-        arguments.check_count("batch_size", self.batch_size, 1)
+        super().__post_init__()
+        check_choice("rule", self.rule, RULES)
+        arguments.check_count("num_halvings", self.num_halvings, 0)
         parts = 1 if self.mesh is None else self.mesh.shape["data"]
         if self.batch_size % parts:
             raise ValueError(
@@ -71,11 +91,11 @@ class CertificationSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Return what is certified by, without where it runs."""
-        return {k: v for k, v in vars(self).items() if k not in ("mesh", "checkpoints")}
+        return self._leave_out("mesh", "checkpoints")
 
 
 @dataclasses.dataclass(frozen=True)
-class FreshCertificationSettings:
+class FreshCertificationSettings(_BoundSettings):
     """How bounds of fresh draws are made; see ``CertificationSettings``.
 
     Args:
@@ -89,26 +109,15 @@ class FreshCertificationSettings:
       progress: Called with the pairs of draw and input done, and all.
     """
 
-    method: Literal["ibp", "crown-ibp", "crown", "alpha-crown"] = "crown"
-    arithmetic: Literal["float32", "real"] = "float32"
     num_rounds: int = 4
-    most_rows: int = 1024
-    batch_size: int = 64
     sample_chunk: int = 8
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name, known in (("method", METHODS), ("arithmetic", ("float32", "real"))):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"Unknown {name} {getattr(self, name)!r}. Known: {', '.join(known)}."
-                )
-        for name in ("num_rounds", "batch_size", "sample_chunk"):
-            arguments.check_count(name, getattr(self, name), 1)
-        arguments.check_count("most_rows", self.most_rows, 0)
+        super().__post_init__()
+        arguments.check_count("sample_chunk", self.sample_chunk, 1)
 
     def to_json(self) -> dict[str, Any]:
         """Return what results depend on."""
-        left_out = ("progress", "sample_chunk")
-        return {k: v for k, v in vars(self).items() if k not in left_out}
+        return self._leave_out("progress", "sample_chunk")

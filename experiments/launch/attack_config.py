@@ -16,9 +16,10 @@ from bnn_adv.attacks import ATTACKS
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import THREATS
 from bnn_adv.compute import files
+from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.disk import DiskDraws
 from bnn_adv.compute.settings import PRECISIONS, Settings, seed, setting
-from bnn_adv.data import DATASETS, Dataset
+from bnn_adv.data import DATASETS, Dataset, load_dataset
 from bnn_adv.evaluation.suites import SUITES, Suite, get_suite
 from bnn_adv.networks import NETWORKS, find_network, get_apply_fn, init_params
 from bnn_adv.posteriors.decision import DECISION_RULES
@@ -29,8 +30,8 @@ from experiments.launch.one_attack import DEFAULT_OBJECTIVE, define_own_flags, m
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackConfig(Settings):
-    """Settings of ``experiments.attack`` but for those of the network."""
+class PosteriorConfig(Settings):
+    """Whose posterior is looked at, on which data, within which radius."""
 
     posterior: str = setting(
         "",
@@ -46,7 +47,7 @@ class AttackConfig(Settings):
         is_path=True,
     )
     num_test: int = setting(
-        0, "Test examples that are attacked (the first ones); 0: the run's.", least=0
+        0, "Test examples that are looked at (the first ones); 0: the run's.", least=0
     )
     network: str = setting(
         "",
@@ -59,6 +60,20 @@ class AttackConfig(Settings):
         "mean_probabilities where it says nothing.",
         choices=("", *DECISION_RULES),
     )
+    norm: str = setting(
+        "", "Norm; empty: the run's, linf where it says nothing.", choices=("", *THREATS)
+    )
+    epsilon: float | None = setting(
+        None, "Radius, in units of inputs in [0, 1]; not given: the run's.", least=0
+    )
+    seed: int = seed()
+    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackConfig(PosteriorConfig):
+    """Settings of ``experiments.attack`` but for those of the network."""
+
     suite: str = setting(
         "strong", f"Attacks to run: {', '.join(SUITES)}, or package.module:Name of your own."
     )
@@ -72,15 +87,6 @@ class AttackConfig(Settings):
         f"What --attack maximises: {', '.join(OBJECTIVES)}, or package.module:NAME of your own; "
         f"empty: {DEFAULT_OBJECTIVE}.",
     )
-    norm: str = setting(
-        "",
-        "Norm of the attack; empty: the run's, linf where it says nothing.",
-        choices=("", *THREATS),
-    )
-    epsilon: float | None = setting(
-        None, "Radius, in units of inputs in [0, 1]; not given: the run's.", least=0
-    )
-    seed: int = seed()
     num_probe: int = setting(
         100,
         "Images, drawn by seed, on which every attack is run and signs of masking are looked for.",
@@ -99,7 +105,6 @@ class AttackConfig(Settings):
         "where the device has them, and wrong in the third digit.",
         choices=PRECISIONS,
     )
-    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
 
 class Target(NamedTuple):
@@ -229,6 +234,38 @@ def _check_network(config: AttackConfig, values: Values, name: str, network: Any
                 f"--{flag}={values[flag]}: the posterior in {config.posterior} was trained with "
                 f"--{there}. Leave the flag out."
             )
+
+
+class Opened(NamedTuple):
+    """What an entry point works on.
+
+    posterior: The draws, checked against the network.
+    diagnostics: Of their run; empty of a file.
+    dataset: The data.
+    hashes: Of draws and test data: what was replaced since is another run's.
+    """
+
+    posterior: Posterior
+    diagnostics: dict[str, Any]
+    dataset: Dataset
+    hashes: dict[str, str]
+
+
+def open_target(target: Target, mesh: Mesh | None) -> Opened:
+    """Load data and draws, see ``read_posterior``."""
+    config = target.config
+    dataset = load_dataset(
+        config.dataset,
+        config.data_dir or None,
+        num_test=config.num_test or None,
+        seed=config.seed,
+    )
+    posterior, diagnostics = read_posterior(target, dataset, mesh)
+    hashes = {
+        "draws_hash": hash_draws(posterior),
+        "data_hash": digest((dataset.x_test, dataset.y_test)),
+    }
+    return Opened(posterior, diagnostics, dataset, hashes)
 
 
 def read_posterior(

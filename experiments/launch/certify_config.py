@@ -8,14 +8,11 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from bnn_adv.attacks.threat import THREATS
 from bnn_adv.certification.settings import METHODS, RULES
-from bnn_adv.compute.settings import Settings, seed, setting
-from bnn_adv.data import DATASETS
+from bnn_adv.compute.settings import setting
 from bnn_adv.evaluation.suites import SUITES
 from bnn_adv.networks import NETWORKS
-from bnn_adv.posteriors.decision import DECISION_RULES
-from experiments.launch.attack_config import Target, make_target
+from experiments.launch.attack_config import PosteriorConfig, Target, make_target
 from experiments.launch.config import Values, define_flags, make, peek, to_json
 from experiments.launch.methods import define_network_flags, network_prefix
 
@@ -23,42 +20,9 @@ NO_SUITE = "none"
 
 
 @dataclasses.dataclass(frozen=True)
-class CertifyConfig(Settings):
+class CertifyConfig(PosteriorConfig):
     """Settings of ``experiments.certify`` but for those of the network."""
 
-    posterior: str = setting(
-        "",
-        "Run directory of experiments.train or experiments.compare, or an .npz file of stacked "
-        "draws.",
-        is_path=True,
-    )
-    model: str = setting("", "Of a run directory with several posteriors: the row, as vi.")
-    dataset: str = setting("", f"Data set: {', '.join(DATASETS)}; empty: the run's.")
-    data_dir: str = setting(
-        "",
-        "Folder with a TFDS-prepared set or the IDX files; empty looks in the usual places.",
-        is_path=True,
-    )
-    num_test: int = setting(
-        0, "Test examples that are certified (the first ones); 0: the run's.", least=0
-    )
-    network: str = setting(
-        "",
-        f"Network of an .npz file: {', '.join(NETWORKS)}, or package.module[:Name]; empty: the "
-        "run's.",
-    )
-    decision_rule: str = setting(
-        "",
-        f"How the draws make a prediction: {', '.join(DECISION_RULES)}; empty: as the run says, "
-        "mean_probabilities where it says nothing.",
-        choices=("", *DECISION_RULES),
-    )
-    norm: str = setting(
-        "", "Norm; empty: the run's, linf where it says nothing.", choices=("", *THREATS)
-    )
-    epsilon: float | None = setting(
-        None, "Radius, in units of inputs in [0, 1]; not given: the run's.", least=0
-    )
     method: str = setting(
         "crown",
         "How bounds are made: ibp is fast and loose; crown-ibp and crown are tighter; alpha-crown "
@@ -101,9 +65,7 @@ class CertifyConfig(Settings):
         "Images, drawn by seed, whose smallest radius the attacks look for; 0 leaves it out.",
         least=0,
     )
-    seed: int = seed()
     batch_size: int = setting(64, "Images certified, or attacked, at once.", least=1)
-    checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
 
 class CertifyTarget(NamedTuple):

@@ -216,6 +216,12 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "python -m experiments.compare --preset=digits",
         "results",
     ),
+    "What is proved of the HMC network among them": (
+        "results/certify_digits_hmc",
+        "python -m experiments.certify --posterior=runs/demo --model=hmc --epsilon=0.02 "
+        "--suite=strong",
+        "results",
+    ),
     "Table 2, MNIST": (
         "results/table2_mnist",
         "python -m experiments.compare --preset=table2_mnist --num_test=1000",
