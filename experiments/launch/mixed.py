@@ -50,7 +50,7 @@ class Chains(NamedTuple):
         return {f"hmc.{name}": value for name, value in {**given, **_ALWAYS}.items()}
 
 
-_MNIST = Chains(0.003, num_warmup=100, num_samples=150)
+_MNIST = Chains(0.003, num_warmup=60, num_samples=100, target_acceptance_rate=0.7)
 CHAINS = {
     "digits": Chains(0.005, num_warmup=100, num_samples=200, target_acceptance_rate=0.6),
     "half_moons": Chains(0.003, num_warmup=60, num_samples=150, target_acceptance_rate=0.7),

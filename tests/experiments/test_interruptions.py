@@ -42,10 +42,9 @@ def run_alone(workdir, **flags):
     run_here(workdir, **{**FLAGS, **flags})
 
 
-def run_and_send(workdir, number, seconds):
-    """Start the command, send a signal after its first checkpoint, return how it ended."""
-    before = newest(workdir)
-    process = subprocess.Popen(
+def start(workdir):
+    """Start the command in a process of its own, as users do."""
+    return subprocess.Popen(
         [sys.executable, "-m", "experiments.compare", *arguments(workdir, **FLAGS)],
         cwd=ROOT,
         env={
@@ -58,7 +57,12 @@ def run_and_send(workdir, number, seconds):
         stderr=subprocess.PIPE,
         text=True,
     )
-    with process:
+
+
+def run_and_send(workdir, number, seconds):
+    """Start the command, send a signal after its first checkpoint, return how it ended."""
+    before = newest(workdir)
+    with start(workdir) as process:
         while newest(workdir) <= before and process.poll() is None:
             time.sleep(0.01)
         time.sleep(seconds)
@@ -120,7 +124,10 @@ def test_killed_at_random_times_it_ends_with_the_same_results(uninterrupted, tmp
             assert "Interrupted; the same command continues this run." in error
         else:
             assert status == -signal.SIGKILL
-    run_alone(workdir)
+    # Not in this process: its attacks check the shapes of their arguments, which is other code.
+    with start(workdir) as process:
+        error = process.stderr.read()
+    assert process.returncode == 0, error
     messages = [
         json.loads(line)["message"]
         for line in (workdir / "metrics.jsonl").read_text().splitlines()
