@@ -60,7 +60,7 @@ CHAINS = {
 """By data set, on networks that are small enough for two CPU cores: the presets ``mixed_*``."""
 DEMO = CHAINS["digits"]._replace(num_warmup=50, num_samples=150)
 """A row among others, within a minute."""
-STUDIES = CHAINS["mnist"]._replace(max_integration_steps=800)
+STUDIES = Chains(0.003, num_warmup=100, num_samples=150, max_integration_steps=800)
 """Of studies, unless they say other."""
 HALF_MOONS_STUDY = STUDIES._replace(step_size=0.004, num_samples=200, trajectory_length=1.5)
 """Of networks on 500 and 1,000 points, fewer than the preset's."""
