@@ -6,8 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    *("compute", "data", "networks", "posteriors", "inference", "attacks", "evaluation"),
-    *("certification", "theory", "report"),
+    *("compute", "data", "networks", "posteriors", "attacks", "bounds", "inference"),
+    *("evaluation", "certification", "theory", "report"),
 )
 SOURCES = [p for top in ("bnn_adv", "experiments") for p in sorted((ROOT / top).rglob("*.py"))]
 

@@ -14,16 +14,16 @@ from jax.extend import core
 from bnn_adv.attacks import threat as threats
 from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.validation import Problem, open_problem
+from bnn_adv.bounds.affine import AFFINE
+from bnn_adv.bounds.balls import MINIMISERS
+from bnn_adv.bounds.graph import CertificationError, Graph
+from bnn_adv.bounds.reading import read, trace
+from bnn_adv.bounds.relaxations import RELAXATIONS
 from bnn_adv.certification import places
-from bnn_adv.certification.affine import AFFINE
-from bnn_adv.certification.balls import MINIMISERS
 from bnn_adv.certification.certificate import Certificate
-from bnn_adv.certification.graph import CertificationError, Graph
 from bnn_adv.certification.journal import Journal
 from bnn_adv.certification.places import Places
 from bnn_adv.certification.predictive import Margin, Way
-from bnn_adv.certification.reading import read, trace
-from bnn_adv.certification.relaxations import RELAXATIONS
 from bnn_adv.certification.rounds import Rounds, bound_batch
 from bnn_adv.certification.settings import CertificationSettings, Progress
 from bnn_adv.compute import parallel

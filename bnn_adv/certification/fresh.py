@@ -30,11 +30,11 @@ import numpy as np
 
 from bnn_adv.attacks import threat as threats
 from bnn_adv.attacks.validation import Problem, open_problem
-from bnn_adv.certification.balls import open_ball
+from bnn_adv.bounds.balls import open_ball
+from bnn_adv.bounds.graph import CertificationError
 from bnn_adv.certification.certify import Network, check_norm, open_network
 from bnn_adv.certification.concentration import bernstein_lower, clopper_pearson_lower
 from bnn_adv.certification.fresh_certificate import FreshCertificate
-from bnn_adv.certification.graph import CertificationError
 from bnn_adv.certification.predictive import (
     LOG_ROUNDING,
     Sums,

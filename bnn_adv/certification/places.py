@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.certification.balls import Ball
+from bnn_adv.bounds.balls import Ball
 
 Places = dict[int, np.ndarray]
 """By the input's number: its places, float16 [rounds, C, d]."""

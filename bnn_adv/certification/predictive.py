@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bnn_adv.certification import balls
-from bnn_adv.certification.balls import Ball
-from bnn_adv.certification.bounds import (
+from bnn_adv.bounds import balls
+from bnn_adv.bounds.balls import Ball
+from bnn_adv.bounds.graph import Graph
+from bnn_adv.bounds.linear import (
     Range,
     bound_network,
     choose_at,
     pull_back,
     rounding_factor,
 )
-from bnn_adv.certification.graph import Graph
 from bnn_adv.certification.softmax import smallest_gap, support
 
 LOG_ROUNDING = 2.0**-19

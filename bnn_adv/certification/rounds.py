@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bnn_adv.bounds.balls import Ball, open_ball
 from bnn_adv.certification import places
-from bnn_adv.certification.balls import Ball, open_ball
 from bnn_adv.certification.predictive import FOLDING, Margin, Sums, Way, bound_draw, conclude
 from bnn_adv.compute import programs
 from bnn_adv.compute.streaming import fold_samples

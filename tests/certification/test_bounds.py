@@ -10,11 +10,12 @@ import pytest
 from scipy import optimize
 
 from bnn_adv.attacks.threat import LInf
-from bnn_adv.certification import CertificationSettings, affine, certify, relaxations
-from bnn_adv.certification.affine import Affine, register_affine
-from bnn_adv.certification.relaxations import convex, register_activation
+from bnn_adv.bounds import affine, relaxations
+from bnn_adv.bounds.affine import Affine, register_affine
+from bnn_adv.bounds.relaxations import convex, register_activation
+from bnn_adv.certification import CertificationSettings, certify
 from bnn_adv.posteriors.posterior import Posterior
-from tests.certification.cases import Checked
+from tests.bounds.cases import Checked
 
 DIM, UNITS = 2, 3
 

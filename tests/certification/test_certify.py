@@ -23,7 +23,7 @@ from bnn_adv.posteriors.posterior import (
     shard_posterior,
 )
 from bnn_adv.posteriors.sampler import Sampler
-from tests.certification.cases import ORDERS, points_of
+from tests.bounds.cases import ORDERS, points_of
 from tests.conftest import linear_apply
 
 DIM, UNITS, CLASSES, DRAWS, INPUTS = 2, 4, 3, 4, 10

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bnn_adv.attacks.threat import L2, LInf
-from bnn_adv.certification.balls import open_ball
+from bnn_adv.bounds.balls import open_ball
+from bnn_adv.bounds.reading import read, trace
 from bnn_adv.certification.predictive import Way as PackageWay
 from bnn_adv.certification.predictive import bound_draw
-from bnn_adv.certification.reading import read, trace
 from bnn_adv.certification.referee_balls import minimise
 from bnn_adv.certification.referee_balls import open_ball as referee_ball
 from bnn_adv.certification.referee_bounds import bound

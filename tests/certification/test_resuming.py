@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bnn_adv
-from bnn_adv.certification import AFFINE, Affine
+from bnn_adv.bounds import AFFINE, Affine
 from bnn_adv.compute import parallel
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.posteriors.posterior import shard_posterior

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from bnn_adv.attacks.threat import THREATS
-from bnn_adv.certification import balls
+from bnn_adv.bounds import balls
 
 NORMS = st.sampled_from(sorted(THREATS))
 RADII = st.sampled_from([0.0, 1e-30, 1e-6, 0.03, 0.3, 1.0, 1.7, 7.0, 1e6, 1e30])

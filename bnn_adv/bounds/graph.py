@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.certification.affine import AFFINE, Affine, as_wide
-from bnn_adv.certification.relaxations import RELU, Relaxation
+from bnn_adv.bounds.affine import AFFINE, Affine, as_wide
+from bnn_adv.bounds.relaxations import RELU, Relaxation
 
 
 class CertificationError(ValueError):
@@ -167,6 +167,6 @@ def unknown_primitive(name: str) -> CertificationError:
     return CertificationError(
         f"The network applies the primitive {name!r} to what depends on its input, and no bound "
         "of it is known. If it is affine, register it by "
-        "bnn_adv.certification.register_affine; if it acts element by element and rises, by "
-        "bnn_adv.certification.register_activation."
+        "bnn_adv.bounds.register_affine; if it acts element by element and rises, by "
+        "bnn_adv.bounds.register_activation."
     )

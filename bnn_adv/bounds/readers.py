@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from bnn_adv.certification.affine import AFFINE
-from bnn_adv.certification.graph import (
+from bnn_adv.bounds.affine import AFFINE
+from bnn_adv.bounds.graph import (
     CertificationError,
     Constant,
     Graph,
@@ -23,7 +23,7 @@ from bnn_adv.certification.graph import (
     is_zero,
     unknown_primitive,
 )
-from bnn_adv.certification.relaxations import ELU, RELU, SOFTPLUS, SQUARE
+from bnn_adv.bounds.relaxations import ELU, RELU, SOFTPLUS, SQUARE
 
 CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 """Names under which primitives hold the one function that they call."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from bnn_adv.certification.relaxations import (
+from bnn_adv.bounds.relaxations import (
     ELU,
     RELAXATIONS,
     RELU,
@@ -167,5 +167,5 @@ def test_float32_evaluates_them_as_well_as_is_allowed_for(name):
 def test_names_are_taken_once(monkeypatch):
     with pytest.raises(ValueError, match="'tanh' is registered already"):
         register_activation("tanh", s_shaped("tanh", jnp.tanh))
-    monkeypatch.setattr("bnn_adv.certification.relaxations.RELAXATIONS", {})
+    monkeypatch.setattr("bnn_adv.bounds.relaxations.RELAXATIONS", {})
     register_activation("tanh", convex("tanh", jnp.tanh))

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bnn_adv.certification import balls
-from bnn_adv.certification.affine import absolute_constant, as_wide, zero_constant
-from bnn_adv.certification.balls import Ball
-from bnn_adv.certification.graph import Constant, Graph, Node, Operand, Step, Variable
-from bnn_adv.certification.relaxations import Lines, enclose
+from bnn_adv.bounds import balls
+from bnn_adv.bounds.affine import absolute_constant, as_wide, zero_constant
+from bnn_adv.bounds.balls import Ball
+from bnn_adv.bounds.graph import Constant, Graph, Node, Operand, Step, Variable
+from bnn_adv.bounds.relaxations import Lines, enclose
 
 _U64, _U32 = 2.0**-53, 2.0**-24
 _TINY, _LARGEST = 2.0**-126, 2.0**127

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.threat import THREATS
-from bnn_adv.certification import balls
-from bnn_adv.certification.bounds import bound_network, pull_back, rounding_factor
-from bnn_adv.certification.reading import read, trace
+from bnn_adv.bounds import balls
+from bnn_adv.bounds.linear import bound_network, pull_back, rounding_factor
+from bnn_adv.bounds.reading import read, trace
 
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 

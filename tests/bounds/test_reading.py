@@ -8,11 +8,11 @@ import pytest
 from flax import linen, nnx
 from jax import lax
 
-from bnn_adv.certification import CertificationError, reading
+from bnn_adv.bounds import CertificationError, reading
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.networks.convnet import Convolve, max_pool
 from bnn_adv.posteriors.posterior import Posterior
-from tests.certification.cases import Checked
+from tests.bounds.cases import Checked
 
 DIM, UNITS, CLASSES = 4, 3, 3
 

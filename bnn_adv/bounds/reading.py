@@ -11,8 +11,8 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from bnn_adv.certification.affine import AFFINE
-from bnn_adv.certification.graph import (
+from bnn_adv.bounds.affine import AFFINE
+from bnn_adv.bounds.graph import (
     CertificationError,
     Constant,
     Graph,
@@ -22,7 +22,7 @@ from bnn_adv.certification.graph import (
     is_zero,
     unknown_primitive,
 )
-from bnn_adv.certification.readers import (
+from bnn_adv.bounds.readers import (
     CALLS,
     COMPARISONS,
     COMPOSITES,
@@ -31,7 +31,7 @@ from bnn_adv.certification.readers import (
     read_choice,
     read_comparison,
 )
-from bnn_adv.certification.relaxations import RELAXATIONS
+from bnn_adv.bounds.relaxations import RELAXATIONS
 
 _CALLING = {
     *("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"),
