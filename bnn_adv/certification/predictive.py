@@ -25,6 +25,7 @@ from bnn_adv.bounds.linear import (
     Range,
     bound_network,
     choose_at,
+    minimise_merged,
     pull_back,
     rounding_factor,
 )
@@ -125,20 +126,25 @@ def bound_draw(
     def pull(rows: jax.Array, choices: Any = None) -> tuple[jax.Array, jax.Array]:
         shaped = rows.reshape(-1, *graph.output.shape)
         if way.method == "ibp":
-            return _flat(shaped, logits, graph)
+            # Nothing is left of the input.
+            return jnp.zeros((len(shaped), *graph.source.shape)), merged(rows)
         a, offset = pull_back(graph, bounds, graph.output, shaped, choices)
         paths = (jnp.abs(shaped) * logits.paths).reshape(len(shaped), -1).sum(axis=1)
         return a, offset - rounding_factor(graph) * paths
+
+    def merged(rows: jax.Array) -> jax.Array:
+        return minimise_merged(graph, bounds, rows.reshape(-1, *graph.output.shape))
 
     def smallest(a: jax.Array, offset: jax.Array) -> jax.Array:
         return value_at(a, ball.x) + offset + balls.minimise(way.norm, ball, a)
 
     below, above = pull(differences), pull(-differences)
-    largest = -smallest(*above)
+    least_below = jnp.maximum(smallest(*below), merged(differences))
+    largest = -jnp.maximum(smallest(*above), merged(-differences))
     if points is not None:
         above = pull(-differences, choose_at(graph, bounds, points))
         largest = jnp.minimum(largest, -smallest(*above))
-    lower, upper = _difference_box(logits, y, smallest(*below), largest)
+    lower, upper = _difference_box(logits, y, least_below, largest)
     least = jnp.where(own > 0, jnp.inf, -upper - error - error @ own).min()
     # Of the label's probability or logit less another's: a bound that is linear in the input.
     rows, offset = above
@@ -154,14 +160,6 @@ def bound_draw(
     widest = jnp.broadcast_to(error.max(), (count,))
     none = jnp.zeros(())
     return Sums(smallest_gap(lower, upper), rows, offset, _sizes(rows), widest, none, least)
-
-
-def _flat(rows: jax.Array, logits: Range, graph: Graph) -> tuple[jax.Array, jax.Array]:
-    """Return rows bounded by intervals alone: nothing is left of the input."""
-    smallest = jnp.where(rows > 0, rows * logits.lower, rows * logits.upper)
-    smallest = jnp.where(rows == 0, 0.0, smallest)
-    offset = smallest.reshape(len(rows), -1).sum(axis=1)
-    return jnp.zeros((len(rows), *graph.source.shape)), offset
 
 
 def _difference_box(

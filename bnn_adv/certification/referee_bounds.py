@@ -52,12 +52,14 @@ class Bounds(NamedTuple):
     lines: Lines of the activations, [B, 1, n] each.
     logits: Range of the logits.
     factor: Relative error of what is pulled back, in units of ``paths``.
+    atoms: Ranges of the input and of what activations make.
     """
 
     inputs: list[Range]
     lines: list[Lines]
     logits: Range
     factor: float
+    atoms: list[Range]
 
 
 def bound(network: Network, ball: Ball, *, is_linear: bool, most_rows: int) -> Bounds:
@@ -86,7 +88,7 @@ def bound(network: Network, ball: Ball, *, is_linear: bool, most_rows: int) -> B
         inputs.append(own)
         lines.append(Lines(*(part[:, None] for part in around)))
         atoms.append(_activate(node.kind, own, around))
-    return Bounds(inputs, lines, _interval(network.logits, atoms), factor)
+    return Bounds(inputs, lines, _interval(network.logits, atoms), factor, atoms)
 
 
 def _count(e: Expression) -> int:
@@ -197,6 +199,28 @@ def pull(network: Network, lines: list[Lines], e: Expression, rows: Array) -> tu
         offset = offset + moved.sum(axis=2) + add(weights, network.nodes[number - 1].expression)
     zero = np.zeros((*rows.shape[:2], network_inputs(network)))
     return coefficients.get(0, zero), offset
+
+
+def minimise_merged(network: Network, bounds: Bounds, rows: Array) -> Array:
+    """Return the smallest value of rows of the logits with all atoms in their intervals, [B, R].
+
+    Args:
+      network: The network.
+      bounds: Of its atoms.
+      rows: Coefficients, [B or 1, R, C].
+    """
+    e = network.logits
+    found = rows @ e.constant
+    for a, m in e.matrices.items():
+        own = np.asarray(rows.reshape(-1, rows.shape[-1]) @ m).reshape(*rows.shape[:2], -1)
+        lower, upper = (end[:, None] for end in (bounds.atoms[a].lower, bounds.atoms[a].upper))
+        with np.errstate(invalid="ignore"):
+            smallest = np.where(own > 0, own * lower, own * upper)
+        found = found + np.where(own == 0, 0.0, smallest).sum(axis=2)
+    merged: Array = found - bounds.factor * (np.abs(rows) * bounds.logits.paths[:, None]).sum(
+        axis=2
+    )
+    return merged
 
 
 def network_inputs(network: Network) -> int:

@@ -25,6 +25,7 @@ from bnn_adv.certification.referee_bounds import (
     bound,
     lines_at,
     logits_at,
+    minimise_merged,
     pull,
 )
 from bnn_adv.certification.referee_lines import Lines
@@ -162,6 +163,7 @@ def _take(bounds: Bounds, rows: Array) -> Bounds:
         [Lines(*(part[rows] for part in own)) for own in bounds.lines],
         Range(*(part[rows] for part in bounds.logits)),
         bounds.factor,
+        [Range(*(part[rows] for part in own)) for own in bounds.atoms],
     )
 
 
@@ -205,8 +207,9 @@ def bound_differences(
         b = b - slack
         return a, b, minimise(ball, a) + (a * ball.x[:, None]).sum(axis=2) + b
 
-    lower = tie(rows, bounds.lines)[2]
+    lower = np.maximum(tie(rows, bounds.lines)[2], minimise_merged(network, bounds, rows))
     a, b, smallest = tie(-rows, bounds.lines)
+    smallest = np.maximum(smallest, minimise_merged(network, bounds, -rows))
     if points is not None:
         a, b, again = tie(-rows, lines_at(network, bounds, points))
         smallest = np.maximum(smallest, again)
