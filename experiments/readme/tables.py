@@ -193,6 +193,10 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
         "within {0}, {1}: {2} draws of HMC against one network: {3} points",
         r"Within (\S+): ([^:]+): (\d+) draws .*?([+-]\S+ \[[^]]*\]) points",
     ),
+    "certifiers": _of_summary(
+        "{0} margins of single networks differ from auto_LiRPA's by at most {1} nats",
+        r"Lower bounds of (\d+) margins .*by at most (\S+) nats",
+    ),
     "geometry": _of_verdict(
         "Consequence of Lemma 4: normal gradients cancel in the mean, to less than 10 % (hmc, "
         "directions in the subspace",
@@ -271,6 +275,11 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "autoattack/results/digits",
         "python -m experiments.autoattack --jobs=2",
         "autoattack",
+    ),
+    "Certificates beside other tools": (
+        "certifiers/results/cpu",
+        "python -m experiments.certifiers --scale=cpu --venvs=venvs",
+        "certifiers",
     ),
     "Speed and memory": (
         "benchmark/results/cpu",

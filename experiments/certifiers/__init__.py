@@ -1,0 +1,1 @@
+"""What other public tools certify, and their bounds beside ours."""
