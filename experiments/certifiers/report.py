@@ -118,17 +118,12 @@ def _lirpa_rows(found: Record) -> list[tuple[str, str, str]]:
     if versions is None:
         return [("auto_LiRPA", "margins of single networks", "not run: no environment")]
     name = f"auto_LiRPA {versions['auto_LiRPA']}"
-    largest = max(
-        np.abs(_gap(radius, method)).max()
-        for network in found["networks"]
-        for radius in network["radii"]
-        for method in ("ibp", "crown")
-    )
+    gap = _gaps(found, ("ibp", "crown"))
     return [
         (
             name,
             "margins of single networks by intervals and CROWN",
-            f"as ours, to {largest:.1e} nats; no posterior, and no allowance for rounding",
+            f"ours: {_compare(gap)}; no posterior, and no allowance for rounding",
         ),
         (
             name,
@@ -206,17 +201,8 @@ def _list(values: Sequence[float] | np.ndarray) -> str:
 def _summarise(found: Record, is_compared: bool) -> str:
     trap, sentences = found["trap"], []
     if is_compared:
-        gaps = {
-            method: np.concatenate(
-                [_gap(radius, method) for n in found["networks"] for radius in n["radii"]]
-            )
-            for method in _METHODS
-        }
-        largest = max(np.abs(gaps[method]).max() for method in ("ibp", "crown"))
-        sentences.append(
-            f"Lower bounds of {len(gaps['crown'])} margins of single networks by intervals and by "
-            f"CROWN differ from auto_LiRPA's by at most {largest:.1e} nats."
-        )
+        gap = _gaps(found, ("crown",))
+        sentences.append(f"Lower bounds of margins by CROWN: {_compare(gap)}.")
         sentences.append(
             "With optimised lines auto_LiRPA certifies "
             f"{_count(found, 'theirs')} of them, this package {_count(found, 'ours')}."
@@ -252,14 +238,35 @@ def _verdicts(found: Record, is_compared: bool) -> list[Verdict]:
     if not is_compared:
         return verdicts
     for method, label in list(_METHODS.items())[:2]:
-        largest = max(
-            np.abs(_gap(radius, method)).max() for n in found["networks"] for radius in n["radii"]
-        )
+        gap = _gaps(found, (method,))
         verdicts.append(
             Verdict(
-                f"Margins are those of an independent implementation to 1e-4: {label}",
-                f"largest difference {largest:.1e} nats",
-                bool(largest <= _CLOSE),
+                f"No margin is looser than an independent implementation's by 1e-4: {label}",
+                _compare(gap),
+                bool(gap.min() >= -_CLOSE),
             )
         )
     return verdicts
+
+
+def _gaps(found: Record, methods: Sequence[str]) -> np.ndarray:
+    """Return our margins less theirs, of all networks, radii and images."""
+    return np.concatenate(
+        [_gap(r, method) for n in found["networks"] for r in n["radii"] for method in methods]
+    )
+
+
+def _compare(gap: np.ndarray) -> str:
+    """Return in how many cases both agree, and by how much the others differ."""
+    agree = np.abs(gap) <= _CLOSE
+    tighter, looser = gap[gap > _CLOSE], gap[gap < -_CLOSE]
+    said = f"{agree.sum()} of {len(gap)} equal auto_LiRPA's to {_largest(gap[agree]):.1e} nats"
+    if len(tighter):
+        said += f", {len(tighter)} tighter (by at most {_largest(tighter):.1e})"
+    if len(looser):
+        said += f", {len(looser)} looser (by at most {_largest(looser):.1e})"
+    return said
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.abs(values).max(initial=0.0))

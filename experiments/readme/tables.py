@@ -194,8 +194,8 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
         r"Within (\S+): ([^:]+): (\d+) draws .*?([+-]\S+ \[[^]]*\]) points",
     ),
     "certifiers": _of_summary(
-        "{0} margins of single networks differ from auto_LiRPA's by at most {1} nats",
-        r"Lower bounds of (\d+) margins .*by at most (\S+) nats",
+        "CROWN's margins of single networks: {0}",
+        r"margins by CROWN: (.*?)\. With",
     ),
     "geometry": _of_verdict(
         "Consequence of Lemma 4: normal gradients cancel in the mean, to less than 10 % (hmc, "
