@@ -96,7 +96,7 @@ class FreshCertificate:
         return (
             f"FreshCertificate({self.norm} {self.epsilon.max():g}, {len(self.y)} inputs, "
             f"{self.num_samples} i.i.d. draws, {self.settings['method']}, "
-            f"{100 * self.confidence:g} % confidence: "
+            f"{_in_percent(self.confidence)} % confidence: "
             f"certified_accuracy={self.certified_accuracy:.3f}, "
             f"draw_accuracy={self.draw_accuracy:.3f} of "
             f"{self.num_right.mean() / self.num_samples:.3f})"
@@ -109,3 +109,9 @@ class FreshCertificate:
         record["settings"] = json.dumps(self.settings, sort_keys=True)
         record |= {"lower": lower, "upper": upper, "schema_version": SCHEMA_VERSION}
         files.write_arrays(path, {name: np.asarray(value) for name, value in record.items()})
+
+
+def _in_percent(confidence: float) -> str:
+    """Return a confidence, which is below one, as a number that reads as below 100."""
+    texts = [f"{100 * confidence:.{digits}g}" for digits in (6, 15, 17)]
+    return next(text for text in texts if text != "100")

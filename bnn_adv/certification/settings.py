@@ -26,6 +26,8 @@ class _BoundSettings:
     num_rounds: int = 8
     most_rows: int = 1024
     batch_size: int = 64
+    mesh: Mesh | None = None
+    checkpoints: Checkpoints | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -33,6 +35,12 @@ class _BoundSettings:
             check_choice(name, getattr(self, name), known)
         for name, least in (("num_rounds", 1), ("most_rows", 0), ("batch_size", 1)):
             arguments.check_count(name, getattr(self, name), least)
+        parts = 1 if self.mesh is None else self.mesh.shape["data"]
+        if self.batch_size % parts:
+            raise ValueError(
+                f"batch_size={self.batch_size} cannot be split evenly over data:{parts} of the "
+                f"mesh. Give a multiple of {parts}."
+            )
 
     def _leave_out(self, *names: str) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k not in names}
@@ -74,20 +82,12 @@ class CertificationSettings(_BoundSettings):
 
     rule: Literal["predictive", "every_draw"] = "predictive"
     num_halvings: int = 0
-    mesh: Mesh | None = None
-    checkpoints: Checkpoints | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
         super().__post_init__()
         check_choice("rule", self.rule, RULES)
         arguments.check_count("num_halvings", self.num_halvings, 0)
-        parts = 1 if self.mesh is None else self.mesh.shape["data"]
-        if self.batch_size % parts:
-            raise ValueError(
-                f"batch_size={self.batch_size} cannot be split evenly over data:{parts} of the "
-                f"mesh. Give a multiple of {parts}."
-            )
 
     def to_json(self) -> dict[str, Any]:
         """Return what is certified by, without where it runs."""
@@ -104,6 +104,8 @@ class FreshCertificationSettings(_BoundSettings):
       num_rounds: Times that ``"alpha-crown"`` chooses a draw's lines anew.
       most_rows: Units of a layer up to which it has linear bounds.
       batch_size: Inputs at once.
+      mesh: Devices to split the inputs over (its axis ``data``).
+      checkpoints: Where to save finished batches of inputs and to continue from them.
       sample_chunk: Draws that are made by one call of a compiled program; they are bounded one by
         one, and results do not depend on it.
       progress: Called with the pairs of draw and input done, and all.
@@ -120,4 +122,4 @@ class FreshCertificationSettings(_BoundSettings):
 
     def to_json(self) -> dict[str, Any]:
         """Return what results depend on."""
-        return self._leave_out("progress", "sample_chunk")
+        return self._leave_out("mesh", "checkpoints", "progress", "sample_chunk")

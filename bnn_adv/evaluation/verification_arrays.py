@@ -121,4 +121,5 @@ def describe_radius(value: Any) -> str:
     value = np.asarray(value)
     if value.ndim == 0:
         return f"{value:g}" if value.dtype.kind in "fiu" else str(value)
-    return f"{value.min():g} to {value.max():g}"
+    ends = [f"{end:g}" for end in (value.min(), value.max())]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)

@@ -12,7 +12,8 @@ from jax.tree_util import Partial
 import bnn_adv
 from bnn_adv.certification import CertificationError
 from bnn_adv.certification.concentration import bernstein_lower, clopper_pearson_lower
-from bnn_adv.certification.fresh import Counted, Totals, conclude_counts
+from bnn_adv.certification.fresh import conclude_counts
+from bnn_adv.certification.fresh_draws import Counted, Totals
 from bnn_adv.compute import files
 
 EPSILON, SPREAD = 0.1, 1.5
