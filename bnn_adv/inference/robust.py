@@ -57,8 +57,9 @@ class Robust(Settings):
 
     Args:
       worst: "none": the plain likelihood; "interval" or "crown_ibp": a bound of the worst case in
-        the ball, a function of the weights alone; "fgsm" or "pgd": what this attack finds from a
-        random start on the current weights, for methods that see minibatches.
+        the ball, a function of the weights alone, of which chains sample a generalised posterior;
+        "fgsm" or "pgd": what this attack finds from a random start on the current weights, for
+        methods that see minibatches.
       weight: Weight lambda of the clean example, of the mixture; 1 is the plain likelihood.
       epsilon: Radius of the ball.
       norm: Its norm; bounds know linf.
