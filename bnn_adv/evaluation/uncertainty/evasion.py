@@ -10,7 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.objectives import Aim, Head, Objective, margin
-from bnn_adv.evaluation.uncertainty.measures import MEASURES, Measure, log_entropy
+from bnn_adv.evaluation.uncertainty.measures import (
+    SCORES,
+    Score,
+    log_doubt,
+    log_entropy,
+)
 from bnn_adv.posteriors.decision import DecisionRule
 
 DEFAULT_WEIGHT = 3.0
@@ -21,7 +26,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 @functools.lru_cache(maxsize=64)
 def evasive_objective(
-    measure: Measure,
+    measure: Score,
     threshold: float,
     weight: float = DEFAULT_WEIGHT,
     rule: DecisionRule = "mean_probabilities",
@@ -41,16 +46,17 @@ def evasive_objective(
     as PGD does. Equal arguments give the same object, and all of a measure share their programs.
 
     Args:
-      measure: Name in ``MEASURES``.
-      threshold: Largest uncertainty that the detector accepts, in nats, at least 0.
+      measure: Name in ``SCORES``.
+      threshold: Largest uncertainty that the detector accepts, in nats, at least 0; a
+        probability for ``"max_probability"``.
       weight: At least 0.
       rule: How predictions are made, whose label and entropy count.
 
     Raises:
       ValueError: An argument is out of range.
     """
-    if measure not in MEASURES:
-        raise ValueError(f"Unknown measure {measure!r}. Known: {', '.join(MEASURES)}.")
+    if measure not in SCORES:
+        raise ValueError(f"Unknown measure {measure!r}. Known: {', '.join(SCORES)}.")
     if not (0 <= threshold < math.inf and 0 <= weight < math.inf):
         raise ValueError(
             "threshold and weight must be finite and at least 0, got "
@@ -69,14 +75,17 @@ def evasive_objective(
 
 
 @functools.cache
-def _make_head(measure: Measure, rule: DecisionRule) -> Head:
+def _make_head(measure: Score, rule: DecisionRule) -> Head:
     def head(
         reduced: jax.Array, aim: Aim, log_threshold: float | jax.Array, weight: float | jax.Array
     ) -> jax.Array:
         logits, probs, entropy = jnp.split(reduced, [size := reduced.shape[1] // 2, 2 * size], 1)
         lost = margin(logits, aim)
         predicted = jax.nn.softmax(logits) if rule == "mean_logits" else probs
-        log_uncertainty = log_entropy(_log(predicted if measure == "entropy" else probs))
+        if measure == "max_probability":
+            log_uncertainty = log_doubt(_log(predicted))
+        else:
+            log_uncertainty = log_entropy(_log(predicted if measure == "entropy" else probs))
         if measure == "mutual_information":
             # Rounding may make the draws' mean entropy the larger one.
             ratio = jnp.minimum(_log(entropy[:, 0]) - log_uncertainty, -1e-6)
