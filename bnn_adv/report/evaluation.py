@@ -53,8 +53,10 @@ def format_evaluation(record: Results) -> str:
         lines += ["", *_wrap(f"Signs of masking: {count} of {len(checks)} raised ({names}).")]
     for number in list_extras(record):
         lines += _wrap(number)
-    for name, found in to_dict(record.get("shift")).items():
-        lines += ["", f"Out of distribution: {wording.one_line(name)}", "", format_shift(found)]
+    shifts = to_dict(record.get("shift"))
+    for name, shift in shifts.items():
+        lines += ["", f"Out of distribution: {wording.one_line(name)}", ""]
+        lines.append(format_shift(shift, captions=name == list(shifts)[-1]))
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ _CONDITIONS = {
     "in_attacked": "in distr. attacked",
     "both_attacked": "both attacked",
 }
+_KINDS = {"in": "in distribution", "out": "out of distribution"}
 _REJECTIONS = (0.0, 0.2, 0.5)
 _LARGEST_STUCK = 0.05
 _WIDTH = 100
@@ -56,10 +57,10 @@ def shift_tables(found: Mapping[str, Any]) -> tuple[Table, ...]:
         ),
         _selective_table("Selective accuracy", scores, "selective", "in distribution"),
         _selective_table(
-            "Selective accuracy among OOD inputs",
+            "Selective accuracy of both kinds",
             scores,
             "selective_mixed",
-            "of both kinds, where no answer to an OOD input is right",
+            "of both kinds (no answer to an OOD input is right)",
         ),
     )
 
@@ -91,17 +92,13 @@ def _read_off(curve: Mapping[str, Any], rejection: float) -> Measured:
 
 def describe_stuck(found: Mapping[str, Any]) -> str:
     """Return a sentence on gradients that are exactly zero, with a warning where there are many."""
-    worst = {
-        kind: max(found["zero_gradients"], key=lambda name: found["zero_gradients"][name][kind])
-        for kind in ("in", "out")
-    }
-    stuck = {kind: float(found["stuck"][kind]) for kind in worst}
+    zeros, stuck = found["zero_gradients"], found["stuck"]
+    worst = {kind: max(zeros, key=lambda name: zeros[name][kind]) for kind in _KINDS}
+    if not any(zeros[name][kind] for kind, name in worst.items()):
+        return "No gradient is exactly zero at a clean input."
     shares = [
-        f"{format_percent(found['zero_gradients'][name][kind])} % of inputs {place} "
-        f"({_spell(name)})"
-        for (kind, name), place in zip(
-            worst.items(), ("in distribution", "out of distribution"), strict=True
-        )
+        f"{format_percent(zeros[name][kind])} % of inputs {_KINDS[kind]} ({_spell(name)})"
+        for kind, name in worst.items()
     ]
     text = (
         f"Gradients that are exactly zero at the clean input, the most of any objective: "
@@ -116,15 +113,17 @@ def describe_stuck(found: Mapping[str, Any]) -> str:
     return text
 
 
-def format_shift(found: Mapping[str, Any]) -> str:
+def format_shift(found: Mapping[str, Any], *, captions: bool = True) -> str:
     """Return tables and sentences for a terminal.
 
     Args:
       found: ``ShiftReport.to_dict``.
+      captions: Whether to say how the tables are read.
     """
     parts = []
     for table in shift_tables(found):
-        parts += [table.title, to_text(table), "", *_wrap(table.caption), ""]
+        parts += [table.title, to_text(table), ""]
+        parts += [*_wrap(table.caption), ""] if captions else []
     return "\n".join([*parts, *_wrap(describe_stuck(found))]) + "\n"
 
 
@@ -148,6 +147,8 @@ def shift_figure(found: Mapping[str, Any]) -> Figure:
                     100 * np.asarray(curve["accuracy"]),
                     dashes,
                     color=colour,
+                    # Where lines lie on each other all are seen.
+                    linewidth=2.6 - 0.7 * number,
                     label=_spell(name) if dashes == "-" else None,
                     clip_on=False,
                 )
@@ -213,17 +214,22 @@ def render_shift(found: Mapping[str, Any]) -> str:
 
 
 def shift_sections(reports: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a page shows of reports by name of the inputs out of distribution."""
-    return [
-        {
-            "title": f"Semantic shift: {_spell(name)}" if name else "Semantic shift",
-            "figure": page.picture(style.to_png(shift_figure(found)), shift_caption(found)),
-            "tables": [to_html(table) for table in shift_tables(found)],
-            "sentence": describe_stuck(found),
-        }
-        for name, found in reports.items()
-        if to_dict(found)
-    ]
+    """Return sections of a page, of reports by name of the inputs out of distribution."""
+    sections = []
+    for name, found in reports.items():
+        tables = shift_tables(to_dict(found))
+        for number, table in enumerate(tables):
+            is_first = number == 0
+            picture = style.to_png(shift_figure(found)) if is_first else b""
+            sections.append(
+                {
+                    "title": f"{table.title}: {_spell(name)}" if name else table.title,
+                    "figure": page.picture(picture, shift_caption(found)) if is_first else None,
+                    "table": to_html(table),
+                    "sentence": describe_stuck(found) if is_first else "",
+                }
+            )
+    return sections
 
 
 def _spell(name: str) -> str:

@@ -1,6 +1,6 @@
 """Uncertainty under attack: measures, detectors, and attacks that evade them."""
 
-from bnn_adv.evaluation.uncertainty.evasion import evasive_objective
+from bnn_adv.evaluation.uncertainty.evasion import certain_objective, evasive_objective
 from bnn_adv.evaluation.uncertainty.measures import (
     MEASURES,
     SCORES,
@@ -40,6 +40,7 @@ __all__ = [
     "UncertaintyReport",
     "UncertaintySettings",
     "auroc",
+    "certain_objective",
     "describe_selective",
     "evaluate_shift",
     "evaluate_uncertainty",

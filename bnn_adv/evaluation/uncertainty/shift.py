@@ -19,8 +19,7 @@ from bnn_adv.attacks.validation import check_settings, open_problem
 from bnn_adv.compute import arguments, parallel
 from bnn_adv.compute.progress import progress as show_progress
 from bnn_adv.evaluation.confirmation import confirm
-from bnn_adv.evaluation.masking.gradients import zero_gradients
-from bnn_adv.evaluation.uncertainty.evasion import DEFAULT_WEIGHT, evasive_objective
+from bnn_adv.evaluation.uncertainty.evasion import DEFAULT_WEIGHT, certain_objective
 from bnn_adv.evaluation.uncertainty.measures import (
     SCORES,
     Score,
@@ -28,7 +27,11 @@ from bnn_adv.evaluation.uncertainty.measures import (
     log_entropy,
     measure,
 )
-from bnn_adv.evaluation.uncertainty.score_objectives import SCORE_OBJECTIVES, score_objective
+from bnn_adv.evaluation.uncertainty.score_objectives import (
+    SCORE_OBJECTIVES,
+    no_gradient,
+    score_objective,
+)
 from bnn_adv.evaluation.uncertainty.shift_report import SCHEMA_VERSION, ShiftReport, summarise
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
 from bnn_adv.posteriors.posterior import Posterior, hash_draws
@@ -44,7 +47,7 @@ class ShiftSettings(Settings):
       mesh: Devices to split the inputs over.
       checkpoints: Not used.
       num_steps: Of every attack, at least 1.
-      weight: Of the attack on labels that stays certain, see ``evasive_objective``.
+      weight: Of the attack on labels that stays certain, see ``certain_objective``.
     """
 
     num_steps: int = 100
@@ -133,7 +136,7 @@ def evaluate_shift(
     it makes inputs of the other kind look certain, and those in distribution uncertain. For every
     score and input the worst counts of: the clean input; Auto-PGD on every objective of
     ``score_objectives``. Attacks on labels, PGD on ``mean_logit_margin`` and on
-    ``evasive_objective`` of every score, join these for selective accuracy, where the worst is:
+    ``certain_objective`` of every score, join these for selective accuracy, where the worst is:
     one that fools, of those the most certain; else the least certain. No other choice among the
     same inputs leaves a lower accuracy at any number of answers.
 
@@ -198,6 +201,7 @@ def evaluate_shift(
 def _attack_all(lab: _Lab, x: np.ndarray, y: np.ndarray, x_out: np.ndarray) -> dict[str, Any]:
     """Return all arrays of the report but those of the problem."""
     inside, outside = lab.look(x), lab.look(x_out)
+    rule = lab.posterior.decision_rule
     names: list[Score] = [name for name in SCORES if name in inside.scores]
     objectives = [n for n in SCORE_OBJECTIVES if n in names or n not in SCORES]
     walk = by_value(apgd.build(num_steps=lab.how.num_steps))
@@ -208,9 +212,9 @@ def _attack_all(lab: _Lab, x: np.ndarray, y: np.ndarray, x_out: np.ndarray) -> d
         labelled = clean.images, np.maximum(clean.classes, 0)
         pools[kind] = [clean]
         for name in objectives:
-            objective = score_objective(name, sign)
+            objective = score_objective(name, sign, rule)
             pools[kind].append(lab.attack(kind, walk, objective, labelled))
-            found[f"zero/{kind}/{name}"] = zero_gradients(
+            found[f"zero/{kind}/{name}"] = no_gradient(
                 objective,
                 lab.posterior,
                 *labelled,
@@ -223,8 +227,7 @@ def _attack_all(lab: _Lab, x: np.ndarray, y: np.ndarray, x_out: np.ndarray) -> d
             found[f"images/{kind}/{name}"], found[f"attacked/{kind}/{name}"] = images, scores
     labels = pgd.build(num_steps=lab.how.num_steps)
     fooling = [OBJECTIVES["mean_logit_margin"]]
-    rule = lab.posterior.decision_rule
-    fooling += [evasive_objective(n, 0.0, lab.how.weight, rule) for n in names]
+    fooling += [certain_objective(name, lab.how.weight, rule) for name in names]
     pool = pools["in"] + [lab.attack("label", labels, each, (x, y)) for each in fooling]
     found["correct"] = inside.classes == y
     for name in names:
