@@ -16,8 +16,15 @@ from bnn_adv.attacks import pgd
 from bnn_adv.attacks.base import Loss, by_value
 from bnn_adv.attacks.objectives import Aim, value_and_gradient
 from bnn_adv.attacks.threat import LInf
-from bnn_adv.evaluation.uncertainty import SCORE_OBJECTIVES, SCORES, ShiftSettings, score_objective
+from bnn_adv.evaluation.uncertainty import (
+    SCORE_OBJECTIVES,
+    SCORES,
+    ShiftSettings,
+    score_objective,
+    shift,
+)
 from bnn_adv.evaluation.uncertainty.score_objectives import no_gradient
+from bnn_adv.evaluation.verification_arrays import VerificationError
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.report.shift import describe_stuck
 from tests.conftest import random_posterior
@@ -256,3 +263,47 @@ def test_a_single_draw_has_no_mutual_information(evaluation):
     assert list(found.scores) == ["entropy", "max_probability"]
     assert math.isclose(found.scores["entropy"].clean.value, 1.0)
     assert "mutual" not in str(found)
+
+
+@pytest.mark.slow
+def test_every_attack_has_its_labels_its_key_and_the_referee(monkeypatch):
+    """Attacks on scores keep the best value and aim from the clean class; others fool."""
+    seen = []
+
+    def run_attack(rng_key, attack, objective, posterior, x, y, **options):
+        key = jax.random.key_data(rng_key).tolist()
+        seen.append((attack.name, objective.name, y.tolist(), key))
+        return x
+
+    def run(y):
+        return bnn_adv.evaluate_shift(
+            *(steep(), INSIDE, y, OUTSIDE),
+            threat=LInf(EPSILON),
+            rng_key=jax.random.key(0),
+            settings=ShiftSettings(batch_size=8),
+            progress=None,
+        )
+
+    monkeypatch.setattr(shift, "run_attack", run_attack)
+    monkeypatch.setattr(shift, "no_gradient", lambda objective, draws, x, y, **_: y < 0)
+    wrong = [0, 1, 0, 0]
+    found = run(wrong)
+    for score in found.scores.values():
+        assert score.clean == score.out_attacked == score.in_attacked == score.both_attacked
+        assert score.selective_attacked.accuracy[0] == 0.75
+    names = {
+        **{f"raise_{name}": ("apgd_by_value", LABELS.tolist()) for name in SCORE_OBJECTIVES},
+        **{f"lower_{name}": ("apgd_by_value", [1, 0]) for name in SCORE_OBJECTIVES},
+        **{f"fool_certain_{name}": ("pgd", wrong) for name in SCORES},
+        "mean_logit_margin": ("pgd", wrong),
+    }
+    assert {name: (attack, y) for attack, name, y, _ in seen} == names
+    assert len({tuple(key) for *_, key in seen}) == len(seen) == len(names)
+
+    # What leaves the ball is nobody's result.
+    def outside(pool, name, sign):
+        return pool[0].images + np.float32(0.4), pool[0].scores[name]
+
+    monkeypatch.setattr(shift, "_extreme", outside)
+    with pytest.raises(VerificationError):
+        run(wrong)
