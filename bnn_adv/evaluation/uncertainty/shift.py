@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
@@ -177,10 +178,12 @@ def evaluate_shift(
         )
     x, y, threat, _ = open_problem(posterior, x, y, threat)
     x_out = open_problem(posterior, x_out, np.zeros(len(x_out), np.int32), threat).x
-    with show_progress("shift", "image-steps") as report:
+    # Of several processes one is enough.
+    is_shown = progress is not None and parallel.is_writer()
+    with show_progress("shift", "image-steps") if is_shown else nullcontext() as report:
 
         def tell(label: str, done: int, total: int) -> None:
-            if progress is not None and parallel.is_writer():
+            if report is not None:
                 report(done, total, label=label)
 
         found = _attack_all(_Lab(posterior, threat, how, rng_key, tell), x, y, x_out)
