@@ -191,10 +191,10 @@ def register_affine(name: str, rule: Affine) -> None:
     AFFINE[name] = rule
 
 
-def as_wide(value: Any) -> Any:
-    """Return a constant in float64 where it is a floating-point number, else as it is."""
+def as_wide(value: Any, dtype: Any = jnp.float64) -> Any:
+    """Return a constant in float64, or of another dtype; what is no floating-point number stays."""
     is_float = jnp.issubdtype(jnp.result_type(value), jnp.floating)
-    return jnp.asarray(value).astype(jnp.float64) if is_float else value
+    return jnp.asarray(value).astype(dtype) if is_float else value
 
 
 def absolute_constant(value: Any) -> Any:

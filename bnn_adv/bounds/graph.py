@@ -81,11 +81,13 @@ class Graph:
       items: Steps and nodes.
       maxima: By the number of a result that is the larger of two: these two.
       output: The logits, [1, C].
+      dtype: Of its constants: float64, or float32 where nothing is certified.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: Any = jnp.float64) -> None:
         """Start with the input alone."""
         self._count = 0
+        self.dtype = dtype
         self.items: list[Step | Node] = []
         self.maxima: dict[int, tuple[Operand, Operand]] = {}
         self.source = self._new(shape)
@@ -100,13 +102,18 @@ class Graph:
         self._count += 1
         return Variable(self._count - 1, tuple(shape))
 
+    def _widen(self, operand: Operand) -> Operand:
+        if isinstance(operand, Variable):
+            return operand
+        return Constant(as_wide(operand.value, self.dtype))
+
     def step(self, name: str, inputs: Sequence[Operand], params: Any, shape: Any) -> Variable:
         """Add an affine step and return its result.
 
         Raises:
           CertificationError: Operands depend on the input that may not.
         """
-        rule, wide = AFFINE[name], [_wide(operand) for operand in inputs]
+        rule, wide = AFFINE[name], [self._widen(operand) for operand in inputs]
         moving = [i for i, operand in enumerate(wide) if isinstance(operand, Variable)]
         if set(moving) & set(rule.constants) or (rule.is_product and len(moving) > 1):
             raise CertificationError(
@@ -131,12 +138,12 @@ class Graph:
         scaled: list[Operand] = []
         for scale, operand in zip(scales, operands, strict=True):
             if isinstance(operand, Constant):
-                value = jnp.broadcast_to(as_wide(operand.value), shape)
+                value = jnp.broadcast_to(as_wide(operand.value, self.dtype), shape)
                 scaled.append(Constant(scale * value))
             elif isinstance(scale, float) and scale == 1.0:
                 scaled.append(operand)
             else:
-                factor = Constant(jnp.asarray(scale, jnp.float64))
+                factor = Constant(jnp.asarray(scale, self.dtype))
                 scaled.append(self.step("mul", (operand, factor), {}, shape))
         return self.step("add", scaled, {}, shape)
 
@@ -151,10 +158,6 @@ class Graph:
         found = self.combine((1.0, 1.0), (b, self.node(RELU, gap)))
         self.maxima[found.number] = (a, b)
         return found
-
-
-def _wide(operand: Operand) -> Operand:
-    return Constant(as_wide(operand.value)) if isinstance(operand, Constant) else operand
 
 
 def is_zero(value: Any) -> bool:

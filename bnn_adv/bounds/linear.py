@@ -15,7 +15,7 @@ all absolute coefficients along all paths, applied to magnitudes of the input, s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
 import jax
@@ -232,32 +232,56 @@ def pull_back(
       Coefficients ``a``, [R, 1, *D], and offsets ``b``, [R]: for every x in the ball
       ``rows z(x) >= a x + b``.
     """
-    choices = bounds.choices if choices is None else choices
+    chosen = bounds.choices if choices is None else choices
+
+    def enclose_node(node: Node) -> Lines:
+        own = bounds.ranges[node.input.number]
+        return enclose(node.relaxation, own.lower, own.upper, chosen[node.output.number])
+
+    left, offset = pull_rows(graph, target, rows, enclose_node)
+    zero = jnp.zeros((rows.shape[0], *graph.source.shape))
+    return left.get(graph.source.number, zero), offset
+
+
+def pull_rows(
+    graph: Graph,
+    target: Variable,
+    rows: jax.Array,
+    enclose_node: Callable[[Node], Lines],
+    stops: Container[int] = (),
+) -> tuple[dict[int, jax.Array], jax.Array]:
+    """Return rows of a layer, bounded from below, as rows of variables before it.
+
+    Args:
+      graph: The network.
+      target: The layer.
+      rows: Coefficients, [R, *shape of the layer].
+      enclose_node: The lines between which an activation lies.
+      stops: Numbers of the variables, beside the input, beyond which nothing is pulled.
+
+    Returns:
+      By the variable's number its coefficients, [R, *shape]; offsets, [R].
+    """
     coefficients: dict[int, jax.Array] = {target.number: rows}
-    offset = jnp.zeros(rows.shape[0])
+    offset = jnp.zeros(rows.shape[0], rows.dtype)
 
     def add(variable: Variable, value: jax.Array) -> None:
         known = coefficients.get(variable.number)
         coefficients[variable.number] = value if known is None else known + value
 
     for item in reversed(graph.items):
-        own = coefficients.pop(item.output.number, None)
-        if own is None:
+        if item.output.number in stops or item.output.number not in coefficients:
             continue
+        own = coefficients.pop(item.output.number)
         if isinstance(item, Node):
-            own_range = bounds.ranges[item.input.number]
-            lines = enclose(
-                item.relaxation, own_range.lower, own_range.upper, choices[item.output.number]
-            )
-            value, moved = _cross(own, lines)
+            value, moved = _cross(own, enclose_node(item))
             add(item.input, value)
         else:
             moved, pulled = _transpose(item, own)
             for variable, value in pulled:
                 add(variable, value)
         offset = offset + moved
-    zero = jnp.zeros((rows.shape[0], *graph.source.shape))
-    return coefficients.get(graph.source.number, zero), offset
+    return coefficients, offset
 
 
 def minimise_merged(graph: Graph, bounds: Bounds, rows: jax.Array) -> jax.Array:
@@ -301,7 +325,9 @@ def _cross(rows: jax.Array, lines: Lines) -> tuple[jax.Array, jax.Array]:
 def _transpose(step: Step, rows: jax.Array) -> tuple[Any, list[tuple[Variable, jax.Array]]]:
     """Return what a step adds to the offsets, and the rows of each of its operands."""
     moving = [o for o in step.inputs if isinstance(o, Variable)]
-    at_zero, transpose = jax.vjp(_function_of(step), *(jnp.zeros(o.shape) for o in moving))
+    at_zero, transpose = jax.vjp(
+        _function_of(step), *(jnp.zeros(o.shape, rows.dtype) for o in moving)
+    )
     pulled = jax.vmap(transpose)(rows)
     has_constant = not step.rule.is_product and len(moving) < len(step.inputs)
     offset = (rows * at_zero).reshape(rows.shape[0], -1).sum(axis=1) if has_constant else 0.0

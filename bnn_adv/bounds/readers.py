@@ -54,7 +54,7 @@ def read_choice(graph: Graph, name: str, operands: list[Any], shape: tuple[int, 
             below, above = above, below
         slopes = [_slope_over(graph, case, variable) for case in (below, above)]
         if variable.shape == shape and all(slope is not None for slope in slopes):
-            low, high = (jnp.asarray(slope, jnp.float64) for slope in slopes)
+            low, high = (jnp.asarray(slope, graph.dtype) for slope in slopes)
             relu = graph.node(RELU, variable)
             return graph.combine((low, high - low), (variable, relu))
     raise CertificationError(
@@ -197,7 +197,7 @@ def _read_elu(graph: Graph, operands: list[Any], shape: tuple[int, ...]) -> Vari
     curved = graph.node(ELU, variable)
     if not scales:
         return curved
-    scale = jnp.asarray(scales[0].value, jnp.float64)
+    scale = jnp.asarray(scales[0].value, graph.dtype)
     return graph.combine((scale, 1 - scale), (curved, graph.node(RELU, variable)))
 
 

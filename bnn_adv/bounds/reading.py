@@ -58,18 +58,21 @@ def trace(
         return jax.make_jaxpr(apply_fn)(draw, x)
 
 
-def read(traced: core.ClosedJaxpr, draw: Any, shape: tuple[int, ...]) -> Graph:
+def read(
+    traced: core.ClosedJaxpr, draw: Any, shape: tuple[int, ...], dtype: Any = jnp.float64
+) -> Graph:
     """Return the graph of a traced network with the weights of one draw.
 
     Args:
       traced: See ``trace``.
       draw: The draw, arrays.
       shape: Of one input.
+      dtype: Of the graph's constants.
 
     Raises:
       CertificationError: A primitive that bounds do not pass through; the message names it.
     """
-    graph = Graph((1, *shape))
+    graph = Graph((1, *shape), dtype)
     leaves: list[Operand] = [Constant(leaf) for leaf in jax.tree.leaves(draw)]
     constants: list[Operand] = [Constant(value) for value in traced.consts]
     (output,) = read_equations(graph, traced.jaxpr, constants, [*leaves, graph.source])

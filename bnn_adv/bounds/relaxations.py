@@ -52,6 +52,7 @@ class Relaxation(NamedTuple):
     ends: ``(lower, upper) -> (smallest, largest)`` value.
     steepest: ``(lower, upper) -> slope``, the largest absolute slope in the interval.
     rounding: Units in the last place by which float32 evaluates it wrongly, at most.
+    simple: As ``lines``, without a search, so that they can be differentiated; None: ``lines`` can.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Relaxation(NamedTuple):
     ends: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     steepest: Callable[[jax.Array, jax.Array], jax.Array]
     rounding: float
+    simple: Callable[[jax.Array, jax.Array, jax.Array], Lines] | None = None
 
 
 def enclose(relaxation: Relaxation, lower: jax.Array, upper: jax.Array, choice: jax.Array) -> Lines:
@@ -89,7 +91,9 @@ def enclose(relaxation: Relaxation, lower: jax.Array, upper: jax.Array, choice: 
 def _chord(fn: Function, lower: jax.Array, upper: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return slope and offset of the line through both ends; flat where they coincide."""
     width = upper - lower
-    is_wide = width > 1e-12 * (1 + jnp.abs(lower) + jnp.abs(upper))
+    # In float32, where nothing is certified, slopes of narrower ones would be noise.
+    least = 1e-12 if width.dtype == jnp.float64 else 1e-5
+    is_wide = width > least * (1 + jnp.abs(lower) + jnp.abs(upper))
     low, high = fn(lower), fn(upper)
     slope = jnp.where(is_wide, (high - low) / jnp.where(is_wide, width, 1.0), 0.0)
     return slope, jnp.where(is_wide, low - slope * lower, jnp.maximum(low, high))
@@ -160,21 +164,53 @@ def _s_shaped(fn: Function) -> Callable[[jax.Array, jax.Array, jax.Array], Lines
         below = _touching(tangent, fn, lower, upper)
         mirrored = _touching(_mirror(tangent), lambda z: -fn(-z), -upper, -lower)
         above = mirrored[0], -mirrored[1]
-        is_convex, is_concave = upper <= 0, lower >= 0
+        return _by_curvature(fn, lower, upper, (chord, middle, below, above))
 
-        def choose(convex: jax.Array, concave: jax.Array, mixed: jax.Array) -> jax.Array:
-            return jnp.where(is_convex, convex, jnp.where(is_concave, concave, mixed))
+    return lines
 
-        flat = jnp.zeros_like(lower)
-        # A chord of a point is flat at the larger end, which is no lower line.
-        low_chord = (
-            jnp.where(chord[0] == 0, flat, chord[0]),
-            jnp.where(chord[0] == 0, jnp.minimum(fn(lower), fn(upper)), chord[1]),
-        )
-        return Lines(
-            *(choose(m, c, b) for m, c, b in zip(middle, low_chord, below, strict=True)),
-            *(choose(c, m, a) for c, m, a in zip(chord, middle, above, strict=True)),
-        )
+
+_Line = tuple[jax.Array, jax.Array]
+
+
+def _by_curvature(
+    fn: Function, lower: jax.Array, upper: jax.Array, found: tuple[_Line, _Line, _Line, _Line]
+) -> Lines:
+    """Return the lines of an S-shaped function: chord and tangent, or two where it bends twice."""
+    chord, middle, below, above = found
+    is_convex, is_concave = upper <= 0, lower >= 0
+
+    def choose(convex: jax.Array, concave: jax.Array, mixed: jax.Array) -> jax.Array:
+        return jnp.where(is_convex, convex, jnp.where(is_concave, concave, mixed))
+
+    flat = jnp.zeros_like(lower)
+    # A chord of a point is flat at the larger end, which is no lower line.
+    low_chord = (
+        jnp.where(chord[0] == 0, flat, chord[0]),
+        jnp.where(chord[0] == 0, jnp.minimum(fn(lower), fn(upper)), chord[1]),
+    )
+    return Lines(
+        *(choose(m, c, b) for m, c, b in zip(middle, low_chord, below, strict=True)),
+        *(choose(c, m, a) for c, m, a in zip(chord, middle, above, strict=True)),
+    )
+
+
+def _parallel(fn: Function) -> Callable[[jax.Array, jax.Array, jax.Array], Lines]:
+    """Return lines through both ends with the smaller of their slopes, where curvatures meet.
+
+    Of a rising S-shaped function every slope in between is larger (DeepPoly, Singh et al. 2019,
+    POPL, section 4.3).
+    """
+    slope_of = _elementwise_slope(fn)
+
+    def lines(lower: jax.Array, upper: jax.Array, choice: jax.Array) -> Lines:
+        point = lower + choice * (upper - lower)
+        middle_slope = slope_of(point)
+        middle = middle_slope, fn(point) - middle_slope * point
+        slope = jnp.minimum(slope_of(lower), slope_of(upper))
+        below = slope, fn(lower) - slope * lower
+        above = slope, fn(upper) - slope * upper
+        chord = _chord(fn, lower, upper)
+        return _by_curvature(fn, lower, upper, (chord, middle, below, above))
 
     return lines
 
@@ -272,7 +308,8 @@ def s_shaped(name: str, fn: Function, *, rounding: float = 32.0) -> Relaxation:
     def steepest(lower: jax.Array, upper: jax.Array) -> jax.Array:
         return slope_of(jnp.clip(0.0, lower, upper))
 
-    return Relaxation(name, fn, _s_shaped(fn), _middle, _at_point, _rising(fn), steepest, rounding)
+    own = _s_shaped(fn), _middle, _at_point, _rising(fn), steepest
+    return Relaxation(name, fn, *own, rounding, _parallel(fn))
 
 
 def _relu(z: jax.Array) -> jax.Array:

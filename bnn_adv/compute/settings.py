@@ -148,7 +148,16 @@ class Settings:
     def __identity__(self) -> tuple[str, dict[str, Any]]:
         """Return what two equal records have in common, see ``compute.canonical``."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return type(self).__qualname__, values
+        kept = {name: value for name, value in values.items() if not is_off(value)}
+        return type(self).__qualname__, kept
+
+
+def is_off(value: Any) -> bool:
+    """Return whether a nested record says of itself that it changes nothing (``is_off``).
+
+    Records and identities leave it out: they are those of before there was such a record.
+    """
+    return dataclasses.is_dataclass(value) and bool(getattr(value, "is_off", False))
 
 
 def check(config: Any) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from bnn_adv.compute import arguments, identity, parallel
+from bnn_adv.compute import arguments, identity, parallel, settings
 from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.disk import as_arrays, flatten_names
 from bnn_adv.inference.densities import Data
@@ -233,15 +233,16 @@ def identify(
       more: What else decides the result, by name.
     """
     # One by one: of all together a refusal could not name the one that differs.
-    settings = {
+    described = {
         f"settings.{field.name}": getattr(config, field.name)
         for field in dataclasses.fields(config)
+        if not settings.is_off(getattr(config, field.name))
     }
     return lambda: identity.identify(
         f"training by {method}",
         key=rng_key,
         network=network,
-        **settings,
+        **described,
         inputs=parallel.to_host(data.x),
         labels=parallel.to_host(data.y),
         mesh=mesh,

@@ -5,8 +5,9 @@ r"""The posterior's log density: Gaussian prior, likelihood, and their sum.
 
 up to a constant, with ``p(y | f) = softmax(f)_y`` (categorical, the default) or ``N(y; f, 1)``.
 With B = N it is the full-data posterior; a uniform minibatch gives an unbiased estimate. T = 1 is
-the Bayesian posterior. Data are arguments, never closed over: a closed-over array becomes a
-constant of the compiled program (hundreds of MB for MNIST).
+the Bayesian posterior. A ``robust`` likelihood counts the worst case around every example. Data are
+arguments, never closed over: a closed-over array becomes a constant of the compiled program
+(hundreds of MB for MNIST).
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal
 
 from bnn_adv.compute import blocks
-from bnn_adv.compute.settings import Settings, setting
+from bnn_adv.compute.settings import SettingError, Settings, setting
+from bnn_adv.inference import worst_cases
+from bnn_adv.inference.robust import OFF, Robust, Step, get_robust
 from bnn_adv.networks import ApplyFn, Params
 
 
@@ -31,10 +34,12 @@ class Data(NamedTuple):
 
     x: float32 inputs, [N, ...], in [0, 1].
     y: int32 labels, [N] (float32 targets, [N, K], for a Gaussian likelihood).
+    step: Of a minibatch: what a robust likelihood takes from the training's step; else None.
     """
 
     x: jax.Array
     y: jax.Array
+    step: Step | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,15 +130,68 @@ def gaussian(outputs: jax.Array, y: jax.Array) -> jax.Array:
 LIKELIHOODS = {"categorical": categorical, "gaussian": gaussian}
 
 
+class Likelihood(NamedTuple):
+    """A likelihood, and which worst case it counts.
+
+    name: A name in ``LIKELIHOODS``.
+    robust: Of ``categorical``.
+    """
+
+    name: str = "categorical"
+    robust: Robust = OFF
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodConfig(Settings):
+    """What the settings of every method have.
+
+    Args:
+      robust: Count the worst case around every example, see ``bnn_adv.inference.robust``.
+    """
+
+    robust: Robust = setting(OFF)
+
+    has_keys: ClassVar[bool] = True
+    """Whether every evaluation of the density has a key, which attacks start from."""
+
+    optimises: ClassVar[bool] = True
+    """Whether a radius may grow while it runs."""
+
+    def __post_init__(self) -> None:
+        """Check every field, and that the method can have such a worst case."""
+        super().__post_init__()
+        robust = self.robust
+        if robust.is_off:
+            return
+        if (name := getattr(self, "likelihood", "categorical")) != "categorical":
+            problem = f"needs the likelihood categorical, got {name}: the worst case is that of a"
+            raise SettingError("robust.worst", f"{problem} class probability. Give none.")
+        if robust.attacks and not self.has_keys:
+            problem = f"{robust.worst} starts at random, and chains on the full data sample a"
+            raise SettingError(
+                "robust.worst", f"{problem} function of the weights: give interval or crown_ibp."
+            )
+        if robust.warmup and not self.optimises:
+            problem = "is for methods that optimise: chains sample one density, of the whole"
+            raise SettingError("robust.warmup", f"{problem} radius. Give 0.")
+
+
+def get_likelihood(config: Any) -> Likelihood:
+    """Return the likelihood that a method's settings ask for."""
+    return Likelihood(config.likelihood, get_robust(config))
+
+
 def log_likelihood(
     params: Params,
     data: Data,
     apply_fn: ApplyFn,
-    likelihood: str = "categorical",
+    likelihood: str | Likelihood = "categorical",
     *,
     block: int | None = None,
 ) -> jax.Array:
     """Return ``sum_i log p(y_i | f(x_i, w))`` over the given data, a scalar in nats.
+
+    Of a robust likelihood the sum of ``worst_cases.robust_log_likelihood``.
 
     Value and gradient are summed over blocks of examples: memory does not grow with their number,
     and stays in a CPU's caches. Reverse differentiation only, where there is more than one block.
@@ -142,24 +200,37 @@ def log_likelihood(
       params: One draw.
       data: B examples.
       apply_fn: The network's function.
-      likelihood: A name in ``LIKELIHOODS``.
+      likelihood: A name in ``LIKELIHOODS``, or one that may be robust.
       block: Examples at once; None chooses from the network and the backend.
+
+    Raises:
+      ValueError: A robust likelihood attacks, and the data have no ``step``.
     """
+    name, robust = Likelihood(likelihood) if isinstance(likelihood, str) else likelihood
+    rows: Any = Data(data.x, data.y)
+    if not robust.is_off:
+        rows = worst_cases.open_examples(*data, robust)
+
+    def each(weights: Params, examples: Any) -> jax.Array:
+        if robust.is_off:
+            return LIKELIHOODS[name](apply_fn(weights, examples.x), examples.y)
+        return worst_cases.robust_log_likelihood(weights, examples, apply_fn, robust)
+
+    def fn(weights: Params, examples: Any) -> jax.Array:
+        return each(weights, examples).sum()
+
     if block is None:
-        each = blocks.bytes_per_input(apply_fn, params, data.x)
-        block = blocks.choose_block(each, data.x.shape[0])
-
-    def fn(weights: Params, rows: Data) -> jax.Array:
-        return LIKELIHOODS[likelihood](apply_fn(weights, rows.x), rows.y).sum()
-
-    return fn(params, data) if block >= data.x.shape[0] else _sum_blocks(fn, block, params, data)
+        seen = apply_fn if robust.is_off else worst_cases.as_apply_fn(each, rows)
+        size = blocks.bytes_per_input(seen, params, data.x)
+        block = blocks.choose_block(size, data.x.shape[0])
+    return fn(params, rows) if block >= data.x.shape[0] else _sum_blocks(fn, block, params, rows)
 
 
-_Fn = Callable[[Params, Data], jax.Array]
+_Fn = Callable[[Params, Any], jax.Array]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _sum_blocks(fn: _Fn, block: int, params: Params, data: Data) -> jax.Array:
+def _sum_blocks(fn: _Fn, block: int, params: Params, data: Any) -> jax.Array:
     found: jax.Array = blocks.sum_blocks(lambda rows: fn(params, rows), data, block)
     return found
 
@@ -198,7 +269,7 @@ def logdensity_fn(
     *,
     apply_fn: ApplyFn,
     prior: Prior,
-    likelihood: str = "categorical",
+    likelihood: str | Likelihood = "categorical",
     num_data: int | None = None,
     temperature: float = 1.0,
     centred: bool = False,
@@ -210,7 +281,7 @@ def logdensity_fn(
       data: B examples.
       apply_fn: The network's function.
       prior: The prior.
-      likelihood: A name in ``LIKELIHOODS``.
+      likelihood: As for ``log_likelihood``.
       num_data: Size N of the whole data set where ``data`` is a minibatch; None for B.
       temperature: T > 0; below one sharpens the posterior.
       centred: See ``log_prior``.

@@ -22,7 +22,8 @@ class _Step(Protocol):
 class Epochs(NamedTuple):
     """What one pass over the data is, and how many there are.
 
-    start: Maps an epoch's key and the state to the state and the minibatches.
+    start: Maps an epoch's key, the state and the epoch's number, from 0, to the state and the
+      minibatches.
     step: Trains on ``count`` of the minibatches, from number ``first``.
     summarise: Maps the mean loss to numbers for the trace and for progress.
     num_epochs: Passes over the data.
@@ -30,7 +31,7 @@ class Epochs(NamedTuple):
     loss_name: For errors.
     """
 
-    start: Callable[[jax.Array, Any], tuple[Any, Any]]
+    start: Callable[[jax.Array, Any, int], tuple[Any, Any]]
     step: _Step
     summarise: Callable[[np.ndarray], dict[str, float]]
     num_epochs: int
@@ -73,7 +74,8 @@ def run_epochs(
         while done < total:
             epoch, first = divmod(done, num_batches)
             if batches is None or first == 0:
-                started, batches = epochs.start(jax.random.fold_in(rng_key, 1 + epoch), state)
+                key = jax.random.fold_in(rng_key, 1 + epoch)
+                started, batches = epochs.start(key, state, epoch)
                 # Within an epoch the state is further on; only the minibatches are missing.
                 state = started if first == 0 else state
             count = pacer.next(num_batches - first)

@@ -11,6 +11,8 @@ the prior's scales, T the temperature. ``structure`` says what of H is kept:
 - ``kronecker``: of all layers a block ``A (x) G / (N places)`` each (Ritter et al. 2018; KFC,
   Grosse, Martens 2016, of convolutions), to which the prior is added exactly, in its eigenbasis.
 
+Of a robust likelihood w* is the mode, and H still that of the plain one, at w*.
+
 Draws are weights of the network itself, not of its linearisation, from which those papers predict
 at all layers: networks that attacks can differentiate, and at wide posteriors worse predictions.
 """
@@ -37,8 +39,9 @@ from bnn_adv.inference.base import (
     identify,
     open_data,
 )
-from bnn_adv.inference.densities import Data, logdensity_fn
+from bnn_adv.inference.densities import Data, get_likelihood, logdensity_fn
 from bnn_adv.inference.members import Training, posterior_loss, train
+from bnn_adv.inference.robust import make_step
 from bnn_adv.networks import Params, count_params, get_apply_fn, init_params
 from bnn_adv.networks.layers import Layer, list_layers
 from bnn_adv.posteriors.sampler import Sampler
@@ -150,13 +153,14 @@ def estimate_gain(
             data,
             apply_fn=sampler.apply_fn,
             prior=config.prior,
-            likelihood=config.likelihood,
+            likelihood=get_likelihood(config),
         )
         terms = jax.tree.map(
             lambda g, w, m: jnp.sum(g * (w - m), axis=range(1, w.ndim)), gradient, draws, mode
         )
         return jnp.mean(sum(jax.tree.leaves(terms)) ** 2) / (2 * config.temperature)
 
+    data = data._replace(step=make_step(config, rng_key))
     return float(fn(mode, data, sampler.sample(rng_key, _NUM_PROBES).samples))
 
 

@@ -10,7 +10,8 @@ one mask for all inputs: a network as any other. In training every example has m
 
     -(1 / B) sum_{i in batch} log p(y_i | f(x_i, W_i)) - E_q[ log p(W) ] / N
 
-Of convolutions input channels are dropped. Networks need no dropout layers of their own.
+With a robust likelihood all examples of a minibatch share their masks, as one network has a worst
+case. Of convolutions input channels are dropped. Networks need no dropout layers of their own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ from bnn_adv.inference.base import (
     identify,
     open_data,
 )
-from bnn_adv.inference.densities import LIKELIHOODS, Data, log_prior
+from bnn_adv.inference.densities import (
+    LIKELIHOODS,
+    Data,
+    get_likelihood,
+    log_likelihood,
+    log_prior,
+)
 from bnn_adv.inference.members import Training, train
 from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.networks.layers import list_layers, visit_layers
@@ -107,13 +114,19 @@ def dropout_loss(
     """Return the loss of a minibatch; see ``members.Loss``."""
     config, network = training.config, training.network
     keep = keep_probabilities(network, batch.x.shape[1:], config)
-    outputs = apply_with_dropout(params, batch.x, rng_key, network, keep)
     # E[z^2] = 1 / (1 - p): the prior's mean over the masks is its value at M / sqrt(1 - p).
     flat = dict(flatten_dict(params, sep="/"))
     for name, probability in keep.items():
         flat[f"{name}/kernel"] = flat[f"{name}/kernel"] / probability**0.5
     expected = log_prior(unflatten_dict(flat, sep="/"), config.prior)
-    fit: jax.Array = LIKELIHOODS[config.likelihood](outputs, batch.y).mean()
+    likelihood = get_likelihood(config)
+    if likelihood.robust.is_off:
+        outputs = apply_with_dropout(params, batch.x, rng_key, network, keep)
+        fit: jax.Array = LIKELIHOODS[config.likelihood](outputs, batch.y).mean()
+    else:
+        # The worst case is that of one network: one mask for the minibatch.
+        weights = draw_weights(params, rng_key, keep=keep)
+        fit = log_likelihood(weights, batch, get_apply_fn(network), likelihood) / len(batch.y)
     return -fit - expected / num_data
 
 

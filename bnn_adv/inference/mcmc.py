@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.settings import PRECISIONS, Settings, setting
+from bnn_adv.compute.settings import PRECISIONS, setting
 from bnn_adv.inference.base import (
     InferenceResult,
     RunOptions,
@@ -28,7 +28,14 @@ from bnn_adv.inference.base import (
 )
 from bnn_adv.inference.chains import Calls, Plan, run_chains, stack_chains
 from bnn_adv.inference.conclude import conclude
-from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn
+from bnn_adv.inference.densities import (
+    LIKELIHOODS,
+    Data,
+    MethodConfig,
+    Prior,
+    get_likelihood,
+    logdensity_fn,
+)
 from bnn_adv.inference.states import (
     Ensemble,
     count_starting,
@@ -74,7 +81,7 @@ Build = Callable[[Callable[[Params], jax.Array], Any], Kernel]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(MethodConfig):
     """Settings that all chains share.
 
     Args:
@@ -103,6 +110,9 @@ class Config(Settings):
     temperature: float = setting(1.0, above=0)
     precision: str = setting("highest", choices=PRECISIONS)
 
+    has_keys: ClassVar[bool] = False
+    optimises: ClassVar[bool] = False
+
     @property
     def num_draws(self) -> int:
         """Draws of the posterior."""
@@ -130,7 +140,7 @@ class Target(NamedTuple):
             data=data,
             apply_fn=get_apply_fn(self.network),
             prior=self.config.prior,
-            likelihood=self.config.likelihood,
+            likelihood=get_likelihood(self.config),
             temperature=self.config.temperature,
             centred=True,
         )

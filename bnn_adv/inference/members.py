@@ -18,20 +18,28 @@ from jax.sharding import Mesh
 
 from bnn_adv.compute import blocks, parallel
 from bnn_adv.compute.identity import Named
-from bnn_adv.compute.settings import Settings, setting
+from bnn_adv.compute.settings import setting
 from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import RunOptions
-from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, logdensity_fn
+from bnn_adv.inference.densities import (
+    LIKELIHOODS,
+    Data,
+    MethodConfig,
+    Prior,
+    get_likelihood,
+    logdensity_fn,
+)
 from bnn_adv.inference.epochs import Epochs, run_epochs
-from bnn_adv.networks import Params, get_apply_fn, init_params
+from bnn_adv.inference.robust import make_step, start_params
+from bnn_adv.networks import Params, get_apply_fn
 
 ADAM = optax.adam(1.0)
 """With rate 1: its updates are linear in the rate, by which every member multiplies its own."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(MethodConfig):
     """Settings of methods that train on the posterior's density and then draw.
 
     Args:
@@ -109,10 +117,12 @@ class Batches(NamedTuple):
 
     indices: Examples of every minibatch, [minibatches, members, B].
     rng_key: Minibatch i of member k has the key ``fold_in(fold_in(rng_key, i), k)``.
+    epoch: Number of the epoch, from 0.
     """
 
     indices: jax.Array
     rng_key: jax.Array
+    epoch: jax.Array | int
 
 
 def posterior_loss(
@@ -128,7 +138,7 @@ def posterior_loss(
         batch,
         apply_fn=apply_fn,
         prior=config.prior,
-        likelihood=config.likelihood,
+        likelihood=get_likelihood(config),
         num_data=num_data,
     )
     return -density / num_data
@@ -140,7 +150,7 @@ def init(rng_key: jax.Array, data: Data, *, training: Training) -> State:
 
     def one_member(index: jax.Array) -> State:
         key = jax.random.fold_in(rng_key, index)
-        params = init_params(key, training.network, data.x.shape[1:])
+        params = start_params(key, training.network, data.x.shape[1:], training.config)
         return State(params, training.optimiser.init(params), jnp.zeros(()))
 
     return jax.vmap(one_member)(jnp.arange(training.num_members))
@@ -148,7 +158,12 @@ def init(rng_key: jax.Array, data: Data, *, training: Training) -> State:
 
 @functools.partial(jax.jit, static_argnames=("num_data", "training"))
 def start_epoch(
-    rng_key: jax.Array, state: State, num_data: int, *, training: Training
+    rng_key: jax.Array,
+    state: State,
+    num_data: int,
+    epoch: jax.Array | int = 0,
+    *,
+    training: Training,
 ) -> tuple[State, Batches]:
     """Shuffle the data of an epoch: member k with ``fold_in(rng_key, k)``.
 
@@ -162,7 +177,7 @@ def start_epoch(
 
     indices = jax.vmap(one_member, out_axes=1)(jnp.arange(training.num_members))
     noise_key = jax.random.fold_in(rng_key, training.num_members)
-    return state._replace(loss=jnp.zeros_like(state.loss)), Batches(indices, noise_key)
+    return state._replace(loss=jnp.zeros_like(state.loss)), Batches(indices, noise_key, epoch)
 
 
 @functools.partial(jax.jit, static_argnames=("training", "mesh"))
@@ -189,19 +204,21 @@ def step(
       training: What is trained, and how.
       mesh: Devices: members are split over ``draws``, minibatches over ``data``.
     """
-    num_members, chunk = training.num_members, training.member_chunk
+    num_members, chunk, config = training.num_members, training.member_chunk, training.config
+    num_batches = batches.indices.shape[0]
     if chunk is None:
         one = jax.eval_shape(lambda: jax.tree.map(lambda w: w[0], state.params))
         batch = data.x[: training.config.minibatch_size]
         chunk = blocks.choose_chunk(get_apply_fn(training.network), one, batch, num_members)
 
-    def one_member(member: tuple[State, jax.Array, jax.Array, jax.Array]) -> State:
+    def one_member(member: tuple[State, jax.Array, jax.Array, jax.Array], done: jax.Array) -> State:
         before, indices, rate, key = member
         x, labels = parallel.constrain_examples((data.x[indices], data.y[indices]), mesh)
 
         def loss_fn(params: Params) -> jax.Array:
-            num_data = data.x.shape[0]
-            return training.loss(params, Data(x, labels), key, num_data=num_data, training=training)
+            own = make_step(config, key, done, config.num_epochs * num_batches)
+            batch, num_data = Data(x, labels, own), data.x.shape[0]
+            return training.loss(params, batch, key, num_data=num_data, training=training)
 
         loss, gradient = jax.value_and_grad(loss_fn)(before.params)
         updates, opt_state = training.optimiser.update(gradient, before.opt_state, before.params)
@@ -211,8 +228,9 @@ def step(
     def one_batch(index: jax.Array, members: State) -> State:
         key = jax.random.fold_in(batches.rng_key, index)
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_members))
+        done = batches.epoch * num_batches + index
         found: State = map_samples(
-            one_member,
+            functools.partial(one_member, done=done),
             (members, batches.indices[index], rates, keys),
             chunk=chunk,
             shards=parallel.shards(mesh, num_members, "draws"),
@@ -255,7 +273,7 @@ def train(
         rng_key,
         parallel.spread(state, mesh, "draws"),
         Epochs(
-            start=lambda key, now: start_epoch(key, now, num_data, training=training),
+            start=lambda key, now, epoch: start_epoch(key, now, num_data, epoch, training=training),
             step=functools.partial(step, data=data, rates=rates, training=training, mesh=mesh),
             summarise=mean_loss,
             num_epochs=config.num_epochs,

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from bnn_adv.compute.settings import SettingError, Settings, setting
+from bnn_adv.compute.settings import SettingError, setting
 from bnn_adv.inference.base import (
     InferenceResult,
     RunOptions,
@@ -24,7 +24,14 @@ from bnn_adv.inference.base import (
     open_data,
     summarise_held_out,
 )
-from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, log_likelihood
+from bnn_adv.inference.densities import (
+    LIKELIHOODS,
+    Data,
+    MethodConfig,
+    Prior,
+    get_likelihood,
+    log_likelihood,
+)
 from bnn_adv.inference.members import Training, posterior_loss, train
 from bnn_adv.networks import Params, get_apply_fn
 from bnn_adv.posteriors.posterior import Posterior
@@ -34,7 +41,7 @@ UNIT = "minibatches"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(MethodConfig):
     """How networks are trained.
 
     Args:
@@ -75,7 +82,7 @@ def likelihood_loss(
     params: Params, batch: Data, rng_key: jax.Array, *, num_data: int, training: Training
 ) -> jax.Array:
     """Return the mean negative log likelihood of a minibatch; see ``members.Loss``."""
-    apply_fn, likelihood = get_apply_fn(training.network), training.config.likelihood
+    apply_fn, likelihood = get_apply_fn(training.network), get_likelihood(training.config)
     return -log_likelihood(params, batch, apply_fn, likelihood) / len(batch.y)
 
 

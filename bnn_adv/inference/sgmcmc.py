@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,8 @@ from bnn_adv.inference.base import (
 from bnn_adv.inference.chains import Calls, Plan, run_chains, stack_chains
 from bnn_adv.inference.conclude import conclude
 from bnn_adv.inference.cycles import Cycle
-from bnn_adv.inference.densities import Data, logdensity_fn
+from bnn_adv.inference.densities import Data, get_likelihood, logdensity_fn
+from bnn_adv.inference.robust import make_step
 from bnn_adv.inference.states import count_starting, map_chains, start_chains, train_ensemble
 from bnn_adv.inference.transitions import Gradients
 from bnn_adv.networks import Params, get_apply_fn
@@ -94,6 +95,8 @@ class Config(mcmc.Config):
     thinning: int = setting(500, least=1, most=1_000_000)
     minibatch_size: int = setting(128, least=1)
 
+    has_keys: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         """Check every field, and that transitions can be counted in int32."""
         super().__post_init__()
@@ -129,7 +132,7 @@ class Target(NamedTuple):
             self.split_examples(data),
             apply_fn=get_apply_fn(self.network),
             prior=self.config.prior,
-            likelihood=self.config.likelihood,
+            likelihood=get_likelihood(self.config),
             num_data=num_data,
             temperature=temperature,
             centred=True,
@@ -140,8 +143,14 @@ class Target(NamedTuple):
         gradient = jax.grad(lambda params, batch: self.density(params, batch, num_data, 1.0))
         return self.build(gradient, self.config)
 
-    def densities(self, positions: Params, data: Data, rows: jax.Array | None = None) -> jax.Array:
-        """Return the tempered log density of every chain, from all data or rows of its own."""
+    def densities(
+        self, rng_key: jax.Array, positions: Params, data: Data, rows: jax.Array | None = None
+    ) -> jax.Array:
+        """Return the tempered log density of every chain, from all data or rows of its own.
+
+        Attacks of a robust likelihood start at the same points at every call.
+        """
+        data = data._replace(step=make_step(self.config, rng_key))
 
         def one_chain(_: jax.Array, own: tuple[Params, jax.Array | None]) -> jax.Array:
             seen = data if own[1] is None else _take(data, own[1])
@@ -158,8 +167,8 @@ class Target(NamedTuple):
         """Split examples over the mesh's axis ``data``, where that is possible."""
         if parallel.shards(self.mesh, len(data.y), "data") == 1:
             return data
-        found: Data = parallel.constrain_examples(data, self.mesh)
-        return found
+        x, y = parallel.constrain_examples((data.x, data.y), self.mesh)
+        return Data(x, y, data.step)
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
@@ -201,7 +210,7 @@ def warm_up(
     states, batches = jax.lax.fori_loop(first, first + count, one_transition, (states, batches))
     positions = target.kernel(len(data.y)).position(states)
     rows = batches[:, (first + count - 1) % num_batches]
-    return states, Info(target.densities(positions, data, rows))
+    return states, Info(target.densities(rng_key, positions, data, rows))
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
@@ -245,7 +254,7 @@ def step(
         positions = jax.tree.map(lambda all_, one: all_.at[place].set(one), positions, position)
         density = jax.lax.cond(
             cycle.count_draws(index + 1) > draw,
-            lambda: density.at[place].set(target.densities(position, data)),
+            lambda: density.at[place].set(target.densities(rng_key, position, data)),
             lambda: density,
         )
         return after, positions, density
@@ -362,8 +371,9 @@ def _advance(
     key = jax.random.fold_in(jax.random.fold_in(rng_key, 0), index)
 
     def one_chain(chain: jax.Array, own: tuple[Any, jax.Array]) -> Any:
-        batch = _take(data, own[1])
-        return kernel.step(jax.random.fold_in(key, chain), own[0], batch, index - num_warmup)
+        own_key = jax.random.fold_in(key, chain)
+        batch = _take(data, own[1])._replace(step=make_step(target.config, own_key))
+        return kernel.step(own_key, own[0], batch, index - num_warmup)
 
     return target.map_chains(one_chain, (states, batches[:, place])), batches
 
@@ -380,4 +390,4 @@ def _shuffle(rng_key: jax.Array, epoch: jax.Array | int, data: Data, target: Tar
 
 
 def _take(data: Data, rows: jax.Array) -> Data:
-    return Data(data.x[rows], data.y[rows])
+    return Data(data.x[rows], data.y[rows], data.step)

@@ -17,6 +17,7 @@ from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference import minibatches, sgd
 from bnn_adv.inference.base import RunOptions
 from bnn_adv.inference.densities import Data, sample_prior
+from bnn_adv.inference.robust import get_robust
 from bnn_adv.networks import Params, init_params
 
 
@@ -93,6 +94,7 @@ def train_ensemble(
         map_prior=True,
         prior=config.prior,
         likelihood=config.likelihood,
+        robust=get_robust(config),
         **vars(config.ensemble),
     )
 

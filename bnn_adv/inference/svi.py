@@ -28,7 +28,7 @@ from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO, autoguide, init_to_feasible
 
 from bnn_adv.compute import parallel
-from bnn_adv.compute.settings import SettingError, Settings, setting
+from bnn_adv.compute.settings import SettingError, setting
 from bnn_adv.inference import minibatches
 from bnn_adv.inference.base import (
     InferenceResult,
@@ -37,8 +37,17 @@ from bnn_adv.inference.base import (
     open_data,
     summarise_held_out,
 )
-from bnn_adv.inference.densities import LIKELIHOODS, Data, Prior, log_likelihood, prior_scales
+from bnn_adv.inference.densities import (
+    LIKELIHOODS,
+    Data,
+    MethodConfig,
+    Prior,
+    get_likelihood,
+    log_likelihood,
+    prior_scales,
+)
 from bnn_adv.inference.epochs import Epochs, run_epochs
+from bnn_adv.inference.robust import make_step, start_params
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
@@ -48,7 +57,7 @@ UNIT = "minibatches"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Settings):
+class Config(MethodConfig):
     """How the guide is trained.
 
     Args:
@@ -108,11 +117,24 @@ class Problem(NamedTuple):
     svi: NumPyro's ``SVI``.
     guide: NumPyro's guide.
     template: Shapes of one draw.
+    config: The settings.
     """
 
     svi: SVI
     guide: autoguide.AutoGuide
     template: Params
+    config: Config
+
+
+class Batches(NamedTuple):
+    """An epoch's minibatches.
+
+    indices: Examples of every minibatch, [minibatches, B].
+    epoch: Number of the epoch, from 0.
+    """
+
+    indices: jax.Array
+    epoch: jax.Array | int
 
 
 def init(
@@ -120,8 +142,8 @@ def init(
 ) -> tuple[Problem, State]:
     """Build model and guide and initialise the guide's parameters."""
     network_key, guide_key, published_key = jax.random.split(rng_key, 3)
-    start = init_params(network_key, network, data.x.shape[1:])
-    one = Data(data.x[:1], data.y[:1])
+    start = start_params(network_key, network, data.x.shape[1:], config)
+    one = Data(data.x[:1], data.y[:1], make_step(config, guide_key))
     weights = flatten_dict(start, sep="/")
     problem = build_problem(network, config, tuple(weights), data.x.shape[1:])
     if config.guide == "mean_field":
@@ -164,7 +186,7 @@ def build_problem(
         handlers.seed(guide, 0)()
     model = functools.partial(_model, network=network, template=template, config=config)
     svi = SVI(model, guide, optax.adam(config.learning_rate), loss)
-    return Problem(svi, guide, template)
+    return Problem(svi, guide, template, config)
 
 
 def _set_up(guide: autoguide.AutoNormal) -> None:
@@ -191,34 +213,37 @@ def _start(rng_key: jax.Array, one: Data, values: dict[str, jax.Array], svi: SVI
 
 @functools.partial(jax.jit, static_argnames=("num_data", "config"))
 def start_epoch(
-    rng_key: jax.Array, state: State, num_data: int, config: Config
-) -> tuple[State, jax.Array]:
+    rng_key: jax.Array, state: State, num_data: int, config: Config, epoch: jax.Array | int = 0
+) -> tuple[State, Batches]:
     """Shuffle the data of an epoch and give it a noise key of its own.
 
     Returns:
-      The state with that key and a loss of zero; indices of the minibatches, [minibatches, B].
+      The state with that key and a loss of zero; the minibatches.
     """
     shuffle_key, noise_key = jax.random.split(rng_key)
-    batches = minibatches.shuffle(shuffle_key, num_data, config.minibatch_size)
-    return State(state.svi._replace(rng_key=noise_key), jnp.zeros_like(state.loss)), batches
+    indices = minibatches.shuffle(shuffle_key, num_data, config.minibatch_size)
+    started = State(state.svi._replace(rng_key=noise_key), jnp.zeros_like(state.loss))
+    return started, Batches(indices, epoch)
 
 
-@functools.partial(jax.jit, static_argnames=("svi", "mesh"))
+@functools.partial(jax.jit, static_argnames=("svi", "config", "mesh"))
 def _step(
     state: State,
     data: Data,
-    batches: jax.Array,
+    batches: Batches,
     first: jax.Array | int,
     count: jax.Array | int,
     svi: SVI,
+    config: Config,
     mesh: Mesh | None,
 ) -> State:
-    num_data = data.x.shape[0]
+    num_data, num_batches = data.x.shape[0], batches.indices.shape[0]
 
     def one_batch(index: jax.Array, before: State) -> State:
-        batch = Data(data.x[batches[index]], data.y[batches[index]])
-        batch = parallel.constrain_examples(batch, mesh)
-        after, loss = svi.update(before.svi, batch, num_data)
+        rows, done = batches.indices[index], batches.epoch * num_batches + index
+        own = make_step(config, before.svi.rng_key, done, config.num_epochs * num_batches)
+        batch = parallel.constrain_examples(Data(data.x[rows], data.y[rows]), mesh)
+        after, loss = svi.update(before.svi, batch._replace(step=own), num_data)
         return State(after, before.loss + loss)
 
     found: State = jax.lax.fori_loop(first, first + count, one_batch, state)
@@ -228,7 +253,7 @@ def _step(
 def step(
     state: State,
     data: Data,
-    batches: jax.Array,
+    batches: Batches,
     first: jax.Array | int,
     count: jax.Array | int,
     *,
@@ -246,7 +271,8 @@ def step(
       problem: From ``init``.
       mesh: Devices, see ``run``.
     """
-    found: State = _step(state, data, batches, first, count, problem.svi, mesh)
+    svi, config = problem.svi, problem.config
+    found: State = _step(state, data, batches, first, count, svi, config, mesh)
     return found
 
 
@@ -282,7 +308,7 @@ def run(
         rng_key,
         parallel.replicate(state, mesh),
         Epochs(
-            start=lambda key, current: start_epoch(key, current, num_data, config),
+            start=lambda key, now, epoch: start_epoch(key, now, num_data, config, epoch),
             step=functools.partial(step, data=data, problem=problem, mesh=mesh),
             summarise=lambda loss: {"elbo": -float(loss)},
             num_epochs=config.num_epochs,
@@ -349,7 +375,7 @@ def _model(
     weights = _weights(template=template, config=config)
     weight = num_data / batch.x.shape[0] if config.kl_weight == "corrected" else 1.0
     log_lik = log_likelihood(
-        unflatten_dict(weights, sep="/"), batch, get_apply_fn(network), config.likelihood
+        unflatten_dict(weights, sep="/"), batch, get_apply_fn(network), get_likelihood(config)
     )
     numpyro.factor("log_likelihood", weight * log_lik / config.temperature)
 

@@ -93,10 +93,17 @@ def count_deviations(config: Config) -> int:
 
 
 def start_epoch(
-    rng_key: jax.Array, state: State, num_data: int, *, training: Training
+    rng_key: jax.Array,
+    state: State,
+    num_data: int,
+    epoch: jax.Array | int = 0,
+    *,
+    training: Training,
 ) -> tuple[State, members.Batches]:
     """Shuffle the data of an epoch and count it."""
-    started, batches = members.start_epoch(rng_key, state.training, num_data, training=training)
+    started, batches = members.start_epoch(
+        rng_key, state.training, num_data, epoch, training=training
+    )
     return state._replace(training=started, epoch=state.epoch + 1), batches
 
 
@@ -150,7 +157,7 @@ def run(
         rng_key,
         parallel.spread(state, mesh, "draws"),
         Epochs(
-            start=lambda key, now: start_epoch(key, now, num_data, training=training),
+            start=lambda key, now, epoch: start_epoch(key, now, num_data, epoch, training=training),
             step=functools.partial(step, data=data, training=training, mesh=mesh),
             summarise=members.mean_loss,
             num_epochs=num_epochs,

@@ -124,6 +124,8 @@ def to_json(config: Any, *, prefix: str = "") -> dict[str, Any]:
     record: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), prefix + field.name
+        if settings.is_off(value):
+            continue
         if dataclasses.is_dataclass(value):
             record |= to_json(value, prefix=f"{name}.")
         else:

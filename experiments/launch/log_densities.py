@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_adv.inference.log_densities import compare_log_densities, is_adjusted
+from bnn_adv.inference.robust import OFF, get_robust
 from bnn_adv.report.table import Cell, Table
 from experiments.launch.methods import Row
 
@@ -40,7 +41,9 @@ def compare_rows(
 
 def _target(row: Row) -> tuple[Any, ...]:
     config = row.config
-    return row.network_name, row.network, config.prior, config.temperature, config.likelihood
+    robust = get_robust(config)
+    of_densities = config.prior, config.temperature, config.likelihood
+    return row.network_name, row.network, *of_densities, OFF if robust.is_off else robust
 
 
 def log_density_table(pairs: Sequence[Mapping[str, Any]]) -> list[Table]:

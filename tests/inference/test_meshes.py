@@ -25,6 +25,7 @@ from bnn_adv.inference import (
     swag,
 )
 from bnn_adv.inference.densities import Data
+from bnn_adv.inference.robust import Robust
 from bnn_adv.inference.states import Ensemble
 
 NETWORK = networks.MLP((4,), 3, "tanh")
@@ -35,6 +36,10 @@ BATCHES: dict[str, int] = {**CHAINS, "minibatch_size": 8, "thinning": 2}
 CASES = {
     "ensemble": (sgd, sgd.Config(num_members=4, num_epochs=2, minibatch_size=8, member_chunk=1)),
     "one network": (sgd, sgd.Config(num_epochs=2, minibatch_size=8)),
+    "attacked": (
+        sgd,
+        sgd.Config(num_epochs=2, minibatch_size=8, robust=Robust("pgd", num_steps=1)),
+    ),
     "svi": (svi, svi.Config(**FIT)),
     "laplace": (laplace, laplace.Config(**FIT)),
     "laplace of all layers": (laplace, laplace.Config(**FIT, structure="kronecker")),
@@ -82,6 +87,7 @@ def data():
     [
         ("ensemble", "draws:2,data:2"),
         ("one network", "draws:4"),  # cannot be split: it runs whole on every device
+        ("attacked", "data:4"),
         ("svi", "draws:2,data:2"),
         ("laplace", "draws:2,data:2"),
         ("laplace of all layers", "data:4"),

@@ -14,6 +14,7 @@ from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.compute.pacing import Pacer
 from bnn_adv.inference import METHODS, RunOptions, chains, mcmc, sgmcmc
 from bnn_adv.inference.densities import Data
+from bnn_adv.inference.robust import Robust
 from bnn_adv.inference.states import Ensemble
 
 NETWORK = networks.MLP((), 3)
@@ -30,6 +31,7 @@ CASES = {
     "one network": ("sgd", SGD),
     "ensemble": ("sgd", {**SGD, "num_members": 3, "member_chunk": 2}),
     "mean field": ("svi", SVI),
+    "attacked": ("svi", {**SVI, "robust": Robust("pgd", num_steps=2, warmup=0.8)}),
     "low rank": ("svi", {**SVI, "guide": "low_rank", "rank": 2}),
     "laplace": ("laplace", SVI),
     "mc_dropout": ("mc_dropout", {**SVI, "input_rate": 0.5}),
