@@ -14,6 +14,7 @@ from bnn_adv.evaluation import evaluate_fresh, run_suite
 from bnn_adv.evaluation.evaluate import EvaluationSettings, evaluate
 from bnn_adv.evaluation.records import Evaluation
 from bnn_adv.evaluation.suites import SUITES, Entry, Suite, get_suite
+from bnn_adv.evaluation.uncertainty import ShiftSettings, evaluate_shift, load_shift
 from bnn_adv.evaluation.verification import verify_adversarial
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
@@ -33,13 +34,16 @@ __all__ = [
     "Objective",
     "Posterior",
     "Sampler",
+    "ShiftSettings",
     "Suite",
     "bracket",
     "certify",
     "certify_fresh",
     "evaluate",
     "evaluate_fresh",
+    "evaluate_shift",
     "get_suite",
+    "load_shift",
     "run_suite",
     "verify_adversarial",
     "verify_certificate",

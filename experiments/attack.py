@@ -3,6 +3,7 @@
   python -m experiments.attack --posterior=runs/demo --model=vi --suite=full --workdir=runs/attack
   python -m experiments.attack --posterior=draws.npz --dataset=mnist --network=mlp --mlp.hidden=512
   python -m experiments.attack --posterior=runs/demo --model=vi --attack=pgd --pgd.num_steps=200
+  python -m experiments.attack --posterior=runs/demo --model=hmc --shift=rotated,noise
 
 A suite, an attack and an objective may be your own: --suite=package.module:NAME, or
 --attack=package.module --objective=package.module:NAME, whose flags are the arguments of its build.
@@ -38,6 +39,7 @@ from experiments.launch.config import define_flags, make, read_flags
 from experiments.launch.entry import start
 from experiments.launch.run_directory import RunDirectory, describe_command
 from experiments.launch.runtime import RuntimeConfig
+from experiments.launch.shift import Outside, hash_outside, load_outside, measure_shift
 
 FLAGS = flags.FLAGS
 
@@ -76,20 +78,23 @@ def attack(target: Target, workdir: str, *, mesh: Mesh | None = None) -> dict[st
       OSError: A file cannot be read or written.
     """
     opened = open_target(target, mesh)
-    record = {**target.to_json(), **opened.hashes}
+    outside = load_outside(target.config, opened.dataset)
+    record = {**target.to_json(), **opened.hashes, **hash_outside(outside)}
     run = RunDirectory(workdir, "attack", record, describe_command("experiments.attack"))
     results = run.read_results()
     if results is not None:
         print(f"{run.path} holds a finished run of this command.\n")
     else:
-        results = _work(target, opened, run, mesh)
+        results = _work(target, opened, outside, run, mesh)
     if parallel.is_writer():
         print(format_evaluation(results))
         print(f"Report: {run.path / 'report.html'}")
     return results
 
 
-def _work(target: Target, opened: Opened, run: RunDirectory, mesh: Mesh | None) -> dict[str, Any]:
+def _work(
+    target: Target, opened: Opened, outside: Outside, run: RunDirectory, mesh: Mesh | None
+) -> dict[str, Any]:
     config, (posterior, diagnostics, dataset, _) = target.config, opened
     chunk = config.sample_chunk or None
     evaluation = bnn_adv.evaluate(
@@ -109,8 +114,10 @@ def _work(target: Target, opened: Opened, run: RunDirectory, mesh: Mesh | None) 
             min_ess=diagnostics.get("min_ess"),
         ),
     )
+    shift = measure_shift(config, posterior, dataset, outside, run, mesh)
     results = {
         **evaluation.record,
+        **({"shift": shift} if shift else {}),
         "dataset": config.dataset,
         "model": config.model or None,
         "seed": config.seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -151,3 +152,33 @@ class Attack:
     minimises_norm: bool = False
     aims: bool = False
     as_data: tuple[str, ...] = ()
+
+
+@functools.cache
+def by_value(attack: Attack) -> Attack:
+    """Return an attack that keeps the input of the largest objective, whether or not it fools.
+
+    For objectives that are not about the label. No input counts as fooling, so that the attack does
+    not stop early either. Equal attacks give equal results.
+
+    Args:
+      attack: Any that compares objectives.
+    """
+    name, init, step = f"{attack.name}_by_value", _unaware(attack.init, 1), _unaware(attack.step, 2)
+    return dataclasses.replace(attack, name=name, init=init, step=step, stop_on_success=False)
+
+
+@functools.cache
+def _unaware(function: Callable[..., Any], place: int) -> Callable[..., Any]:
+    """Return one of an attack's functions whose loss function, its argument ``place``, is blind."""
+
+    def call(*arguments: Any) -> Any:
+        loss_fn = arguments[place]
+
+        def blind(x: jax.Array, target: jax.Array | None = None) -> Loss:
+            loss: Loss = loss_fn(x, target)
+            return loss._replace(success=jnp.zeros_like(loss.success))
+
+        return function(*arguments[:place], blind, *arguments[place + 1 :])
+
+    return call

@@ -145,7 +145,9 @@ def pull_back(
             if name not in chosen:
                 return outputs
             layer = chosen[name]
-            rows = take_patches(inputs, layer.kernel_size) if layer.kernel_size else inputs
+            rows = inputs
+            if layer.kernel_size:
+                rows = take_patches(inputs, layer.kernel_size, layer.stride)
             rows = rows.reshape(len(x), -1, rows.shape[-1])
             one = jnp.ones((*rows.shape[:2], 1), rows.dtype)
             seen[name] = jnp.concatenate([rows, one], axis=-1) if layer.has_bias else rows

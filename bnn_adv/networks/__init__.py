@@ -6,6 +6,7 @@ from bnn_adv.networks.apply import count_params, get_apply_fn, init_params
 from bnn_adv.networks.convnet import ConvNet, Convolution, Convolve, max_pool, take_patches
 from bnn_adv.networks.mlp import MLP
 from bnn_adv.networks.registry import ARCHITECTURES, NETWORKS, build_network, find_network
+from bnn_adv.networks.small_convnet import SmallConvNet
 
 __all__ = [
     "ACTIVATIONS",
@@ -17,6 +18,7 @@ __all__ = [
     "Convolution",
     "Convolve",
     "Params",
+    "SmallConvNet",
     "build_network",
     "count_params",
     "find_network",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from typing import Literal
 
 import jax
@@ -44,7 +45,7 @@ def describe(config: Config) -> str:
 
 
 class Convolve(nn.Module):
-    """Convolve without padding, stride 1; parameters and results as ``flax.linen.Conv``.
+    """Convolve without padding; parameters and results as ``flax.linen.Conv``.
 
     XLA's CPU convolution is several times slower than a product of patches with the kernel
     matrix, and a convolution whose kernel is vmapped over draws becomes a grouped convolution.
@@ -54,23 +55,27 @@ class Convolve(nn.Module):
       features: Output channels.
       kernel_size: Height and width of the kernel.
       convolution: ``"patches"``, ``"native"``, or ``"auto"`` for patches on CPU, else native.
+      stride: Step of the kernel, in pixels, along both axes.
     """
 
     features: int
     kernel_size: tuple[int, int] = (5, 5)
     convolution: Convolution = "auto"
+    stride: int = 1
 
     @nn.compact
     def __call__(self, x: Pictures) -> Float[jax.Array, "B rows columns features"]:
-        """Return [B, H - kh + 1, W - kw + 1, features] for inputs of shape [B, H, W, C]."""
+        """Return [B, (H - kh) // stride + 1, (W - kw) // stride + 1, features] of [B, H, W, C]."""
         height, width = self.kernel_size
         shape = (height, width, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if _uses_patches(self.convolution):
-            return take_patches(x, self.kernel_size) @ kernel.reshape(-1, self.features) + bias
+            patches = take_patches(x, self.kernel_size, self.stride)
+            return patches @ kernel.reshape(-1, self.features) + bias
+        strides, order = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
         return bias + jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, kernel, strides, "VALID", dimension_numbers=order
         )
 
 
@@ -104,51 +109,63 @@ class ConvNet(nn.Module):
         return nn.Dense(self.num_classes, name="logits")(x.reshape(x.shape[0], -1))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def take_patches(
-    x: Pictures, kernel_size: tuple[int, int]
+    x: Pictures, kernel_size: tuple[int, int], stride: int = 1
 ) -> Float[jax.Array, "B rows columns features"]:
-    """Cut every window of an image out of it; stride 1, no padding.
+    """Cut windows out of an image, one at every place or at every ``stride``-th; no padding.
 
     The gradient adds the windows up in place. The one that JAX would derive pads every window to
     the size of the image first, at twice the cost; it alone has forward-mode derivatives, which
-    ``ConvNet(convolution="native")`` offers.
+    ``convolution="native"`` of the networks offers.
 
     Args:
       x: [B, H, W, C].
       kernel_size: Height and width of a window.
+      stride: Step between windows, in pixels, along both axes.
 
     Returns:
-      [B, H - kh + 1, W - kw + 1, kh * kw * C], in the order of a kernel [kh, kw, C, features].
+      [B, (H - kh) // stride + 1, (W - kw) // stride + 1, kh * kw * C], in the order of a kernel
+      [kh, kw, C, features].
     """
-    return jnp.concatenate([x[window] for window in _windows(x.shape, kernel_size)], axis=-1)
+    return jnp.concatenate([x[window] for window in _windows(x.shape, kernel_size, stride)], -1)
 
 
 def _patches_forward(
-    x: jax.Array, kernel_size: tuple[int, int]
+    x: jax.Array, kernel_size: tuple[int, int], stride: int
 ) -> tuple[jax.Array, tuple[int, ...]]:
-    return take_patches(x, kernel_size), x.shape
+    return take_patches(x, kernel_size, stride), x.shape
 
 
 def _patches_backward(
-    kernel_size: tuple[int, int], shape: tuple[int, ...], cotangent: jax.Array
+    kernel_size: tuple[int, int], stride: int, shape: tuple[int, ...], cotangent: jax.Array
 ) -> tuple[jax.Array]:
-    channels, total = shape[-1], jnp.zeros(shape, cotangent.dtype)
-    for number, window in enumerate(_windows(shape, kernel_size)):
+    height, width = kernel_size
+    channels, (rows, columns) = shape[-1], cotangent.shape[1:3]
+    # A pixel's place within a stride has axes of its own: what a window adds to is contiguous.
+    tall, wide = (-(-size // stride) for size in shape[1:3])
+    total = jnp.zeros((shape[0], tall, stride, wide, stride, channels), cotangent.dtype)
+    for number, (i, j) in enumerate(itertools.product(range(height), range(width))):
         own = cotangent[..., number * channels : (number + 1) * channels]
-        total = total.at[window].add(own)
-    return (total,)
+        (down, top), (right, left) = divmod(i, stride), divmod(j, stride)
+        at = (slice(None), slice(down, down + rows), top, slice(right, right + columns), left)
+        total = total.at[at].add(own)
+    whole = total.reshape(shape[0], tall * stride, wide * stride, channels)
+    return (whole[:, : shape[1], : shape[2]],)
 
 
 take_patches.defvjp(_patches_forward, _patches_backward)
 
 
-def _windows(shape: tuple[int, ...], kernel_size: tuple[int, int]) -> list[tuple[slice, ...]]:
+def _windows(
+    shape: tuple[int, ...], kernel_size: tuple[int, int], stride: int
+) -> list[tuple[slice, ...]]:
     """Return which pixels each place of the kernel sees."""
     height, width = kernel_size
+    # One past the last place at which a window begins.
     rows, columns = shape[1] - height + 1, shape[2] - width + 1
     return [
-        (slice(None), slice(i, i + rows), slice(j, j + columns))
+        (slice(None), slice(i, i + rows, stride), slice(j, j + columns, stride))
         for i in range(height)
         for j in range(width)
     ]

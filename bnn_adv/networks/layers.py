@@ -33,6 +33,7 @@ class Layer(NamedTuple):
     inputs: Shape of its inputs for one example, without the batch axis.
     outputs: Shape of its outputs, likewise.
     has_bias: Whether it has a bias.
+    stride: Step of a convolution's kernel; 1 of a dense layer.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Layer(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     has_bias: bool
+    stride: int = 1
 
 
 def visit_layers(visit: Visit, network: nn.Module, params: Params, x: jax.Array) -> Logits:
@@ -83,8 +85,8 @@ def list_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer
         if context.method_name == "__call__" and isinstance(module, KINDS):
             size = getattr(module, "kernel_size", None)
             name, shapes = "/".join(module.path), (args[0].shape[1:], outputs.shape[1:])
-            has_bias = getattr(module, "use_bias", True)
-            found.append(Layer(name, size, type(module).__name__, *shapes, has_bias))
+            has_bias, stride = getattr(module, "use_bias", True), getattr(module, "stride", 1)
+            found.append(Layer(name, size, type(module).__name__, *shapes, has_bias, stride))
         return outputs
 
     def look(rng_key: jax.Array, x: jax.Array) -> Logits:

@@ -11,12 +11,12 @@ from flax import linen as nn
 
 from bnn_adv.compute import registry
 from bnn_adv.compute.settings import Settings, check_class
-from bnn_adv.networks import convnet, mlp
+from bnn_adv.networks import convnet, mlp, small_convnet
 from bnn_adv.networks.activations import ACTIVATIONS
 from bnn_adv.networks.convnet import ConvNet, Convolution
 from bnn_adv.networks.mlp import MLP
 
-NETWORKS: dict[str, Any] = {"mlp": mlp, "conv": convnet}
+NETWORKS: dict[str, Any] = {"mlp": mlp, "conv": convnet, "small_conv": small_convnet}
 
 _DEPTHS = {"fc": 1, "fc2": 2, "fc3": 3, "fc4": 4, "fc5": 5}
 

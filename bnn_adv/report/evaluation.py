@@ -8,6 +8,7 @@ from typing import Any
 
 from bnn_adv.report import fields, fresh, wording
 from bnn_adv.report.fields import Results
+from bnn_adv.report.shift import format_shift
 from bnn_adv.report.table import Table, named_lines, to_text
 from bnn_adv.report.wording import Measured, to_dict, to_dicts, to_interval, to_number
 
@@ -52,6 +53,10 @@ def format_evaluation(record: Results) -> str:
         lines += ["", *_wrap(f"Signs of masking: {count} of {len(checks)} raised ({names}).")]
     for number in list_extras(record):
         lines += _wrap(number)
+    shifts = to_dict(record.get("shift"))
+    for name, shift in shifts.items():
+        lines += ["", f"Out of distribution: {wording.one_line(name)}", ""]
+        lines.append(format_shift(shift, captions=name == list(shifts)[-1]))
     return "\n".join(lines) + "\n"
 
 

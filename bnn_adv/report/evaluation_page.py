@@ -8,6 +8,7 @@ from bnn_adv.report import evaluation, fields, fresh, page, style, wording
 from bnn_adv.report.diagnostics import describe_settings
 from bnn_adv.report.fields import Results
 from bnn_adv.report.robustness_curve import curve_caption, curve_figure
+from bnn_adv.report.shift import shift_sections
 from bnn_adv.report.table import Cell, Table, to_html
 from bnn_adv.report.uncertainty import uncertainty_tables
 from bnn_adv.report.wording import to_dict, to_dicts
@@ -47,6 +48,7 @@ def render_evaluation(record: Results) -> str:
         uncertainty=[
             to_html(table) for table in uncertainty_tables(to_dict(record.get("uncertainty")))
         ],
+        shifts=shift_sections(to_dict(record.get("shift"))),
         settings=settings,
         provenance=provenance,
         environment=environment,

@@ -19,7 +19,7 @@ from bnn_adv.compute import files
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.disk import DiskDraws
 from bnn_adv.compute.settings import PRECISIONS, Settings, seed, setting
-from bnn_adv.data import DATASETS, Dataset, load_dataset
+from bnn_adv.data import DATASETS, OOD_SETS, Dataset, load_dataset
 from bnn_adv.evaluation.suites import SUITES, Suite, get_suite
 from bnn_adv.networks import NETWORKS, find_network, get_apply_fn, init_params
 from bnn_adv.posteriors.decision import DECISION_RULES
@@ -95,6 +95,15 @@ class AttackConfig(PosteriorConfig):
     num_curve: int = setting(
         200, "Images, drawn by seed, whose smallest radius is looked for; 0 leaves it out.", least=0
     )
+    shift: tuple[str, ...] = setting(
+        (),
+        "Inputs out of distribution that uncertainty is to tell, clean and attacked: "
+        f"{', '.join(OOD_SETS)}, or another data set of the same shape, from --data_dir.",
+        is_distinct=True,
+    )
+    num_shift: int = setting(
+        200, "Of --shift: images of each kind, in and out of distribution, drawn by seed.", least=1
+    )
     batch_size: int = setting(128, "Images attacked at once.", least=1)
     sample_chunk: int = setting(
         0, "Posterior draws at once; 0 chooses from the network's size.", least=0
@@ -130,7 +139,8 @@ class Target(NamedTuple):
         """Return every setting by name of flag."""
         prefix = network_prefix("", self.config.network)
         # A suite and one attack exclude each other.
-        left_out = ("suite",) if self.config.attack else ("attack", "objective")
+        left_out = {"suite"} if self.config.attack else {"attack", "objective"}
+        left_out |= set() if self.config.shift else {"shift", "num_shift"}
         own = {k: v for k, v in to_json(self.config).items() if k not in left_out}
         return {**own, **self.attack, **to_json(self.network, prefix=prefix)}
 

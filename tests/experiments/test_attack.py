@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from bnn_adv import load_shift
 from bnn_adv.compute import files
 from experiments import attack
 from experiments.launch.attack_config import make_target
@@ -67,6 +68,30 @@ def test_reads_the_run_and_fills_its_own(trained, tmp_path, capsys):
     capsys.readouterr()
     attack.attack(target, str(tmp_path / "again"))
     assert "finished run" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_semantic_shift_is_part_of_the_run_where_it_is_asked_for(trained, tmp_path, capsys):
+    given = {**SETTINGS, "posterior": str(trained), "num_test": 8, "shift": ("noise",)}
+    own = {name: value for name, value in given.items() if name != "suite"}
+    target = make_target({**own, "attack": "fgsm", "num_shift": 8})
+    results = attack.attack(target, str(tmp_path / "shift"))
+    found = results["shift"]["noise"]
+    assert (found["num_in"], found["num_out"], found["epsilon"]) == (8, 8, 0.2)
+    assert found["scores"]["entropy"]["both_attacked"]["value"] <= 0.5
+    assert results["config"]["shift"] == ["noise"]
+    stored = load_shift(tmp_path / "shift" / "shift" / "noise.npz")
+    assert json.loads(stored.to_json()) == found
+    page = (tmp_path / "shift" / "report.html").read_text("utf-8")
+    assert "<h2>Semantic shift: noise</h2>" in page
+    assert "Out of distribution: noise" in capsys.readouterr().out
+    assert (tmp_path / "shift" / "figures" / "shift_noise.png").exists()
+    # Where it is not, the run's record is what it was.
+    plain = make_target({**SETTINGS, "posterior": str(trained)}).to_json()
+    assert not {"shift", "num_shift"} & set(plain)
+    with pytest.raises(ValueError, match="Besides data sets there are"):
+        attack.attack(make_target({**given, "shift": ("letters",)}), str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow

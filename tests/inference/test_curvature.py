@@ -29,6 +29,17 @@ class Pictures(nn.Module):
         return nn.Dense(self.num_classes, use_bias=False, name="out")(x.reshape(len(x), -1))
 
 
+class Strided(nn.Module):
+    """A convolution that sees every second place."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.tanh(Convolve(2, (2, 2), stride=2, name="conv")(x))
+        return nn.Dense(self.num_classes, name="out")(x.reshape(len(x), -1))
+
+
 class Places(nn.Module):
     """A convolution, every place of which is an output."""
 
@@ -218,3 +229,21 @@ def test_draws_of_a_convolutional_network(structure):
     kernel = draws["conv"]["kernel"] - params["conv"]["kernel"]
     expected = 0.0 if structure == "last_layer" else 0.25
     np.testing.assert_allclose(kernel.std(axis=0), expected, rtol=0.1)
+
+
+@pytest.mark.slow
+def test_places_of_a_strided_convolution_are_those_of_its_outputs():
+    """Summed over places, ``a g^T`` is the gradient of the kernel."""
+    network, shape = Strided(), (5, 4, 1)
+    params, data = make(network, *shape, count=2)
+    layers = list_layers(network, shape)[:1]
+
+    @jax.jit
+    def both(params):
+        inputs, outputs = curvature.pull_back(params, data.x, network, layers, "gaussian")
+        found = jnp.einsum("btd,btf->df", inputs["conv"], outputs["conv"][1])
+        return found, jax.grad(lambda w: get_apply_fn(network)(w, data.x)[:, 1].sum())(params)
+
+    found, expected = both(params)
+    np.testing.assert_allclose(found[:-1], expected["conv"]["kernel"].reshape(4, 2), atol=1e-5)
+    np.testing.assert_allclose(found[-1], expected["conv"]["bias"], atol=1e-5)

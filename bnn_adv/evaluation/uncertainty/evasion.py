@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks.objectives import Aim, Head, Objective, margin
-from bnn_adv.evaluation.uncertainty.measures import MEASURES, Measure, log_entropy
+from bnn_adv.evaluation.uncertainty.measures import (
+    MEASURES,
+    SCORES,
+    Measure,
+    Score,
+    log_doubt,
+    log_entropy,
+)
 from bnn_adv.posteriors.decision import DecisionRule
 
 DEFAULT_WEIGHT = 3.0
@@ -68,25 +76,65 @@ def evasive_objective(
     )
 
 
+@functools.lru_cache(maxsize=64)
+def certain_objective(
+    score: Score, weight: float = DEFAULT_WEIGHT, rule: DecisionRule = "mean_probabilities"
+) -> Objective:
+    """Return an objective that fools the prediction and then makes it as certain as can be.
+
+    ``evasive_objective`` with no threshold, by any score; all scores share their programs.
+
+    Args:
+      score: Name in ``SCORES``.
+      weight: At least 0.
+      rule: How predictions are made, whose label and uncertainty count.
+    """
+    numbers = math.log(_TINY), float(weight), float(SCORES.index(score))
+    return Objective(
+        f"fool_certain_{score}", _statistic, "mean", _make_head(None, rule), numbers=numbers
+    )
+
+
 @functools.cache
-def _make_head(measure: Measure, rule: DecisionRule) -> Head:
+def _make_head(measure: Measure | None, rule: DecisionRule) -> Head:
+    """Return the head for a measure; for None, that for the score of a last number."""
+
     def head(
-        reduced: jax.Array, aim: Aim, log_threshold: float | jax.Array, weight: float | jax.Array
+        reduced: jax.Array,
+        aim: Aim,
+        log_threshold: float | jax.Array,
+        weight: float | jax.Array,
+        *number: float | jax.Array,
     ) -> jax.Array:
         logits, probs, entropy = jnp.split(reduced, [size := reduced.shape[1] // 2, 2 * size], 1)
         lost = margin(logits, aim)
         predicted = jax.nn.softmax(logits) if rule == "mean_logits" else probs
-        log_uncertainty = log_entropy(_log(predicted if measure == "entropy" else probs))
-        if measure == "mutual_information":
-            # Rounding may make the draws' mean entropy the larger one.
-            ratio = jnp.minimum(_log(entropy[:, 0]) - log_uncertainty, -1e-6)
-            log_uncertainty = log_uncertainty + jnp.log(-jnp.expm1(ratio))
+
+        def look(measure: Measure) -> jax.Array:
+            log_uncertainty = log_entropy(_log(predicted if measure == "entropy" else probs))
+            if measure == "mutual_information":
+                # Rounding may make the draws' mean entropy the larger one.
+                ratio = jnp.minimum(_log(entropy[:, 0]) - log_uncertainty, -1e-6)
+                log_uncertainty = log_uncertainty + jnp.log(-jnp.expm1(ratio))
+            return log_uncertainty
+
+        if measure is not None:
+            log_uncertainty = look(measure)
+        else:
+            found = look("entropy"), look("mutual_information"), log_doubt(_log(predicted))
+            log_uncertainty = choose_score(found, number[0])
         penalty = weight * jax.nn.relu(log_uncertainty - log_threshold)
         value, follow = lost / (1 + jax.nn.relu(lost)) - penalty, lost - penalty
         evasive = jax.lax.stop_gradient(value - follow) + follow
         return jnp.where(margin(predicted, aim) > 0, evasive, lost)
 
     return head
+
+
+def choose_score(found: Sequence[jax.Array], number: float | jax.Array) -> jax.Array:
+    """Return the one of three finite scores, in the order of ``SCORES``, that has a number."""
+    number = jnp.asarray(number)
+    return jnp.where(number == 0, found[0], jnp.where(number == 1, found[1], found[2]))
 
 
 def _statistic(logits: jax.Array, aim: Aim) -> jax.Array:

@@ -29,6 +29,11 @@ from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk, one_draw
 Measure = Literal["entropy", "mutual_information"]
 MEASURES: tuple[Measure, ...] = ("entropy", "mutual_information")
 
+Score = Literal["entropy", "mutual_information", "max_probability"]
+SCORES: tuple[Score, ...] = (*MEASURES, "max_probability")
+"""By which inputs are ranked: larger is less certain. Of the largest probability it is
+``1 - max_k pbar_k``."""
+
 
 class Uncertainty(NamedTuple):
     """What a posterior says at N inputs.
@@ -110,3 +115,13 @@ def log_entropy(log_probs: Logits) -> Numbers:
     return jnp.logaddexp(
         jax.nn.logsumexp(others + log_losses, axis=-1), jnp.log1p(-rest) + log_top_loss
     )
+
+
+def log_doubt(log_probs: Logits) -> Numbers:
+    """Return ``log(1 - max_k p_k)``, [B], from the others: the largest itself rounds to one.
+
+    Args:
+      log_probs: Log-probabilities of two classes or more, [B, C].
+    """
+    is_top = jnp.arange(log_probs.shape[-1]) == jnp.argmax(log_probs, axis=-1)[..., None]
+    return jax.nn.logsumexp(jnp.where(is_top, -jnp.inf, log_probs), axis=-1)
