@@ -1,5 +1,6 @@
 """Train Bayesian neural networks, attack them in expectation, report honestly how robust."""
 
+from bnn_adv import zoo
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import L1, L2, LInf
 from bnn_adv.certification import (
@@ -47,4 +48,5 @@ __all__ = [
     "run_suite",
     "verify_adversarial",
     "verify_certificate",
+    "zoo",
 ]

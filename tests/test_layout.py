@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ORDER = (
     *("compute", "data", "networks", "posteriors", "attacks", "bounds", "inference"),
-    *("evaluation", "certification", "theory", "report"),
+    *("evaluation", "certification", "zoo", "theory", "report"),
 )
 SOURCES = [p for top in ("bnn_adv", "experiments") for p in sorted((ROOT / top).rglob("*.py"))]
 

@@ -2,7 +2,7 @@
 
 from bnn_adv.bounds.graph import CertificationError
 from bnn_adv.certification.bracket import Bracket, ContradictionError, bracket
-from bnn_adv.certification.certificate import Certificate
+from bnn_adv.certification.certificate import Certificate, load_certificate
 from bnn_adv.certification.certify import certify
 from bnn_adv.certification.fresh import certify_fresh
 from bnn_adv.certification.fresh_certificate import FreshCertificate
@@ -21,5 +21,6 @@ __all__ = [
     "bracket",
     "certify",
     "certify_fresh",
+    "load_certificate",
     "verify_certificate",
 ]

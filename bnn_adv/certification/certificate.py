@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from bnn_adv.certification import referee_arrays
 from bnn_adv.compute import files
+from bnn_adv.evaluation.verification_arrays import VerificationError
 
 SCHEMA_VERSION = 1
+
+_PER_INPUT = {"alone": "f", "cancellation": "f", "nearest": "iu"}
+"""What the referee does not look at, [N], by kind of dtype."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -114,3 +119,42 @@ class Certificate:
                 "seconds": np.asarray(self.seconds),
             },
         )
+
+
+def load_certificate(path: str | os.PathLike[str]) -> Certificate:
+    """Read what ``Certificate.save`` wrote. ``verify_certificate`` says whether it is true.
+
+    Args:
+      path: An ``.npz`` file; nothing in it is unpickled.
+
+    Raises:
+      FileNotFoundError: There is no such file.
+      VerificationError: An array is missing or malformed, or of another version.
+      ValueError: The file is damaged.
+    """
+    arrays = files.read_arrays(path, (*referee_arrays.READ, *_PER_INPUT, "seconds"))
+    stored = referee_arrays.check_arrays(arrays)
+    count = len(stored["y"])
+    wanted = {name: ((count,), kinds) for name, kinds in _PER_INPUT.items()} | {
+        "seconds": ((), "f")
+    }
+    for name, (shape, kinds) in wanted.items():
+        found = arrays.get(name)
+        if found is None or found.shape != shape or found.dtype.kind not in kinds:
+            raise VerificationError(
+                f"The certificate {os.fspath(path)} needs the array {name} of shape {shape}: it "
+                "was not written by this library, or by another version. Certify again."
+            )
+    plain = {"schema_version", "lower", "upper"}
+    texts = {name: str(stored[name]) for name in ("norm", "draws_hash", "decision_rule")}
+    return Certificate(
+        **{name: array for name, array in stored.items() if name not in plain | texts.keys()}
+        | {name: arrays[name] for name in _PER_INPUT}
+        | texts
+        | {
+            "box": (float(stored["lower"]), float(stored["upper"])),
+            "num_samples": int(stored["num_samples"]),
+            "settings": referee_arrays.read_settings(stored),
+            "seconds": float(arrays["seconds"]),
+        }
+    )
