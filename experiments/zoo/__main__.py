@@ -1,0 +1,75 @@
+"""Train posteriors plainly and robustly, and hold each between certificate and attack.
+
+  python -m experiments.zoo --scale=cpu --data_dir=data --workdir=runs/zoo
+  python -m experiments.zoo --datasets=mnist --methods=sgd,ensemble --trainings=interval
+
+Every method with the standard, the adversarial and the interval likelihood, on one small network;
+HMC on a smaller one and fewer images. What is written: ``report.html``, and ``zoo.html``, one page
+of all posteriors that sorts and filters. The same command continues a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bnn_adv.compute import files, parallel
+from experiments.launch.checks import check_inputs
+from experiments.launch.run_directory import RunDirectory
+from experiments.launch.study import launch, run_study
+from experiments.launch.tables import Study
+from experiments.zoo.config import SCALES, Config
+from experiments.zoo.measure import build, list_subjects, load_all, measure_all
+from experiments.zoo.page import render_zoo
+from experiments.zoo.report import TITLE, build_study, make_records
+
+__all__ = ["SCALES", "Config", "run"]
+
+
+def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
+    """Fill a run directory and return its results.
+
+    Args:
+      config: Every setting.
+      workdir: The run directory.
+      scale: Name of the scale, for the record.
+
+    Raises:
+      ValueError: The data or networks do not allow the run, or the folder holds another one.
+      OSError: The folder cannot be written to.
+    """
+    return run_study("zoo", config, workdir, _work, scale=scale, check=check)
+
+
+def check(config: Config) -> None:
+    """Raise unless there is something to train, on inputs that the networks take.
+
+    Raises:
+      ValueError: The message names what is wrong.
+    """
+    if not list(list_subjects(config)):
+        raise ValueError(
+            "--methods and --trainings leave nothing to train: HMC has no adversarial likelihood, "
+            "which starts at random; add a method or a training."
+        )
+    for dataset in load_all(config).values():
+        check_inputs(build(config, "sgd", dataset.num_classes), dataset, flag="--channels")
+
+
+def _work(config: Config, run: RunDirectory) -> Study:
+    found = measure_all(config, run)
+    device = run.environment
+    records = make_records(
+        found,
+        command=run.command,
+        seed=config.seed,
+        hardware=f"{device['cpu_count']} CPU cores ({device['cpu']}), {device['device']}",
+    )
+    study = build_study(found, records)
+    if parallel.is_writer():
+        page = render_zoo(records, title=TITLE, summary=study.summary, command=run.command)
+        run.write(files.write_text, "zoo.html", page)
+    return study
+
+
+if __name__ == "__main__":
+    launch("zoo", Config, SCALES, run, __doc__)

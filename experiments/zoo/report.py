@@ -1,0 +1,276 @@
+"""What the zoo says: a record of every posterior, tables, brackets, and what averaging adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bnn_adv.evaluation.metrics import paired_difference, wilson_interval
+from bnn_adv.report.table import Table
+from bnn_adv.report.wording import Measured
+from experiments.launch.tables import Plot, Study, Verdict
+from experiments.zoo.figures import bracket_caption, bracket_figure
+from experiments.zoo.methods import METHODS
+from experiments.zoo.record import AurocRecord, PosteriorRecord, RadiusRecord
+
+Found = Mapping[str, Any]
+
+TITLE = "Posteriors between what is certified and what attacks leave"
+_GOALS = (
+    ("mnist", 0.1, "certified", 0.93),
+    ("mnist", 0.1, "standing", 0.95),
+    ("mnist", 0.3, "certified", 0.80),
+    ("mnist", 0.3, "standing", 0.88),
+    ("fashion_mnist", 0.1, "certified", 0.70),
+)
+"""Data set, radius, certified or left by attacks, and the share that some posterior should keep."""
+
+_WORDS = {"certified": "certified", "standing": "left by every attack"}
+
+
+def build_study(found: Sequence[Found], records: Sequence[PosteriorRecord]) -> Study:
+    """Return what was found as a study.
+
+    Args:
+      found: As of ``measure_all``.
+      records: Those of ``make_records``.
+    """
+    figure = bracket_figure(records)
+    return Study(
+        TITLE,
+        _summarise(found),
+        (_table(found), _uncertainty_table(records)),
+        () if figure is None else (Plot("brackets", figure, bracket_caption()),),
+        (),
+        (*_goal_verdicts(found), *_gain_verdicts(found)),
+        {"posteriors": [dict(one) for one in found], "records": [r.to_json() for r in records]},
+    )
+
+
+def make_records(
+    found: Sequence[Found], *, command: str, seed: int, hardware: str
+) -> list[PosteriorRecord]:
+    """Return the records that the page shows.
+
+    Args:
+      found: As of ``measure_all``.
+      command: What trained and evaluated all of them.
+      seed: Of that command.
+      hardware: Where it ran.
+    """
+    return [_record(one, command, seed, hardware) for one in found]
+
+
+def _record(one: Found, command: str, seed: int, hardware: str) -> PosteriorRecord:
+    flags = [radius["flags"] for radius in one["radii"]]
+    masking = None
+    if all(flag is not None for flag in flags):
+        masking = tuple(dict.fromkeys(name for flag in flags for name in flag))
+    method = METHODS[one["method"]]
+    return PosteriorRecord(
+        name="_".join((one["dataset"], one["method"], one["training"])),
+        dataset=one["dataset"],
+        method=method.words,
+        training=one["training"],
+        network=one["network"],
+        num_samples=one["num_draws"],
+        num_parameters=one["num_parameters"],
+        command=command,
+        seed=seed,
+        hardware=hardware,
+        accuracy=_share(one["radii"][0]["clean"]),
+        radii=tuple(map(_radius, one["radii"])),
+        aurocs=tuple(_aurocs(one)),
+        masking=masking,
+        mixed=one["mixed"],
+        training_seconds=one["diagnostics"].get("training_seconds"),
+        evaluation_seconds=sum(r["attack_seconds"] + r["certify_seconds"] for r in one["radii"]),
+        remarks=tuple(_remarks(one)),
+    )
+
+
+def _remarks(one: Found) -> Iterator[str]:
+    yield f"{one['num_train']:,} training images."
+    if one["training"] == "interval" and METHODS[one["method"]].has_chains:
+        yield (
+            "Its density counts a bound of the worst case around every example: a generalised "
+            "posterior, not Bayes' rule."
+        )
+    for radius in one["radii"]:
+        real, rounded = (np.mean(radius[key]) for key in ("certified_real", "certified"))
+        if real != rounded:
+            yield (
+                f"Within {radius['epsilon']:g}, {100 * real:.1f} % are certified in real "
+                f"arithmetic, {100 * rounded:.1f} % as float32 evaluates the network."
+            )
+
+
+def _radius(radius: Found) -> RadiusRecord:
+    fresh = radius["fresh"]
+    return RadiusRecord(
+        "linf",
+        radius["epsilon"],
+        len(radius["clean"]),
+        _share(radius["published"]),
+        _share(radius["standing"]),
+        _share(radius["certified"]),
+        Measured(None) if fresh is None else _share(fresh),
+    )
+
+
+def _share(right: Sequence[bool]) -> Measured:
+    share = float(np.mean(right))
+    return Measured(share, wilson_interval(share, len(right)))
+
+
+def _aurocs(one: Found) -> Iterator[AurocRecord]:
+    detection = one["radii"][0]["detection"]
+    if detection is not None:
+        own = detection["entropy"]
+        yield AurocRecord(
+            "detection", "entropy", "", _area(own["auroc"]), _area(own["auroc_aware"])
+        )
+    if one["shift"] is not None:
+        for score, own in one["shift"]["scores"].items():
+            yield AurocRecord(
+                "shift", score, one["outside"], _area(own["clean"]), _area(own["both_attacked"])
+            )
+
+
+def _area(found: Found) -> Measured:
+    value, low, high = (found[key] for key in ("value", "lower", "upper"))
+    if value is None or not np.isfinite(value):
+        return Measured(None)
+    ends = None if low is None else (max(0.0, min(low, value)), min(1.0, max(high, value)))
+    return Measured(value, ends)
+
+
+def _summarise(found: Sequence[Found]) -> str:
+    sentences = []
+    for dataset in dict.fromkeys(one["dataset"] for one in found):
+        own = [one for one in found if one["dataset"] == dataset]
+        for number, radius in enumerate(own[0]["radii"]):
+            best = max(own, key=lambda one: np.mean(one["radii"][number]["certified"]))
+            left = max(own, key=lambda one: np.mean(one["radii"][number]["standing"]))
+            sentences.append(
+                f"{dataset}, {radius['epsilon']:g}: {_name(best)} has most certified, "
+                f"{_percent(best['radii'][number]['certified'])} %, {_name(left)} keeps most "
+                f"under attack, {_percent(left['radii'][number]['standing'])} %."
+            )
+    return f"{len(found)} posteriors. " + " ".join(sentences)
+
+
+def _name(one: Found) -> str:
+    return f"{METHODS[one['method']].words}, {one['training']},"
+
+
+def _percent(right: Sequence[bool]) -> str:
+    return f"{100 * np.mean(right):.1f}"
+
+
+def _table(found: Sequence[Found]) -> Table:
+    rows = [
+        (
+            one["dataset"],
+            METHODS[one["method"]].words,
+            one["training"],
+            one["num_draws"],
+            f"{radius['epsilon']:g}",
+            *(str(_share(radius[key])) for key in ("clean", "published", "standing", "certified")),
+            "-" if radius["fresh"] is None else str(_share(radius["fresh"])),
+            "-" if radius["flags"] is None else ", ".join(radius["flags"]) or "none",
+            {True: "yes", False: "no", None: "-"}[one["mixed"]],
+            round(one["diagnostics"].get("training_seconds") or 0),
+            round(radius["attack_seconds"] + radius["certify_seconds"]),
+        )
+        for one in found
+        for radius in one["radii"]
+    ]
+    header = (
+        *("data set", "method", "training", "draws", "radius", "clean", "published attack"),
+        *("strong attack", "certified", "new draws", "signs of masking", "mixed"),
+        *("training, s", "evaluation, s"),
+    )
+    return Table(
+        "Posteriors",
+        header,
+        tuple(rows),
+        "Accuracy, %, with 95 % Wilson intervals over the same test images; l_inf. Robust "
+        "likelihoods count the data set's largest radius. Strong attack: what every attack, the "
+        "published one among them, leaves. New draws: on what the strong attack found against "
+        "those that it knew.",
+    )
+
+
+def _uncertainty_table(records: Sequence[PosteriorRecord]) -> Table:
+    rows = [
+        (
+            record.dataset,
+            record.method,
+            record.training,
+            auroc.task,
+            auroc.score,
+            auroc.other or "-",
+            _auroc(auroc.clean),
+            _auroc(auroc.attacked),
+        )
+        for record in records
+        for auroc in record.aurocs
+    ]
+    return Table(
+        "Uncertainty",
+        ("data set", "method", "training", "task", "score", "other inputs", "AUROC", "attacked"),
+        tuple(rows),
+        "Detection: of attacked inputs, and of those of an attack that knows the detector. Shift: "
+        "of inputs of another kind, and with both kinds attacked, at the smaller radius.",
+    )
+
+
+def _auroc(measured: Measured) -> str:
+    if measured.value is None:
+        return "-"
+    low, high = measured.interval or (measured.value, measured.value)
+    return f"{measured.value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _goal_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
+    for dataset, epsilon, key, goal in _GOALS:
+        shares = [
+            (float(np.mean(radius[key])), one)
+            for one in found
+            if one["dataset"] == dataset
+            for radius in one["radii"]
+            if radius["epsilon"] == epsilon
+        ]
+        if not shares:
+            continue
+        best, one = max(shares, key=lambda pair: pair[0])
+        yield Verdict(
+            f"{dataset}: some posterior has at least {100 * goal:g} % {_WORDS[key]} within "
+            f"{epsilon:g}",
+            f"{_name(one)} {100 * best:.1f} %",
+            best >= goal,
+        )
+
+
+def _gain_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
+    """What averaging adds to one network of the same likelihood, network and images."""
+    alone = {(o["dataset"], o["training"]): o for o in found if o["method"] == "sgd"}
+    for one in found:
+        base = alone.get((one["dataset"], one["training"]))
+        if one["training"] == "standard" or one["method"] == "sgd" or base is None:
+            continue
+        if METHODS[one["method"]].is_small:
+            continue
+        for own, other in zip(one["radii"], base["radii"], strict=True):
+            pairs = [np.asarray(side["standing"]) for side in (other, own)]
+            value, low, high = paired_difference(*pairs)
+            is_told = low > 0 or high < 0
+            yield Verdict(
+                f"{one['dataset']}, {one['training']}, {own['epsilon']:g}: {_name(one)} keeps more "
+                "under attack than one network",
+                f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points",
+                None if not is_told or one["mixed"] is False else bool(low > 0),
+            )

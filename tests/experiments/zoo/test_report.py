@@ -1,0 +1,123 @@
+"""What the zoo's study says, from findings that are known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bnn_adv.inference.robust import OFF
+from experiments.zoo.config import SCALES, Config
+from experiments.zoo.measure import list_subjects
+from experiments.zoo.methods import METHODS, make_likelihood
+from experiments.zoo.report import build_study, make_records
+
+AREA = {"value": 0.8, "lower": 0.7, "upper": 0.9}
+
+
+def shares(*numbers, count=200):
+    """Booleans of images, the first so many of them true."""
+    return [(np.arange(count) < number).tolist() for number in numbers]
+
+
+def found(method="sgd", training="interval", standing=190, certified=188, **changes):
+    clean, published, left, proved = shares(196, 192, standing, certified)
+    radius = {
+        **{"epsilon": 0.1, "clean": clean, "published": published, "standing": left},
+        **{"certified": proved, "certified_real": proved, "fresh": None, "flags": ["a sign"]},
+        "detection": {"entropy": {"auroc": AREA, "auroc_aware": AREA}},
+        **{"attack_seconds": 2.0, "certify_seconds": 1.0},
+    }
+    record = {
+        **{"dataset": "mnist", "method": method, "training": training, "network": "small"},
+        **{"num_draws": 1, "num_parameters": 7, "num_train": 6000, "mixed": None},
+        "diagnostics": {"training_seconds": 5.0},
+        "shift": {"scores": {"entropy": {"clean": AREA, "both_attacked": AREA}}},
+        **{"outside": "fashion_mnist", "radii": [radius]},
+    }
+    return {**record, **changes}
+
+
+def study_of(*all_found):
+    records = make_records(all_found, command="python", seed=3, hardware="a chip")
+    return build_study(all_found, records), records
+
+
+def test_every_number_is_that_of_the_images():
+    (study, (record,)) = study_of(found())
+    assert record.name == "mnist_sgd_interval"
+    assert record.accuracy.value == 0.98
+    (radius,) = record.radii
+    assert (radius.published.value, radius.attacked.value, radius.certified.value) == (
+        *(0.96, 0.95, 0.94),
+    )
+    assert radius.fresh.value is None
+    assert record.masking == ("a sign",)
+    assert record.evaluation_seconds == 3.0
+    assert [auroc.task for auroc in record.aurocs] == ["detection", "shift"]
+    row = dict(zip(study.tables[0].header, study.tables[0].rows[0], strict=True))
+    assert row["strong attack"].startswith("95.0 [")
+    assert row["certified"].startswith("94.0 [")
+    assert "mnist, 0.1: SGD, interval, has most certified, 94.0 %" in study.summary
+
+
+def test_goals_hold_where_some_posterior_reaches_them():
+    study, _ = study_of(found(certified=100), found("vi", certified=187))
+    verdicts = {verdict.claim: verdict for verdict in study.verdicts}
+    certified = verdicts["mnist: some posterior has at least 93 % certified within 0.1"]
+    assert certified.holds
+    assert certified.measured == "VI, interval, 93.5 %"
+    study, _ = study_of(found(certified=100))
+    assert study.verdicts[0].holds is False
+
+
+@pytest.mark.parametrize(
+    ("standing", "mixed", "holds"),
+    [(195, None, True), (150, None, False), (190, None, None), (195, False, None)],
+)
+def test_what_averaging_adds_is_told_pair_by_pair(standing, mixed, holds):
+    study, _ = study_of(found(), found("csgmcmc", standing=standing, certified=90, mixed=mixed))
+    (verdict,) = [v for v in study.verdicts if "than one network" in v.claim]
+    assert verdict.holds is holds
+
+
+def test_nothing_is_compared_with_another_network_or_likelihood():
+    study, _ = study_of(found(), found("hmc", mixed=True), found("vi", training="standard"))
+    assert not [v for v in study.verdicts if "than one network" in v.claim]
+
+
+def test_what_is_certified_cannot_exceed_what_attacks_leave():
+    with pytest.raises(ValueError, match="contradicts itself"):
+        study_of(found(standing=100, certified=101))
+
+
+def test_a_remark_says_what_rounding_costs():
+    one = found()
+    (one["radii"][0]["certified_real"],) = shares(195)
+    _, (record,) = study_of(one)
+    assert any("97.5 % are certified in real arithmetic, 94.0 %" in r for r in record.remarks)
+
+
+def test_likelihoods_of_trainings():
+    config = Config()
+    for name, method in METHODS.items():
+        assert make_likelihood(config, "standard", 0.3, method) is OFF
+        interval = make_likelihood(config, "interval", 0.3, method)
+        assert (interval.worst, interval.epsilon, interval.weight) == ("interval", 0.3, 0.0)
+        adversarial = make_likelihood(config, "adversarial", 0.3, method)
+        assert (adversarial is None) == (name == "hmc")
+        for robust in (OFF, interval, adversarial):
+            if robust is not None:
+                assert method.configure(config, robust, 3).robust == robust
+    assert len(list(list_subjects(config))) == 2 * (len(METHODS) * 3 - 1)
+
+
+def test_radii_follow_the_data_set():
+    config = Config()
+    assert [config.radii(name) for name in ("mnist", "fashion_mnist", "digits")] == [
+        *((0.1, 0.3), (0.05, 0.1), (0.05, 0.1)),
+    ]
+    assert dataclasses.replace(config, epsilons=(0.2, 0.1)).radii("mnist") == (0.1, 0.2)
+    assert config.outside("mnist") == "fashion_mnist"
+    assert config.outside("digits") == "rotated"
+    for scale in SCALES.values():
+        Config(**scale)

@@ -1,0 +1,46 @@
+"""``experiments.zoo`` for real, at a tiny size: it resumes, and its page holds what was found."""
+
+import dataclasses
+
+import pytest
+
+from experiments.zoo import __main__ as zoo
+from experiments.zoo import measure
+from experiments.zoo.config import SCALES, Config
+from experiments.zoo.record import PosteriorRecord
+
+TINY = Config(
+    **{
+        **SCALES["smoke"],
+        "methods": ("sgd",),
+        "trainings": ("interval",),
+        "num_test": 4,
+        "num_curve": 0,
+        "num_shift": 0,
+    }
+)
+
+
+@pytest.mark.slow
+def test_a_posterior_is_trained_attacked_certified_and_shown(tmp_path, monkeypatch):
+    build = zoo.build_study
+    monkeypatch.setattr(zoo, "build_study", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        zoo.run(TINY, str(tmp_path / "run"))
+    # Nothing is trained or attacked again.
+    monkeypatch.setattr(zoo, "build_study", build)
+    monkeypatch.setattr(measure._Judged, "_train", lambda self: 1 / 0)
+    results = zoo.run(TINY, str(tmp_path / "run"))
+    (record,) = [PosteriorRecord.from_json(r) for r in results["data"]["records"]]
+    assert record.name == "digits_sgd_interval"
+    assert record.radii[0].num_test == 4
+    assert record.radii[0].certified.value <= record.radii[0].attacked.value
+    page = (tmp_path / "run" / "zoo.html").read_text("utf-8")
+    assert "digits_sgd_interval" in page
+
+
+def test_what_leaves_nothing_to_train_is_refused(tmp_path):
+    config = dataclasses.replace(TINY, methods=("hmc",), trainings=("adversarial",))
+    with pytest.raises(ValueError, match="leave nothing to train"):
+        zoo.run(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
