@@ -136,7 +136,14 @@ def check_command(module_name, argv):
         assert not argv
         return
     name = module_name.removeprefix("experiments.")
-    is_study = name in (*reproduce.ITEMS, "autoattack", "benchmark", "certifiers", "samplers", "zoo")
+    is_study = name in (
+        *reproduce.ITEMS,
+        "autoattack",
+        "benchmark",
+        "certifiers",
+        "samplers",
+        "zoo",
+    )
     module = importlib.import_module(module_name + (".__main__" if is_study else ""))
     values = flags.FlagValues()
     argv = [word for word in argv if word != "--help"]

@@ -52,7 +52,7 @@ def check(config: Config) -> None:
             "which starts at random; add a method or a training."
         )
     for dataset in load_all(config).values():
-        check_inputs(build(config, "sgd", dataset.num_classes), dataset, flag="--channels")
+        check_inputs(build(config, "sgd", dataset.num_classes), dataset, flag="--width")
 
 
 def _work(config: Config, run: RunDirectory) -> Study:

@@ -51,8 +51,8 @@ class Config(Settings):
         above=0,
         is_distinct=True,
     )
-    channels: tuple[int, ...] = setting(
-        (16, 32), "Channels of the convolutions.", least=1, least_length=1
+    width: int = setting(
+        16, "Channels of the first convolution; the second has twice as many.", least=1
     )
     hidden: int = setting(100, "Units of the dense layer behind them.", least=1)
     hmc_hidden: int = setting(32, "Units of HMC's network, one hidden layer.", least=1)
@@ -112,7 +112,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "num_train_hmc": 60,
         "num_test": 10,
         "epsilons": (0.05,),
-        "channels": (2, 3),
+        "width": 2,
         "hidden": 6,
         "hmc_hidden": 4,
         "num_epochs": 2,

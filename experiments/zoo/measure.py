@@ -107,14 +107,14 @@ def build(config: Config, method: str, num_classes: int) -> nn.Module:
     """Return a method's network."""
     if METHODS[method].is_small:
         return MLP((config.hmc_hidden,), num_classes, "relu")
-    return SmallConvNet(config.channels, config.hidden, num_classes, "relu")
+    return SmallConvNet((config.width, 2 * config.width), config.hidden, num_classes, "relu")
 
 
 def describe_network(config: Config, method: str) -> str:
     """Return a method's network in a few words."""
     if METHODS[method].is_small:
         return f"fc, {config.hmc_hidden} units, relu"
-    channels = "-".join(map(str, config.channels))
+    channels = f"{config.width}-{2 * config.width}"
     return f"small conv, {channels} channels, {config.hidden} units, relu"
 
 

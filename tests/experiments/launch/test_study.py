@@ -286,7 +286,15 @@ def test_data_are_checked_before_there_is_a_folder_and_not_once_there_are_result
 
 STUDIES = (
     *("half_moons", "geometry", "ensembles", "loss_gradients", "robustness_accuracy"),
-    *("protocol_ablation", "table2", "autoattack", "samplers", "bayesian_gain", "certifiers", "zoo"),
+    *(
+        "protocol_ablation",
+        "table2",
+        "autoattack",
+        "samplers",
+        "bayesian_gain",
+        "certifiers",
+        "zoo",
+    ),
 )
 
 
