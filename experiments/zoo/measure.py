@@ -75,7 +75,10 @@ def measure_all(config: Config, run: RunDirectory) -> list[dict[str, Any]]:
       run: Where stages are.
     """
     sets = load_all(config)
-    few = {name: _load(config, name, config.num_train_hmc) for name in config.datasets}
+    few = {
+        name: _load(config, name, min(config.num_train_hmc, len(dataset.y_train)))
+        for name, dataset in sets.items()
+    }
     for dataset in sets.values():
         stages.note_data(run, dataset)
     stages.note_suites(run, [get_suite("published"), get_suite(config.suite)])
@@ -87,17 +90,14 @@ def measure_all(config: Config, run: RunDirectory) -> list[dict[str, Any]]:
 
 def load_all(config: Config) -> dict[str, Dataset]:
     """Return the data sets by name."""
-    return {name: _load(config, name, 0) for name in config.datasets}
+    return {name: _load(config, name, config.num_train or None) for name in config.datasets}
 
 
-def _load(config: Config, name: str, most: int) -> Dataset:
-    count = config.num_train or None
-    if most:
-        count = min(most, count or most)
+def _load(config: Config, name: str, num_train: int | None) -> Dataset:
     return load_dataset(
         name,
         config.data_dir or None,
-        num_train=count,
+        num_train=num_train,
         num_test=config.num_test,
         seed=config.seed,
     )
