@@ -160,9 +160,19 @@ def test_each_posterior_has_its_full_record(page):
         assert ("these draws" in pairs) == (record.training == "interval")
         assert [block.words for block in article.find("pre")] == [record.command]
         assert all(remark in article.words for remark in record.remarks)
-        for radius in record.radii:
-            for measured in radius[3:]:
-                assert str(measured).replace("n/a", "not measured") in article.words
+        if not bare:
+            heads, *lines = article.find("table")[0].find("tr")
+            assert heads.words == (
+                "radius inputs certified % strong attack % published attack % fresh draws %"
+            )
+            for line, radius in zip(lines, record.radii, strict=True):
+                shares = (radius.certified, radius.attacked, radius.published, radius.fresh)
+                shown = [str(share).replace("n/a", "not measured") for share in shares]
+                assert [cell.words for cell in line.children] == [
+                    f"linf {radius.epsilon:g}",
+                    "1,000",
+                    *shown,
+                ]
         for auroc in record.aurocs:
             low, high = auroc.attacked.interval
             assert f"{auroc.attacked.value:.3f} [{low:.3f}, {high:.3f}]" in article.words
