@@ -27,6 +27,7 @@ from bnn_adv.bounds.graph import Constant, Graph, Node, Operand, Step, Variable
 from bnn_adv.bounds.linear import pull_rows
 from bnn_adv.bounds.reading import read, trace
 from bnn_adv.bounds.relaxations import Lines
+from bnn_adv.bounds.windows import merge_windows
 from bnn_adv.compute.types import ApplyFn, Params
 
 Method = Literal["interval", "crown_ibp"]
@@ -89,6 +90,7 @@ def bound_differences(
 
     def one_input(x: jax.Array, y: jax.Array, epsilon: jax.Array) -> jax.Array:
         graph = read(traced, params, x.shape, x.dtype)
+        merge_windows(graph)
         source = _source(x[None], epsilon, box)
         ranges = through_network(graph, source)
         count = graph.output.shape[-1]

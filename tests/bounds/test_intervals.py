@@ -143,3 +143,16 @@ def test_pools_of_convolutions_are_bounded_by_both_and_exact_at_zero():
 def test_a_network_without_bounds_is_refused_by_name():
     with pytest.raises(CertificationError, match="cos"):
         bound(lambda draw, x: jnp.cos(x @ draw), jnp.ones((2, 3)), X, 0.1, "interval")
+
+
+def subtracting(draw, x):
+    hidden = draw["hidden_0"]
+    z = hidden["bias"] - x @ hidden["kernel"]
+    return -(jax.nn.relu(z) - jax.nn.relu(1 - z))[:, :3]
+
+
+def test_what_is_subtracted_moves_too():
+    draw = network_of("relu")[1]
+    found = bound(subtracting, draw, X, 0.2, "interval")
+    worst = jax.vmap(lambda x: differences(subtracting, draw, x))(grid_of(X, 0.2)).max(axis=0)
+    assert (np.asarray(found) >= np.asarray(worst) - 1e-5).all()
