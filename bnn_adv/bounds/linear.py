@@ -295,17 +295,9 @@ def minimise_merged(graph: Graph, bounds: Bounds, rows: jax.Array) -> jax.Array:
       bounds: Of all that it computes.
       rows: Coefficients, [R, *shape of the output].
     """
-    coefficients: dict[int, jax.Array] = {graph.output.number: rows}
-    found = jnp.zeros(rows.shape[0])
-    for item in reversed(graph.items):
-        if isinstance(item, Node) or item.output.number not in coefficients:
-            continue
-        moved, pulled = _transpose(item, coefficients.pop(item.output.number))
-        found = found + moved
-        for variable, value in pulled:
-            known = coefficients.get(variable.number)
-            coefficients[variable.number] = value if known is None else known + value
-    for number, own in coefficients.items():
+    stops = {node.output.number for node in graph.nodes} | set(graph.maxima)
+    left, found = pull_rows(graph, graph.output, rows, _stop, stops)
+    for number, own in left.items():
         ends = bounds.ranges[number]
         smallest = jnp.where(own > 0, own * ends.lower, own * ends.upper)
         # An end may be infinite.
@@ -313,6 +305,10 @@ def minimise_merged(graph: Graph, bounds: Bounds, rows: jax.Array) -> jax.Array:
         found = found + smallest.reshape(rows.shape[0], -1).sum(axis=1)
     paths = jnp.abs(rows) * bounds.ranges[graph.output.number].paths
     return found - rounding_factor(graph) * paths.reshape(rows.shape[0], -1).sum(axis=1)
+
+
+def _stop(node: Node) -> Lines:
+    raise AssertionError(f"Rows are pulled through {node.relaxation.name}, where they stop.")
 
 
 def _cross(rows: jax.Array, lines: Lines) -> tuple[jax.Array, jax.Array]:
