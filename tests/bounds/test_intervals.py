@@ -99,11 +99,10 @@ def test_a_ball_of_nothing_is_the_network_and_so_are_its_gradients(method, activ
 
 
 @METHODS
-@ACTIVATIONS
-def test_gradients_are_those_of_the_bound(method, activation):
-    """Against finite differences along random directions, in float64."""
+def test_gradients_are_those_of_the_bound(method):
+    """Against finite differences along a direction, in float64."""
     with jax.enable_x64(True):
-        apply_fn, draw = network_of(activation)
+        apply_fn, draw = network_of("tanh")
         draw = jax.tree.map(lambda w: w.astype(jnp.float64), draw)
         x = X.astype(jnp.float64)
         move = jax.tree.map(lambda w: jnp.cos(jnp.arange(w.size)).reshape(w.shape), draw)
