@@ -70,7 +70,8 @@ def bound_differences(
 
     Two to three forward passes by intervals, and a backward pass for each class more by lines.
     Exact in real arithmetic for an affine network, and at a radius of zero, where the gradients are
-    those of the network too.
+    those of the network too; at kinks of activations, as relu's at 0, they may be other slopes
+    between those of both sides.
 
     Args:
       apply_fn: ``(params, x) -> logits``.

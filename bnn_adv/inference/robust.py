@@ -29,7 +29,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,9 @@ class Robust(Settings):
     warmup: float = setting(0.0, least=0, most=1)
     schedule: Literal["linear", "smooth"] = "linear"
     init: Literal["network", "ibp"] = "network"
+
+    switch: ClassVar[str] = "worst"
+    """The field without which, on a command line, the others change nothing."""
 
     def __post_init__(self) -> None:
         """Check every field, and that the worst case knows norm and form."""

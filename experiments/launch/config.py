@@ -34,13 +34,15 @@ def make(config_class: type, values: Values, *, prefix: str = "", defaults: Any 
       defaults: A record whose values are the defaults; None: those of the class.
 
     Raises:
-      ValueError: A setting is out of range; the message names the flag.
+      ValueError: A setting is out of range, or is of a record that is off and that no value says is
+        to be off; the message names the flag.
     """
     chosen = {}
     for field, name, default in _walk(config_class, prefix, defaults):
         if dataclasses.is_dataclass(field.kind):
             inner: Any = field.kind
             chosen[field.name] = make(inner, values, prefix=f"{name}.", defaults=default)
+            _check_switch(chosen[field.name], values, f"{name}.")
         else:
             chosen[field.name] = _convert(name, field, values[name]) if name in values else default
     try:
@@ -50,6 +52,14 @@ def make(config_class: type, values: Values, *, prefix: str = "", defaults: Any 
         return config
     except SettingError as error:
         raise ValueError(f"--{prefix}{error.name} {error.problem}") from None
+
+
+def _check_switch(record: Any, values: Values, prefix: str) -> None:
+    """Raise where values are given to a record that is off, and none to what turns it on."""
+    switch = f"{prefix}{getattr(record, 'switch', '')}"
+    given = [name for name in list_names(type(record), prefix=prefix) if name in values]
+    if given and settings.is_off(record) and switch not in values:
+        raise ValueError(f"--{given[0]} changes nothing without --{switch}: give that too.")
 
 
 def list_names(config_class: type, *, prefix: str = "") -> list[str]:

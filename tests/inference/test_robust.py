@@ -47,6 +47,15 @@ def test_flags_are_checked_by_name(name):
 
 
 @NAMES
+def test_flags_that_would_change_nothing_are_refused(name):
+    """A radius alone would train the plain likelihood, and no record would say so."""
+    given = f"--{name}.robust.epsilon=0.2"
+    with pytest.raises(ValueError, match=rf"{given[:-4]} changes nothing without --.*\.worst"):
+        parse(name, given)
+    assert parse(name, f"--{name}.robust.worst=none", given).config.robust.is_off
+
+
+@NAMES
 @pytest.mark.parametrize(
     "off",
     [Robust(epsilon=0.3), Robust(worst="pgd", weight=1.0), Robust("fgsm", form="trades", beta=0)],
