@@ -34,6 +34,9 @@ from experiments.launch.tables import claims_table, verdicts_table
 
 FLAGS = flags.FLAGS
 
+APART = ("certifiers", "zoo")
+"""Studies of what is not in the paper that need environments of their own, or many hours."""
+
 ITEMS = (
     "table2",
     "ensembles",
@@ -45,8 +48,8 @@ ITEMS = (
     "geometry",
     "samplers",
 )
-"""Experiments in the order of the page: all studies. Each is a module with ``Config``, ``SCALES``,
-``run``, and ``check`` where it reads data."""
+"""Experiments in the order of the page: all studies but ``APART``. Each is a module with
+``Config``, ``SCALES``, ``run``, and ``check`` where it reads data."""
 
 
 @dataclasses.dataclass(frozen=True)

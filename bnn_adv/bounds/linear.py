@@ -304,7 +304,9 @@ def minimise_merged(graph: Graph, bounds: Bounds, rows: jax.Array) -> jax.Array:
         smallest = jnp.where(own == 0, 0.0, smallest)
         found = found + smallest.reshape(rows.shape[0], -1).sum(axis=1)
     paths = jnp.abs(rows) * bounds.ranges[graph.output.number].paths
-    return found - rounding_factor(graph) * paths.reshape(rows.shape[0], -1).sum(axis=1)
+    found = found - rounding_factor(graph) * paths.reshape(rows.shape[0], -1).sum(axis=1)
+    # Of what overflows nothing is said: lines may still know.
+    return jnp.where(jnp.isnan(found), -jnp.inf, found)
 
 
 def _stop(node: Node) -> Lines:

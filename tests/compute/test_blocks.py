@@ -105,7 +105,7 @@ def test_likelihood_in_blocks_has_the_gradient_of_the_inputs_too():
 def test_memory_of_a_full_batch_gradient_does_not_grow_with_the_data():
     def temporary(count):
         data = jax.eval_shape(lambda: images(8))
-        data = Data(*(jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype) for a in data))
+        data = jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), data)
         gradient = jax.jit(lambda p, d: jax.grad(log_likelihood)(p, d, APPLY, block=16))
         return gradient.lower(PARAMS, data).compile().memory_analysis().temp_size_in_bytes
 

@@ -225,7 +225,7 @@ def test_every_study_is_an_item_with_all_scales():
         each.name: importlib.import_module(f"experiments.{each.name}.__main__") for each in folders
     }
     items = {name: module for name, module in modules.items() if hasattr(module, "SCALES")}
-    assert sorted(items) == sorted(reproduce.ITEMS)
+    assert sorted(items) == sorted([*reproduce.ITEMS, *reproduce.APART])
     for module in items.values():
         for scale in study.SCALES:
             found = reproduce.item_config(module, reproduce.Config(scale=scale, seed=3))
