@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import settings
 from jax._src import lru_cache
 
 from tests import shapes
@@ -58,6 +59,12 @@ lru_cache.LRUCache.put = _put
 # Before JAX starts: meshes are tested on virtual devices, everything else uses the first one.
 if jax.config.jax_num_cpu_devices < 1:
     jax.config.update("jax_num_cpu_devices", 4)
+
+
+# The same examples at every run: BNN_ADV_RANDOM_EXAMPLES=1 looks at others.
+settings.register_profile("repeatable", derandomize=True, database=None)
+if not os.environ.get("BNN_ADV_RANDOM_EXAMPLES"):
+    settings.load_profile("repeatable")
 
 
 # What tracing leaves behind lives on in JAX's caches: looking through millions of such objects time
