@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags
 
 from bnn_adv.compute import files
-from bnn_adv.compute.settings import Settings, seed, setting
+from bnn_adv.compute.settings import Settings, data_folder, seed, setting
 from bnn_adv.report.table import Table
 from experiments.launch import runtime
 from experiments.launch.config import define_flags, make, read_flags
@@ -65,11 +65,7 @@ class Config(Settings):
     only: tuple[str, ...] = setting(
         (), "Experiments to run; empty: all.", choices=ITEMS, is_distinct=True
     )
-    data_dir: str = setting(
-        "",
-        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
-        is_path=True,
-    )
+    data_dir: str = data_folder()
     seed: int = seed()
 
 

@@ -133,6 +133,12 @@ def seed(help_text: str = "Seed from which every result follows.") -> Any:
     return setting(0, help_text, least=0, most=2**32 - 1)
 
 
+def data_folder() -> Any:
+    """Declare the field of the folder in which data sets are looked for."""
+    text = "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places."
+    return setting("", text, is_path=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Base of records of settings: they are checked as they are made."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-from bnn_adv.compute.settings import SettingError, Settings, seed, setting
+from bnn_adv.compute.settings import SettingError, Settings, data_folder, seed, setting
 from bnn_adv.data import DATASETS
 from experiments.bayesian_gain.trainings import TRAININGS
 from experiments.launch.mixed import GAIN, Chains
@@ -42,11 +42,7 @@ class Config(Settings):
         is_distinct=True,
         least_length=1,
     )
-    data_dir: str = setting(
-        "",
-        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
-        is_path=True,
-    )
+    data_dir: str = data_folder()
     num_train: int = setting(6000, "Training images, drawn by seed; 0: all.", least=0)
     num_test: int = setting(1000, "Test images that are attacked (the first ones).", least=1)
     hidden: tuple[int, ...] = setting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bnn_adv.compute.settings import Settings, seed, setting
+from bnn_adv.compute.settings import Settings, data_folder, seed, setting
 from bnn_adv.data import DATASETS
 from bnn_adv.networks import ACTIVATIONS, ARCHITECTURES
 
@@ -15,11 +15,7 @@ class Config(Settings):
     """Settings of ``experiments.ensembles``."""
 
     dataset: str = setting("mnist", "Data set of images.", choices=tuple(DATASETS))
-    data_dir: str = setting(
-        "",
-        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
-        is_path=True,
-    )
+    data_dir: str = data_folder()
     num_train: int = setting(0, "Training images, drawn by seed; 0: all.", least=0)
     num_test: int = setting(1000, "Test images that are attacked (the first ones).", least=1)
     architecture: str = setting("conv", "Network.", choices=ARCHITECTURES)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnn_adv.compute.settings import SettingError, seed, setting
+from bnn_adv.compute.settings import SettingError, data_folder, seed, setting
 from bnn_adv.data import DATASETS
 from bnn_adv.inference import hmc, sgd, svi
 from experiments.robustness_accuracy import grids, matched
@@ -25,11 +25,7 @@ class Config(matched.Matched):
         is_distinct=True,
         least_length=1,
     )
-    data_dir: str = setting(
-        "",
-        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
-        is_path=True,
-    )
+    data_dir: str = data_folder()
     sources: tuple[str, ...] = setting(
         tuple(GRIDS),
         "Grids, by the supplement's tables; own is VI's.",

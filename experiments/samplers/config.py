@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from bnn_adv.compute.settings import Settings, seed, setting
+from bnn_adv.compute.settings import Settings, data_folder, seed, setting
 from bnn_adv.networks import build_network
 
 HMC_PUBLISHED, HMC, NUTS = "hmc_published", "hmc", "nuts"
@@ -75,11 +75,7 @@ class Config(Settings):
     methods: tuple[str, ...] = setting(
         METHODS, "Methods.", choices=METHODS, is_distinct=True, least_length=1
     )
-    data_dir: str = setting(
-        "",
-        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
-        is_path=True,
-    )
+    data_dir: str = data_folder()
     num_chains: int = setting(4, "Chains of each method, each from its own draw.", least=2)
     budget: int = setting(
         50_000, "Gradients of all data that each chain may take, about.", least=100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from bnn_adv.compute.settings import Settings, seed, setting
+from bnn_adv.compute.settings import Settings, data_folder, seed, setting
 from bnn_adv.data import DATASETS
 from experiments.zoo.methods import METHODS
 
@@ -25,11 +25,7 @@ class Config(Settings):
         is_distinct=True,
         least_length=1,
     )
-    data_dir: str = setting(
-        "",
-        "Folder with TFDS-prepared sets or the IDX files; empty looks in the usual places.",
-        is_path=True,
-    )
+    data_dir: str = data_folder()
     methods: tuple[str, ...] = setting(
         tuple(METHODS), "Methods.", choices=tuple(METHODS), is_distinct=True, least_length=1
     )
