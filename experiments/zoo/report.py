@@ -163,7 +163,8 @@ def _summarise(found: Sequence[Found]) -> str:
 
 
 def _name(one: Found) -> str:
-    return f"{METHODS[one['method']].words}, {one['training']},"
+    doubt = " (chains not shown to have mixed)" if _is_unmixed(one) else ""
+    return f"{METHODS[one['method']].words}, {one['training']}{doubt},"
 
 
 def _percent(right: Sequence[bool]) -> str:
@@ -271,6 +272,21 @@ def _gain_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
             yield Verdict(
                 f"{one['dataset']}, {one['training']}, {own['epsilon']:g}: {_name(one)} keeps more "
                 "under attack than one network",
-                f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points",
-                None if not is_told or one["mixed"] is False else bool(low > 0),
+                f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
+                + "".join(f"; not judged: {reason}" for reason in _doubts(one, own, other)),
+                None if not is_told or _doubts(one, own, other) else bool(low > 0),
             )
+
+
+def _doubts(one: Found, *radii: Found) -> list[str]:
+    """Return what forbids a verdict on a posterior: chains that may not have mixed, masking."""
+    doubts = ["its chains are not shown to have mixed"] if _is_unmixed(one) else []
+    if any(radius["flags"] for radius in radii):
+        doubts.append("signs of masking")
+    if any(radius["flags"] is None for radius in radii):
+        doubts.append("no signs of masking were looked for")
+    return doubts
+
+
+def _is_unmixed(one: Found) -> bool:
+    return METHODS[one["method"]].has_chains and one["mixed"] is not True

@@ -23,7 +23,7 @@ def found(method="sgd", training="interval", standing=190, certified=188, **chan
     clean, published, left, proved = shares(196, 192, standing, certified)
     radius = {
         **{"epsilon": 0.1, "clean": clean, "published": published, "standing": left},
-        **{"certified": proved, "certified_real": proved, "fresh": None, "flags": ["a sign"]},
+        **{"certified": proved, "certified_real": proved, "fresh": None, "flags": []},
         "detection": {"entropy": {"auroc": AREA, "auroc_aware": AREA}},
         **{"attack_seconds": 2.0, "certify_seconds": 1.0},
     }
@@ -43,7 +43,9 @@ def study_of(*all_found):
 
 
 def test_every_number_is_that_of_the_images():
-    (study, (record,)) = study_of(found())
+    one = found()
+    one["radii"][0]["flags"] = ["a sign"]
+    (study, (record,)) = study_of(one)
     assert record.name == "mnist_sgd_interval"
     assert record.accuracy.value == 0.98
     (radius,) = record.radii
@@ -72,12 +74,31 @@ def test_goals_hold_where_some_posterior_reaches_them():
 
 @pytest.mark.parametrize(
     ("standing", "mixed", "holds"),
-    [(195, None, True), (150, None, False), (190, None, None), (195, False, None)],
+    [(195, True, True), (150, True, False), (190, True, None), (195, False, None)],
 )
 def test_what_averaging_adds_is_told_pair_by_pair(standing, mixed, holds):
     study, _ = study_of(found(), found("csgmcmc", standing=standing, certified=90, mixed=mixed))
     (verdict,) = [v for v in study.verdicts if "than one network" in v.claim]
     assert verdict.holds is holds
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"mixed": None}, "its chains are not shown to have mixed"),
+        ({"flags": ["a sign"]}, "signs of masking"),
+        ({"flags": None}, "no signs of masking were looked for"),
+    ],
+)
+def test_chains_that_may_not_have_mixed_and_masking_are_not_judged(changes, reason):
+    mixed = changes.get("mixed", True)
+    one = found("csgmcmc", standing=195, certified=90, mixed=mixed)
+    one["radii"][0]["flags"] = changes.get("flags", [])
+    study, _ = study_of(found(), one)
+    (verdict,) = [v for v in study.verdicts if "than one network" in v.claim]
+    assert verdict.holds is None
+    assert f"not judged: {reason}" in verdict.measured
+    assert ("not shown to have mixed)" in study.summary) == (mixed is None)
 
 
 def test_nothing_is_compared_with_another_network_or_likelihood():
