@@ -2,10 +2,12 @@
 
   python -m experiments.zoo --scale=cpu --data_dir=data --workdir=runs/zoo
   python -m experiments.zoo --datasets=mnist --methods=sgd,ensemble --trainings=interval
+  python -m experiments.zoo --join=runs/zoo_sgd,runs/zoo_vi --workdir=runs/zoo
 
 Every method with the standard, the adversarial and the interval likelihood, on one small network;
 HMC on a smaller one and fewer images. What is written: ``report.html``, and ``zoo.html``, one page
-of all posteriors that sorts and filters. The same command continues a run that was stopped.
+of all posteriors that sorts and filters. The same command continues a run that was stopped; methods
+may run in folders of their own, side by side, and be joined.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.zoo.config import SCALES, Config
+from experiments.zoo.join import read_runs
 from experiments.zoo.measure import build, list_subjects, load_all, measure_all
 from experiments.zoo.page import render_zoo
 from experiments.zoo.report import TITLE, build_study, make_records
@@ -46,6 +49,9 @@ def check(config: Config) -> None:
     Raises:
       ValueError: The message names what is wrong.
     """
+    if config.join:
+        read_runs(config.join)
+        return
     if not list(list_subjects(config)):
         raise ValueError(
             "--methods and --trainings leave nothing to train: HMC has no adversarial likelihood, "
@@ -56,14 +62,16 @@ def check(config: Config) -> None:
 
 
 def _work(config: Config, run: RunDirectory) -> Study:
-    found = measure_all(config, run)
-    device = run.environment
-    records = make_records(
-        found,
-        command=run.command,
-        seed=config.seed,
-        hardware=f"{device['cpu_count']} CPU cores ({device['cpu']}), {device['device']}",
-    )
+    if config.join:
+        found, records = read_runs(config.join)
+    else:
+        found, device = measure_all(config, run), run.environment
+        records = make_records(
+            found,
+            command=run.command,
+            seed=config.seed,
+            hardware=f"{device['cpu_count']} CPU cores ({device['cpu']}), {device['device']}",
+        )
     study = build_study(found, records)
     if parallel.is_writer():
         page = render_zoo(records, title=TITLE, summary=study.summary, command=run.command)

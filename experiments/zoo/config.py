@@ -87,6 +87,12 @@ class Config(Settings):
         100, "Images of each kind of semantic shift; 0: leave it out.", least=0
     )
     batch_size: int = setting(100, "Images attacked at once.", least=1)
+    join: tuple[str, ...] = setting(
+        (),
+        "Finished run directories of this study whose posteriors are put into one table; nothing "
+        "is trained, and other flags say nothing.",
+        is_distinct=True,
+    )
     seed: int = seed()
     checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 

@@ -41,7 +41,7 @@ def build_study(found: Sequence[Found], records: Sequence[PosteriorRecord]) -> S
     return Study(
         TITLE,
         _summarise(found),
-        (_table(found), _uncertainty_table(records)),
+        (_table(found), _uncertainty_table(records), *_commands(records)),
         () if figure is None else (Plot("brackets", figure, bracket_caption()),),
         (),
         (*_goal_verdicts(found), *_gain_verdicts(found)),
@@ -227,6 +227,18 @@ def _uncertainty_table(records: Sequence[PosteriorRecord]) -> Table:
         "Detection: of attacked inputs, and of those of an attack that knows the detector. Shift: "
         "of inputs of another kind, and with both kinds attacked, at the smaller radius.",
     )
+
+
+def _commands(records: Sequence[PosteriorRecord]) -> Iterator[Table]:
+    """Yield a table of the commands where there are several."""
+    commands = dict.fromkeys(record.command for record in records)
+    if len(commands) < 2:
+        return
+    rows = [
+        (command, ", ".join(record.name for record in records if record.command == command))
+        for command in commands
+    ]
+    yield Table("Commands", ("command", "posteriors"), tuple(rows))
 
 
 def _auroc(measured: Measured) -> str:

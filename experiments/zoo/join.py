@@ -1,0 +1,72 @@
+"""Put the posteriors of several finished runs of this study into one table; nothing is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.zoo.record import PosteriorRecord
+
+_JUDGED_BY = ("num_test", "epsilons", "suite", "certify", "num_probe", "num_curve", "num_shift")
+"""Settings that have to agree, so that rows of one table say the same thing."""
+
+
+def read_runs(folders: Sequence[str]) -> tuple[list[dict[str, Any]], list[PosteriorRecord]]:
+    """Return what several runs found, in their order.
+
+    Args:
+      folders: Run directories.
+
+    Returns:
+      Of every posterior what ``measure_all`` found; its record, with the command that trained it.
+
+    Raises:
+      ValueError: A folder holds no finished run of this study; runs were judged by other settings
+        or on other images; or a posterior is in two of them.
+    """
+    found: list[dict[str, Any]] = []
+    records: list[PosteriorRecord] = []
+    place: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for folder in folders:
+        results, config = (_read(folder, name) for name in ("results.json", "config.json"))
+        own = {key: config.get(key) for key in _JUDGED_BY}
+        _agree(folder, folders[0], settings, own)
+        _agree(folder, folders[0], sources, results.get("sources", {}))
+        for one, record in zip(
+            results["data"]["posteriors"], results["data"]["records"], strict=True
+        ):
+            records.append(PosteriorRecord.from_json(record))
+            name = records[-1].name
+            if name in place:
+                raise ValueError(
+                    f"--join: {name} is in {place[name]} and in {folder}: leave one of them out."
+                )
+            place[name] = folder
+            found.append(one)
+    return found, records
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+    path = Path(folder).expanduser() / name
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--join: {folder} is no finished run directory of experiments.zoo: {error}."
+        ) from None
+    if not isinstance(found, dict) or found.get("experiment") != "zoo":
+        raise ValueError(f"--join: {path} is of no run of experiments.zoo.")
+    return found
+
+
+def _agree(folder: str, first: str, known: dict[str, Any], own: dict[str, Any]) -> None:
+    for key, value in own.items():
+        if known.setdefault(key, value) != value:
+            raise ValueError(
+                f"--join: {key} is {value!r} in {folder} and {known[key]!r} in {first} or a run "
+                "between them: one table needs posteriors that were judged alike."
+            )

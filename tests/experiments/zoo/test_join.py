@@ -1,0 +1,69 @@
+"""Runs of the zoo put into one table; what was not judged alike is refused."""
+
+import json
+
+import pytest
+
+from experiments.zoo import __main__ as zoo
+from experiments.zoo.config import Config
+from experiments.zoo.join import read_runs
+from experiments.zoo.report import make_records
+from tests.experiments.zoo.test_report import found as make_found
+
+
+def make_run(folder, method, **changes):
+    found = make_found(method)
+    command = f"python -m experiments.zoo --{method}"
+    (record,) = make_records([found], command=command, seed=3, hardware="a chip")
+    folder.mkdir()
+    sources = {"data mnist": changes.pop("data", "1234")}
+    results = {"experiment": "zoo", "sources": sources}
+    results["data"] = {"posteriors": [found], "records": [record.to_json()]}
+    (folder / "results.json").write_text(json.dumps(results))
+    config = {"experiment": "zoo", "num_test": 1000, "suite": "strong", **changes}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_rows_of_two_runs_stand_in_one_table_with_their_own_commands(tmp_path):
+    runs = make_run(tmp_path / "a", "sgd"), make_run(tmp_path / "b", "vi")
+    results = zoo.run(Config(join=runs), str(tmp_path / "run"))
+    names = [record["name"] for record in results["data"]["records"]]
+    assert names == ["mnist_sgd_interval", "mnist_vi_interval"]
+    (commands,) = [table for table in results["tables"] if table["title"] == "Commands"]
+    assert commands["rows"] == [
+        ["python -m experiments.zoo --sgd", "mnist_sgd_interval"],
+        ["python -m experiments.zoo --vi", "mnist_vi_interval"],
+    ]
+    # What averaging adds needs both.
+    assert any("than one network" in verdict["claim"] for verdict in results["verdicts"])
+    page = (tmp_path / "run" / "zoo.html").read_text("utf-8")
+    assert all(name in page for name in names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"num_test": 500}, "num_test is 500"), ({"data": "5678"}, "data mnist is '5678'")],
+)
+def test_what_was_judged_otherwise_is_refused_before_a_folder_is_made(tmp_path, changes, words):
+    runs = make_run(tmp_path / "a", "sgd"), make_run(tmp_path / "b", "vi", **changes)
+    with pytest.raises(ValueError, match=words):
+        zoo.run(Config(join=runs), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_posterior_in_two_runs_is_refused(tmp_path):
+    runs = make_run(tmp_path / "a", "sgd"), make_run(tmp_path / "b", "sgd")
+    with pytest.raises(ValueError, match=r"mnist_sgd_interval is in .*a and in .*b"):
+        read_runs(runs)
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"experiment": "compare"}'])
+def test_what_is_no_finished_run_is_refused_by_name(tmp_path, text):
+    folder = make_run(tmp_path / "a", "sgd")
+    path = tmp_path / "a" / "results.json"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=r"--join: .*no (finished )?run"):
+        read_runs([folder])
