@@ -14,33 +14,21 @@ Every objective can also aim at a class t: margins become ``z_t - z_y``, losses 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from bnn_adv.attacks import threat as threats
-from bnn_adv.attacks.objective_checks import check_head, check_parts, check_statistic
+from bnn_adv.attacks.objective_checks import check_head, check_parts
+from bnn_adv.attacks.passes import Aim, ObjectiveValue, Problem, differentiate
 from bnn_adv.compute import blocks, registry
-from bnn_adv.compute.singular import finite_gradient, with_finite_steps
-from bnn_adv.compute.streaming import fold_samples, map_samples
+from bnn_adv.compute.streaming import map_samples
 from bnn_adv.networks import Params
-from bnn_adv.posteriors.decision import DecisionRule, contribution, folding, log_predictive
+from bnn_adv.posteriors.decision import DecisionRule
 from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk, one_draw
 
-
-class Aim(NamedTuple):
-    """Where an attacker wants a prediction to go.
-
-    y: The label, from which it wants to get away, int32 [B].
-    target: The class that it wants, int32 [B]; None: any other.
-    """
-
-    y: jax.Array
-    target: jax.Array | None = None
-
+__all__ = ["OBJECTIVES", "Aim", "Objective", "ObjectiveValue", "dlr", "get_objective", "margin"]
 
 Statistic = Callable[[jax.Array, Aim], jax.Array]
 Head = Callable[..., jax.Array]
@@ -84,20 +72,6 @@ class Objective:
     def value(self, reduced: jax.Array, aim: Aim) -> jax.Array:
         """Return the head of what was reduced over the draws, [B]."""
         return check_head(self.name, self.head(reduced, aim, *self.numbers), aim.y.shape)
-
-
-class ObjectiveValue(NamedTuple):
-    """An objective at a batch of inputs.
-
-    value: The objective, [B].
-    gradient: The direction to follow, [B, ...]: the gradient of ``value`` with respect to the
-      input, or for the normalised vote the mean of the draws' unit gradients.
-    log_probs: Log of the posterior's prediction by its decision rule, [B, C].
-    """
-
-    value: jax.Array
-    gradient: jax.Array
-    log_probs: jax.Array
 
 
 def margin(scores: jax.Array, aim: Aim) -> jax.Array:
@@ -275,8 +249,8 @@ def value_and_gradient(
     """Evaluate an objective and its input gradient, streaming over the draws.
 
     One pass where the head is linear in the mean; else two: forward to reduce, then each draw's
-    vector-Jacobian product with the cotangent that all draws share. Matrix products run at the
-    posterior's precision.
+    vector-Jacobian product with the cotangent that all draws share, see ``passes``. Matrix products
+    run at the posterior's precision.
 
     Args:
       objective: What the attacker maximises.
@@ -298,103 +272,12 @@ def value_and_gradient(
     with jax.default_matmul_precision(posterior.precision):
         if scales is None:
             scales = compute_scales(objective, posterior, x, sample_chunk=chunk)
-        passes = _one_pass if objective.linear_head else _two_passes
 
         def one_block(rows: tuple[jax.Array, Aim, jax.Array]) -> ObjectiveValue:
-            return passes(objective, posterior, *rows[:2], rows[2].T, chunk, finite_steps)
+            return differentiate(
+                Problem(objective, posterior, *rows[:2], rows[2].T, chunk, finite_steps)
+            )
 
         rows = (x, Aim(y, target), scales.T)
         size = blocks.choose_block(each, x.shape[0])
         return ObjectiveValue(*blocks.map_blocks(one_block, rows, size))
-
-
-def _scaled_statistic(
-    objective: Objective,
-    posterior: Posterior,
-    params: Params,
-    scale: jax.Array,
-    aim: Aim,
-    finite_steps: bool,
-) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """Return a function of inputs: the scaled statistic, and what the draw adds to predictions."""
-    of_logits = objective.statistic
-    assert of_logits is not None  # Since ``follow_rule``.
-
-    network: Callable[[jax.Array], jax.Array] = functools.partial(posterior.logits, params)
-    if finite_steps:
-        network = with_finite_steps(network)
-
-    def statistic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = network(x)
-        values = check_statistic(objective.name, of_logits(logits, aim), len(x)) / scale[:, None]
-        return values, contribution(posterior.decision_rule, logits)
-
-    return statistic
-
-
-def _one_pass(
-    objective: Objective,
-    posterior: Posterior,
-    x: jax.Array,
-    aim: Aim,
-    scales: jax.Array,
-    chunk: int,
-    finite_steps: bool,
-) -> ObjectiveValue:
-    def one_draw(draw: tuple[Params, jax.Array]) -> ObjectiveValue:
-        statistic = _scaled_statistic(objective, posterior, *draw, aim, finite_steps)
-
-        def total(inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values, own = statistic(inputs)
-            values = objective.value(values, aim)
-            return values.sum(), (values, own)
-
-        gradient, (value, own) = jax.grad(total, has_aux=True)(x)
-        if objective.normalise:
-            # A component that is not finite stays one, for the masking checks, and spoils no other.
-            direction = threats.unit(finite_gradient(gradient))
-            gradient = jnp.where(jnp.isfinite(gradient), direction, gradient)
-        return ObjectiveValue(value, gradient, own)
-
-    rule = posterior.decision_rule
-    how = ObjectiveValue("sum", "sum", folding(rule))  # type: ignore[arg-type]
-    draws = posterior.samples, scales
-    total = fold_samples(one_draw, draws, how, chunk=chunk, shards=posterior.shards)
-    size = posterior.num_samples
-    return ObjectiveValue(
-        total.value / size, total.gradient / size, log_predictive(rule, total.log_probs, size)
-    )
-
-
-def _two_passes(
-    objective: Objective,
-    posterior: Posterior,
-    x: jax.Array,
-    aim: Aim,
-    scales: jax.Array,
-    chunk: int,
-    finite_steps: bool,
-) -> ObjectiveValue:
-    draws, size = (posterior.samples, scales), posterior.num_samples
-    is_mean = objective.reduce == "mean"
-    fold = functools.partial(fold_samples, chunk=chunk, shards=posterior.shards)
-
-    def forward(draw: tuple[Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return _scaled_statistic(objective, posterior, *draw, aim, finite_steps)(x)
-
-    rule = posterior.decision_rule
-    how = ("sum" if is_mean else "log_sum_exp", folding(rule))
-    reduced, contributions = fold(forward, draws, how)
-    reduced = reduced / size if is_mean else reduced - jnp.log(size)
-    value, head_vjp = jax.vjp(lambda r: objective.value(r, aim), reduced)
-    (cotangent,) = head_vjp(jnp.ones_like(value))
-
-    def backward(draw: tuple[Params, jax.Array]) -> jax.Array:
-        statistic = _scaled_statistic(objective, posterior, *draw, aim, finite_steps)
-        values, vjp, _ = jax.vjp(statistic, x, has_aux=True)
-        # d reduced / d statistic_s: 1/S for the mean, the draw's responsibility for log-mean-exp.
-        weight = 1.0 if is_mean else jnp.exp(values - reduced)
-        return jnp.asarray(vjp(cotangent * weight / size)[0])
-
-    gradient = fold(backward, draws, "sum")
-    return ObjectiveValue(value, gradient, log_predictive(rule, contributions, size))

@@ -78,32 +78,78 @@ def map_samples(fn: Callable[[Any], Any], xs: Any, *, chunk: int, shards: int = 
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), parts)
 
 
+def fold_and_map(
+    fn: Callable[[Any], tuple[Any, Any]], xs: Any, how: Any, *, chunk: int
+) -> tuple[Any, Any]:
+    """Reduce the first of ``fn``'s two results and stack the second, in one pass, on one device.
+
+    Args:
+      fn: Maps one element to (what is reduced, what is kept), both pytrees of arrays.
+      xs: As for ``fold_samples``.
+      how: As for ``fold_samples``, of what is reduced.
+      chunk: Elements at once.
+
+    Returns:
+      What ``fold_samples`` and ``map_samples`` would return, to the last bit.
+    """
+    size, count, chunk = _balance(count_draws(xs), chunk)
+
+    def one_chunk(index: jax.Array) -> tuple[Any, Any]:
+        start = jnp.minimum(index * chunk, size - chunk)
+        values, kept = jax.vmap(fn)(_slice(xs, start, chunk))
+        return _reduce(how, _leave_out_repeats(how, values, index, size, chunk)), kept
+
+    first = jnp.zeros((), jnp.int32)
+    if count == 1:
+        return one_chunk(first)
+    shapes, of_kept = jax.eval_shape(one_chunk, first)
+    zeros = jax.tree.map(lambda s: jnp.zeros((size, *s.shape[1:]), s.dtype), of_kept)
+
+    def body(carry: Any, index: jax.Array) -> tuple[Any, None]:
+        values, kept = one_chunk(index)
+        start = jnp.minimum(index * chunk, size - chunk)
+        put = jax.lax.dynamic_update_slice_in_dim
+        stacked = jax.tree.map(lambda a, v: put(a, v, start, 0), carry[1], kept)
+        return (_combine(how, carry[0], values), stacked), None
+
+    found: tuple[Any, Any] = jax.lax.scan(body, (_identity(how, shapes), zeros), jnp.arange(count))[
+        0
+    ]
+    return found
+
+
 def _fold(fn: Callable[[Any], Any], xs: Any, how: Any, chunk: int) -> Any:
     size, count, chunk = _balance(count_draws(xs), chunk)
 
     def one_chunk(index: jax.Array) -> Any:
         start = jnp.minimum(index * chunk, size - chunk)
         values = jax.vmap(fn)(_slice(xs, start, chunk))
-        if size % chunk:
-            is_new = start + jnp.arange(chunk) >= index * chunk
-            values = _broadcast(
-                lambda name, v: jnp.where(
-                    is_new.reshape(-1, *(1,) * (v.ndim - 1)), v, _IDENTITY[name]
-                ),
-                how,
-                values,
-            )
-        return _reduce(how, values)
+        return _reduce(how, _leave_out_repeats(how, values, index, size, chunk))
 
     if count == 1:
         return one_chunk(jnp.zeros((), jnp.int32))
     shapes = jax.eval_shape(one_chunk, jnp.zeros((), jnp.int32))
-    start = _broadcast(lambda name, s: jnp.full(s.shape, _IDENTITY[name], s.dtype), how, shapes)
 
     def body(carry: Any, index: jax.Array) -> tuple[Any, None]:
         return _combine(how, carry, one_chunk(index)), None
 
-    return jax.lax.scan(body, start, jnp.arange(count))[0]
+    return jax.lax.scan(body, _identity(how, shapes), jnp.arange(count))[0]
+
+
+def _identity(how: Any, shapes: Any) -> Any:
+    return _broadcast(lambda name, s: jnp.full(s.shape, _IDENTITY[name], s.dtype), how, shapes)
+
+
+def _leave_out_repeats(how: Any, values: Any, index: jax.Array, size: int, chunk: int) -> Any:
+    """Return a chunk's results, of what the last one repeats those that change nothing."""
+    if size % chunk == 0:
+        return values
+    is_new = jnp.minimum(index * chunk, size - chunk) + jnp.arange(chunk) >= index * chunk
+    return _broadcast(
+        lambda name, v: jnp.where(is_new.reshape(-1, *(1,) * (v.ndim - 1)), v, _IDENTITY[name]),
+        how,
+        values,
+    )
 
 
 def _map(fn: Callable[[Any], Any], xs: Any, chunk: int) -> Any:

@@ -16,7 +16,7 @@ from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.transfer import Transfer, make_surrogate
 from bnn_adv.compute import parallel, programs
 from bnn_adv.compute.checkpoint import NoCheckpoints
-from bnn_adv.compute.types import HostClasses, HostFlags, HostImages, HostLogits
+from bnn_adv.compute.types import HostClasses, HostFlags, HostImages, HostLogits, HostNumbers
 from bnn_adv.evaluation.confirmation import close_margin, least_margin
 from bnn_adv.evaluation.suites import Entry
 from bnn_adv.evaluation.verification_predictions import compile_network, find_margin
@@ -26,6 +26,9 @@ from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 
 SuiteProgress = Callable[[str, int, int], None]
 """Called with (name of the attack, image-steps done, image-steps in all)."""
+
+_UNMOVED, _NEAR = 0.2, 2.0
+"""Share of the gap up to which an attack may have been blind; lead in nats that counts as small."""
 
 NOT_RUN, WITHSTOOD, BROKEN = -1, 0, 1
 """What an attack did to an image."""
@@ -97,6 +100,7 @@ class Cascade(NamedTuple):
       ``BROKEN``.
     tried: Images each attack was run on, over all restarts, [E].
     broke: Images it broke, over all restarts, [E].
+    set_aside: Images that stood and that it was not run on, see ``is_within_reach``, likewise.
     seconds: Time it took, over all restarts, [E].
     """
 
@@ -108,6 +112,7 @@ class Cascade(NamedTuple):
     outcomes: np.ndarray
     tried: np.ndarray
     broke: np.ndarray
+    set_aside: np.ndarray
     seconds: np.ndarray
 
 
@@ -212,18 +217,22 @@ def run_cascade(
     worst, log_probs = np.array(x), np.array(clean)
     correct = predicted_class(clean) == y
     standing = correct if standing is None else correct & standing
+    lead = np.stack([find_lead(clean, y)] * 2)
     attack_of = np.full(len(x), "", dtype="U64")
     outcomes = np.full((len(entries), len(x)), NOT_RUN, np.int8)
-    tried, broke, seconds = np.zeros((3, len(entries)))
+    tried, broke, set_aside, seconds = np.zeros((4, len(entries)))
     after: dict[str, float] = {}
     for restart in range(restarts):
         for number, entry in enumerate(entries):
-            rows = np.flatnonzero(standing)
+            chosen = standing & is_within_reach(entry, *lead)
+            rows = np.flatnonzero(chosen)
+            set_aside[number] += (standing & ~chosen).sum()
             if len(rows) and knows(entry, threat):
                 started = time.monotonic()
                 images = run_entry(entry, restart, rows, subject, context)
                 found = predict(posterior, images, context.settings)
                 broken = is_broken(posterior, images, found, y[rows], context.settings)
+                lead[1, rows] = np.fmin(lead[1, rows], find_lead(found, y[rows]))
                 # Of the images that stand, the one that left the label least probable is kept;
                 # where rounding alone calls it another class, it would not be seen to stand.
                 own = np.arange(len(rows)), y[rows]
@@ -240,7 +249,7 @@ def run_cascade(
                 seconds[number] += time.monotonic() - started
             if restart == 0:
                 after[entry.name] = float(standing.mean())
-    counts = tried.astype(int), broke.astype(int)
+    counts = tried.astype(int), broke.astype(int), set_aside.astype(int)
     return Cascade(worst, log_probs, standing, attack_of, after, outcomes, *counts, seconds)
 
 
@@ -277,6 +286,30 @@ def fill_outcomes(
             )
             outcomes[number, missing] = np.where(broken, BROKEN, WITHSTOOD)
     return outcomes[:, rows]
+
+
+def find_lead(log_probs: HostLogits, y: HostClasses) -> HostNumbers:
+    """Return by how much the label leads over the next class, in nats, [N]."""
+    return -find_margin(log_probs, y, np.arange(len(y)))
+
+
+def is_within_reach(entry: Entry, before: HostNumbers, now: HostNumbers) -> HostFlags:
+    """Return which images an entry is run on, [N].
+
+    Those of which the attacks before have closed the share ``1 - now / before >= entry.reach`` of
+    the gap between the label and the next class; those where little is left of it; and those of
+    which next to nothing was closed: there a gradient may be masked, and other attacks see more.
+
+    Args:
+      entry: The attack.
+      before: Lead of the label in the log of the prediction at the clean image, in nats, [N].
+      now: The smallest lead at what attacks have found, [N].
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        closed = 1 - now / before
+    # What is not a number is attacked.
+    is_far = (closed < entry.reach) & (closed > _UNMOVED) & (now > _NEAR)
+    return np.asarray(~is_far)
 
 
 def knows(entry: Entry, threat: Any) -> bool:

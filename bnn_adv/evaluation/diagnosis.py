@@ -21,7 +21,7 @@ from bnn_adv.evaluation.cascade import (
     knows,
 )
 from bnn_adv.evaluation.curve import Curve, trace_curve
-from bnn_adv.evaluation.masking import Check, MaskingSettings
+from bnn_adv.evaluation.masking import Check, MaskingSettings, Spared
 from bnn_adv.evaluation.records import AttackRecord
 from bnn_adv.evaluation.suites import MINIMAL, Suite, get_suite
 from bnn_adv.evaluation.uncertainty import UncertaintyReport, evaluate_uncertainty
@@ -75,9 +75,12 @@ def diagnose(
       context: Key, sizes, progress, checkpoints.
       min_ess: Effective sample size of the draws; None where it is not known.
     """
+    right = rows.probe[predicted_class(clean[rows.probe]) == subject.y[rows.probe]]
+    outcomes = fill_outcomes(suite.entries, found.outcomes, right, subject, context)
+    spared = count_spared(found, outcomes, right)
     return Diagnosis(
-        describe_attacks(suite, subject, clean, found, rows.probe, context),
-        _look_for_masking(suite, subject, found, rows.probe, context, min_ess),
+        describe_attacks(suite, subject, found, outcomes),
+        _look_for_masking(suite, subject, found, rows.probe, context, (min_ess, spared)),
         _trace_curve(subject, clean, found, rows.curve, context),
         _measure_uncertainty(subject, found, rows.curve, context),
     )
@@ -86,19 +89,23 @@ def diagnose(
 def describe_attacks(
     suite: Suite,
     subject: Subject,
-    clean: np.ndarray,
     found: Cascade,
-    probe: np.ndarray,
-    context: RunContext,
+    outcomes: np.ndarray,
 ) -> tuple[AttackRecord, ...]:
-    """Return what each attack did, and what it does by itself on all probe images."""
-    right = probe[predicted_class(clean[probe]) == subject.y[probe]]
-    outcomes = fill_outcomes(suite.entries, found.outcomes, right, subject, context)
+    """Return what each attack did, and what it does by itself on all probe images.
+
+    Args:
+      suite: The suite.
+      subject: Draws, inputs, labels and threat model.
+      found: What the suite left.
+      outcomes: What every attack does to M probe images, [E, M], see ``fill_outcomes``.
+    """
+    num_probed = outcomes.shape[1]
     breaks = outcomes == BROKEN
     records = []
     for number, entry in enumerate(suite.entries):
         others = np.delete(breaks, number, axis=0).any(axis=0)
-        was_run = not len(right) or (outcomes[number] != NOT_RUN).all()
+        was_run = not num_probed or (outcomes[number] != NOT_RUN).all()
         known = knows(entry, subject.threat)
         records.append(
             AttackRecord(
@@ -111,14 +118,29 @@ def describe_attacks(
                 is_defined=known,
                 tried=int(found.tried[number]),
                 broke=int(found.broke[number]),
+                set_aside=int(found.set_aside[number]),
                 accuracy_after=found.after[entry.name],
                 alone=int(breaks[number].sum()) if known and was_run else None,
                 only=int((breaks[number] & ~others).sum()) if known and was_run else None,
-                num_probed=len(right),
+                num_probed=num_probed,
                 seconds=round(float(found.seconds[number]), 2),
             )
         )
     return tuple(records)
+
+
+def count_spared(found: Cascade, outcomes: np.ndarray, rows: np.ndarray) -> Spared:
+    """Return what attacks do to standing images on which the suite did not run them.
+
+    Args:
+      found: What the suite left.
+      outcomes: What every attack does to the images, [E, M], see ``fill_outcomes``.
+      rows: The images, [M].
+    """
+    was_spared = (found.outcomes[:, rows] == NOT_RUN) & (outcomes != NOT_RUN)
+    was_spared &= found.standing[rows]
+    broken = was_spared & (outcomes == BROKEN)
+    return Spared(int(was_spared.any(axis=0).sum()), int(broken.any(axis=0).sum()))
 
 
 def _look_for_masking(
@@ -127,7 +149,7 @@ def _look_for_masking(
     found: Cascade,
     probe: np.ndarray,
     context: RunContext,
-    min_ess: float | None,
+    known: tuple[float | None, Spared],
 ) -> tuple[Check, ...]:
     if not len(probe):
         return ()
@@ -142,7 +164,8 @@ def _look_for_masking(
         settings=MaskingSettings.extend(
             context.settings,
             attacks=tuple((entry.attack, entry.objective) for entry in suite.entries),
-            min_ess=min_ess,
+            min_ess=known[0],
+            spared=known[1],
         ),
     )
     return tuple(checks)

@@ -68,6 +68,7 @@ class AttackRecord(NamedTuple):
     is_defined: Whether it knows the norm.
     tried: Images that it was run on, over all restarts.
     broke: Images that it broke.
+    set_aside: Images that stood and that it was not run on, as others had come nowhere near.
     accuracy_after: Share that stands after it in the first round, in [0, 1].
     alone: Probe images that it breaks by itself; None where it was not run on all.
     only: Probe images that it alone breaks; None likewise.
@@ -84,6 +85,7 @@ class AttackRecord(NamedTuple):
     is_defined: bool
     tried: int
     broke: int
+    set_aside: int
     accuracy_after: float
     alone: int | None
     only: int | None

@@ -133,6 +133,12 @@ def _describe_columns(record: Results) -> str:
         "tried, broke: inputs that still stood when the attack ran, and those it broke, over all "
         "restarts. left: share of all inputs that stands after it, in the first round."
     )
+    if spared := max((row.get("set_aside", 0) for row in rows), default=0):
+        text += (
+            f" Attacks that were run on fewer inputs than stood left out those, up to {spared}, of "
+            "which the attacks before had closed little of the gap between the label and the next "
+            "class."
+        )
     if not probed:
         return text
     return (

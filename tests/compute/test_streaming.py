@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.compute.streaming import fold_samples, map_samples
+from bnn_adv.compute.streaming import fold_and_map, fold_samples, map_samples
 
 VALUES = jnp.asarray([1.0, 10.0, 100.0, 1e3, 1e4, 1e5])
 CASES = [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (1, 2), (2, 2), (3, 3), (2, 3), (1, 6)]
@@ -36,6 +36,25 @@ def test_map_keeps_the_order(chunk, shards):
     chunk = min(chunk, 6 // shards)
     found = map_samples(lambda v: jnp.stack([v, 2 * v]), VALUES, chunk=chunk, shards=shards)
     np.testing.assert_array_equal(found, np.stack([VALUES, 2 * VALUES], axis=1))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 6])
+def test_reducing_and_keeping_at_once_is_both_to_the_last_bit(chunk):
+    how = {"total": "sum", "soft": "log_sum_exp"}
+
+    def values(v):
+        return {"total": jnp.sin(v), "soft": v[None] / 1e5}
+
+    def kept(v):
+        return (v, jnp.stack([v, jnp.cos(v)]))
+
+    reduced, stacked = jax.jit(
+        lambda v: fold_and_map(lambda e: (values(e), kept(e)), v, how, chunk=chunk)
+    )(VALUES)
+    alone = jax.jit(
+        lambda v: (fold_samples(values, v, how, chunk=chunk), map_samples(kept, v, chunk=chunk))
+    )(VALUES)
+    jax.tree.map(np.testing.assert_array_equal, (reduced, stacked), alone)
 
 
 def test_what_a_short_last_chunk_repeats_is_left_out_even_if_not_finite():

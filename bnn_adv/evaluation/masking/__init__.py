@@ -1,6 +1,6 @@
 """Signs that an attack did not fail but was blind."""
 
-from bnn_adv.evaluation.masking.base import Check, Evidence
+from bnn_adv.evaluation.masking.base import Check, Evidence, Spared
 from bnn_adv.evaluation.masking.gradients import zero_gradients
 from bnn_adv.evaluation.masking.inspection import (
     CHECKS,
@@ -15,6 +15,7 @@ __all__ = [
     "Check",
     "Evidence",
     "MaskingSettings",
+    "Spared",
     "gather",
     "inspect",
     "judge",

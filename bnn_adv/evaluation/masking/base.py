@@ -197,6 +197,20 @@ class Draws(NamedTuple):
     min_ess: float | None
 
 
+class Spared(NamedTuple):
+    """What became of the probe images on which the suite did not run every attack.
+
+    num_images: Those that it left standing.
+    num_broken: Those of them that the attacks which were left out break.
+    """
+
+    num_images: int = 0
+    num_broken: int = 0
+
+
+NONE_SPARED = Spared()
+
+
 class Evidence(NamedTuple):
     """All that the checks judge, one record a subject."""
 
@@ -207,6 +221,7 @@ class Evidence(NamedTuple):
     budget: Budget
     walks: tuple[Walk, ...]
     draws: Draws
+    spared: Spared = NONE_SPARED
 
 
 def allowance(count: int, images: int, share: float) -> float:

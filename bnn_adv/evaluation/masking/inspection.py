@@ -15,8 +15,16 @@ from bnn_adv.attacks.objectives import OBJECTIVES, Objective, get_objective
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.validation import check_classes, check_ess
 from bnn_adv.compute import arguments
-from bnn_adv.evaluation.masking import arithmetic, budget, draws, gradients, strength, walk
-from bnn_adv.evaluation.masking.base import Case, Check, Evidence, Probe
+from bnn_adv.evaluation.masking import (
+    arithmetic,
+    budget,
+    draws,
+    gradients,
+    spared,
+    strength,
+    walk,
+)
+from bnn_adv.evaluation.masking.base import NONE_SPARED, Case, Check, Evidence, Probe, Spared
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior
 
@@ -39,6 +47,7 @@ CHECKS: dict[str, Callable[[Evidence], Check]] = {
     "duplicate_draws": draws.check_duplicate_draws,
     "low_ess": draws.check_low_ess,
     "low_accuracy": draws.check_low_accuracy,
+    "set_aside": spared.check_set_aside,
 }
 """Checks by name; each is a pure function of the evidence."""
 
@@ -60,6 +69,7 @@ class MaskingSettings(Settings):
       num_steps: Steps of PGD, at least 1.
       num_queries: Queries of the black box, an image.
       min_ess: Smallest effective sample size of the predictions; None where it is not known.
+      spared: Probe images on which the suite did not run every attack.
       progress: Progress callback.
     """
 
@@ -68,6 +78,7 @@ class MaskingSettings(Settings):
     num_steps: int = 20
     num_queries: int = 300
     min_ess: float | None = None
+    spared: Spared = NONE_SPARED
     progress: MaskingProgress | None = None
 
 
@@ -170,7 +181,16 @@ def gather(
     of_draws = draws.measure_draws(posterior, how.min_ess)
     if progress is not None:
         progress("done", 100 * len(_PARTS), 100 * len(_PARTS))
-    return Evidence(probe, of_gradients, of_arithmetic, of_strength, of_budget, walks, of_draws)
+    return Evidence(
+        probe,
+        of_gradients,
+        of_arithmetic,
+        of_strength,
+        of_budget,
+        walks,
+        of_draws,
+        how.spared,
+    )
 
 
 def _check(

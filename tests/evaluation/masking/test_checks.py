@@ -21,6 +21,7 @@ from bnn_adv.evaluation.masking.base import (
     Gradients,
     Precision,
     Probe,
+    Spared,
     Strength,
     Walk,
 )
@@ -150,6 +151,7 @@ CASES = [
     # Ten classes: chance 10 %, two standard errors 6 %. Two classes: 75 % is one and a half times.
     ("low_accuracy", accuracy(16, 10), accuracy(15, 10)),
     ("low_accuracy", accuracy(75, 2), accuracy(74, 2)),
+    ("set_aside", HEALTHY._replace(spared=Spared(40, 1)), HEALTHY._replace(spared=Spared(40, 2))),
 ]
 
 
@@ -186,6 +188,7 @@ def test_what_could_not_be_measured_has_no_value_and_is_not_raised():
         "still_rising",
         "falls",
         "low_ess",
+        "set_aside",
     }
     assert all("Not measured" in check.sentence for check in found.values())
     assert not any(check.raised for check in found.values())
