@@ -165,7 +165,7 @@ def test_stronger_suites_hold_the_weaker_ones():
     def replace_reach(entry):
         return dataclasses.replace(entry, reach=0.0)
 
-    assert on_all(fast) == attacks(fast) < on_all(strong) < attacks(strong) < on_all(full)
+    assert on_all(fast) == attacks(fast) == on_all(strong) < attacks(strong) < on_all(full)
     assert fast.restarts <= strong.restarts <= full.restarts
     assert all(suite.worst_case for suite in (fast, strong, full))
     # The first one goes on after an image is fooled: predictions from fresh draws stay fooled.
