@@ -155,6 +155,9 @@ def evaluate(
         _choose(rng_key, "curve", len(x), how.num_curve),
     )
     brief = _is_brief(suite, subject, sampler, how)
+    if brief:
+        # Every batch of the one size that all inputs have.
+        how = dataclasses.replace(how, batch_size=min(how.batch_size, len(x)))
     with effort.lower(brief), _reporting(progress, suite.name) as report:
         context = RunContext(rng_key, how, report, f"{suite.name}/")
         with context.keeper.session(lambda: _identity(suite, subject, sampler, context, how)):

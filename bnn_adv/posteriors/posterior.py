@@ -127,7 +127,7 @@ class Posterior:
         if isinstance(self.samples, DiskDraws):
             taken = jax.tree.map(jnp.asarray, self.samples.take(indices))
         else:
-            taken = _take(self.samples, jnp.asarray(indices))
+            taken = _take(self.samples, np.asarray(indices))
         return dataclasses.replace(self, samples=taken, shards=1)
 
 
@@ -309,7 +309,7 @@ def _first(samples: Params) -> Params:
     return jax.tree.map(lambda w: w[0], samples)
 
 
-@jax.jit
+@programs.jit
 def _take(samples: Params, indices: jax.Array) -> Params:
     return jax.tree.map(lambda w: w[indices], samples)
 
