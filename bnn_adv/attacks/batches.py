@@ -14,6 +14,7 @@ from bnn_adv.attacks import objectives
 from bnn_adv.attacks.base import Attack, Loss, LossFn
 from bnn_adv.attacks.ear import Ear, Heard, nothing_heard
 from bnn_adv.attacks.objectives import Objective
+from bnn_adv.attacks.parts import Parts, parts_of
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.transfer import Transfer
 from bnn_adv.compute import effort, programs
@@ -194,8 +195,13 @@ def start(
 
     The scales are those of every draw that judges, [S, B].
     """
-    found: tuple[Any, jax.Array, Heard] = _start(attacked, batch, *_split(attack, objective), chunk)
-    return found
+    parts, static = _choose_parts(attack, objective), (*_split(attack, objective), chunk)
+    if parts is None:
+        found: tuple[Any, jax.Array, Heard] = _start(attacked, batch, *static)
+        return found
+    scales: Any = np.ones((judge_of(attacked).num_samples, len(batch.y)), batch.x.dtype)
+    state, heard = _advance_in_parts(attacked, batch, _blank(parts, batch), scales, -1, 1, *static)
+    return state, scales, heard
 
 
 @functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
@@ -255,6 +261,59 @@ def _advance(
     return jax.lax.fori_loop(first, first + count, body, (state, nothing_heard(batch.x)))
 
 
+@functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
+def _advance_in_parts(
+    attacked: Attacked,
+    batch: Batch,
+    state: Any,
+    scales: Scales,
+    first: jax.Array | int,
+    count: jax.Array | int,
+    numbers: Numbers,
+    attack: Attack,
+    objective: Objective,
+    chunk: int,
+) -> tuple[Any, Heard]:
+    """Take steps of which number -1 is the start: one program in place of two."""
+    config, objective = _join(numbers, attack, objective)
+    parts, x, threat = parts_of(attack), batch.x, batch.threat
+    assert parts is not None
+
+    def body(done: jax.Array, current: Any) -> Any:
+        now, is_start = current[0], done < 0
+        ear = Ear(_loss_fn(attacked, batch, scales, done + 1, objective, chunk))
+        moved = jax.lax.cond(
+            is_start,
+            lambda: parts.start_at(batch.keys, x, threat, config),
+            lambda: parts.propose(now, x, threat, config),
+        )
+        loss = ear(moved)
+        both = parts.begin(moved, loss, threat), parts.take_in(now, moved, loss, x, threat, config)
+        after = jax.tree.map(lambda a, b: jnp.where(is_start, a, b), *map(keep_dtypes, both))
+        return after, ear.heard(after, x)
+
+    found: tuple[Any, Heard] = jax.lax.fori_loop(
+        first, first + count, body, (state, nothing_heard(x))
+    )
+    return found
+
+
+def _choose_parts(attack: Attack, objective: Objective) -> Parts | None:
+    """Return an attack's parts where compiling it in parts is worth it, and scales are ones."""
+    return parts_of(attack) if effort.is_low() and objective.scale is None else None
+
+
+def _blank(parts: Parts, batch: Batch) -> Any:
+    """Return a state of zeros, of the shapes that the first one will have."""
+
+    def begin(x: jax.Array, threat: Threat) -> Any:
+        value = x.reshape(len(x), -1).sum(axis=1)
+        return keep_dtypes(parts.begin(x, Loss(value, x, value > 0), threat))
+
+    shapes = jax.eval_shape(begin, batch.x, batch.threat)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
 @programs.sized_by(_advance)
 def advance(
     attacked: Attacked,
@@ -271,9 +330,9 @@ def advance(
     Returns:
       The state, and what was seen at the last step.
     """
-    found: tuple[Any, Heard] = _advance(
-        attacked, batch, state, scales, *steps, *_split(attack, objective), chunk
-    )
+    run: Any = _advance if _choose_parts(attack, objective) is None else _advance_in_parts
+    static = (*_split(attack, objective), chunk)
+    found: tuple[Any, Heard] = run(attacked, batch, state, scales, *steps, *static)
     return found
 
 

@@ -243,7 +243,7 @@ def check_draws_finite(posterior: Posterior) -> None:
 
 def _is_small(posterior: Posterior) -> bool:
     """Return whether a look at a few draws takes less time than to compile it."""
-    if isinstance(posterior.samples, DiskDraws):
+    if isinstance(posterior.samples, DiskDraws) or posterior.shards > 1:
         return False
     return sum(np.size(leaf) for leaf in jax.tree.leaves(posterior.samples)) <= _MOST_SMALL
 
@@ -283,7 +283,8 @@ def _check_outputs(posterior: Posterior, x: np.ndarray) -> None:
     """Raise unless a few draws return logits of a few inputs, of each by itself."""
     some = np.linspace(0, len(x) - 1, min(_NUM_INPUTS, len(x))).astype(int)
     draws = np.linspace(0, posterior.num_samples - 1, min(_NUM_DRAWS, posterior.num_samples))
-    few = posterior.take(np.unique(draws.astype(int)))
+    with effort.lower(_is_small(posterior)):
+        few = posterior.take(np.unique(draws.astype(int)))
     batch = x[np.linspace(0, len(x) - 1, _NUM_TOGETHER).astype(int)]
     # One image, repeated, would not show a mean over the batch.
     shrink = np.linspace(1, 0.5, _NUM_TOGETHER, dtype=batch.dtype)

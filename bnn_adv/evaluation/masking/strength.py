@@ -6,8 +6,10 @@ al. 2019, arXiv 1902.06705, section 3, lists them.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import zlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +20,8 @@ from bnn_adv.attacks.driver import keep_finite
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.trace import Trace, trace_attack
 from bnn_adv.attacks.transfer import Surrogate, make_surrogate
-from bnn_adv.compute import parallel
+from bnn_adv.compute import effort, parallel
+from bnn_adv.compute.leaves import has_key
 from bnn_adv.compute.types import HostFlags, HostImages, HostLogits, HostNumbers, RngKey
 from bnn_adv.evaluation.masking.base import Case, Check, Evidence, Probe, Strength, allowance
 from bnn_adv.posteriors.decision import is_fooled, predicted_class
@@ -247,9 +250,22 @@ def _transfer(
     key = _key(rng_key, name)
     kind: Surrogate = "mean_weights" if name == "mean_weights" else "one_draw"
     stand_in = make_surrogate(_key(key, "surrogate"), case.posterior, kind)
+    if effort.is_low():
+        stand_in = _repeat(stand_in, case.posterior.num_samples)
     found = walk(key, pgd.build(num_steps=num_steps), objective, case, posterior=stand_in)
     fooled: np.ndarray = predicted_class(predict(case, found.x_adv)) != case.y
     return fooled
+
+
+def _repeat(posterior: Posterior, num_samples: int) -> Posterior:
+    """Return S copies of one draw: the same model, by programs that are there."""
+
+    def copy(leaf: Any) -> Any:
+        return jax.device_put(np.repeat(np.asarray(leaf), num_samples, axis=0))
+
+    if has_key(posterior.samples):
+        return posterior
+    return dataclasses.replace(posterior, samples=jax.tree.map(copy, posterior.samples))
 
 
 def _key(rng_key: jax.Array, name: str) -> jax.Array:
