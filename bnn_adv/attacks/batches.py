@@ -199,7 +199,8 @@ def start(
     if parts is None:
         found: tuple[Any, jax.Array, Heard] = _start(attacked, batch, *static)
         return found
-    scales: Any = np.ones((judge_of(attacked).num_samples, len(batch.y)), batch.x.dtype)
+    size = judge_of(attacked).num_samples, len(batch.y)
+    scales = jax.device_put(np.ones(size, batch.x.dtype))
     state, heard = _advance_in_parts(attacked, batch, _blank(parts, batch), scales, -1, 1, *static)
     return state, scales, heard
 
@@ -311,7 +312,7 @@ def _blank(parts: Parts, batch: Batch) -> Any:
         return keep_dtypes(parts.begin(x, Loss(value, x, value > 0), threat))
 
     shapes = jax.eval_shape(begin, batch.x, batch.threat)
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 @programs.sized_by(_advance)
