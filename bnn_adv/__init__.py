@@ -11,6 +11,7 @@ from bnn_adv.certification import (
     certify_fresh,
     verify_certificate,
 )
+from bnn_adv.compute.program_cache import enable_compilation_cache
 from bnn_adv.evaluation import evaluate_fresh, run_suite
 from bnn_adv.evaluation.evaluate import EvaluationSettings, evaluate
 from bnn_adv.evaluation.records import Evaluation
@@ -40,6 +41,7 @@ __all__ = [
     "bracket",
     "certify",
     "certify_fresh",
+    "enable_compilation_cache",
     "evaluate",
     "evaluate_fresh",
     "evaluate_shift",

@@ -101,7 +101,7 @@ class State(NamedTuple):
 
 def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: Config) -> State:
     """Choose random starts and evaluate the objective there."""
-    start = random_starts(threat, rng_keys, x)
+    start = start_at(rng_keys, x, threat, config)
     return begin(start, loss_fn(start), threat)
 
 
@@ -114,7 +114,7 @@ def step(
     config: Config,
 ) -> State:
     """Take one step; at a checkpoint, decide whether to shorten the steps and go back."""
-    moved = propose(state, x, threat)
+    moved = propose(state, x, threat, config)
     return take_in(state, moved, loss_fn(moved), x, threat, config)
 
 
@@ -142,7 +142,12 @@ def begin(start: Images, loss: Loss, threat: Threat) -> State:
     )
 
 
-def propose(state: State, x: Images, threat: Threat) -> Images:
+def start_at(rng_keys: RngKeys, x: Images, threat: Threat, config: Config) -> Images:
+    """Return where the walk begins, [B, ...]."""
+    return random_starts(threat, rng_keys, x)
+
+
+def propose(state: State, x: Images, threat: Threat, config: Config) -> Images:
     """Return where the next step leads, [B, ...]."""
     return _sparse_step(state, x, threat) if threat.norm == "l1" else _step(state, x, threat)
 

@@ -100,7 +100,7 @@ def step(
         moved = jax.lax.cond(
             place < (2 if config.start == "clean" else 1),
             lambda: _start(keys, now.walk, place, x, threat, config),
-            lambda: apgd.propose(now.walk, x, threat),
+            lambda: apgd.propose(now.walk, x, threat, _walk_config(config)),
         )
         loss = loss_fn(moved, now.targets[:, turn])
         begun = apgd.begin(moved, loss, threat)

@@ -12,10 +12,12 @@ import numpy as np
 
 from bnn_adv.attacks import objectives
 from bnn_adv.attacks.base import Attack, Loss, LossFn
+from bnn_adv.attacks.ear import Ear, Heard, nothing_heard
 from bnn_adv.attacks.objectives import Objective
+from bnn_adv.attacks.parts import Parts, parts_of
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.transfer import Transfer
-from bnn_adv.compute import programs
+from bnn_adv.compute import effort, programs
 from bnn_adv.compute.singular import finite_gradient
 from bnn_adv.compute.types import Classes, RngKey, RngKeys, Scales
 from bnn_adv.posteriors.decision import is_fooled
@@ -180,7 +182,7 @@ def _loss_fn(
     return bind_fresh(objective, attacked, batch, scales, chunk, number)
 
 
-@jax.jit
+@programs.jit
 def derive_keys(rng_key: RngKey, indices: jax.Array) -> RngKeys:
     """Return a key for every image, from its index alone."""
     return jax.vmap(jax.random.fold_in, (None, 0))(rng_key, indices)
@@ -188,10 +190,19 @@ def derive_keys(rng_key: RngKey, indices: jax.Array) -> RngKeys:
 
 def start(
     attacked: Attacked, batch: Batch, attack: Attack, objective: Objective, chunk: int
-) -> tuple[Any, jax.Array]:
-    """Return the attack's first state, and the fixed scales of every draw that judges, [S, B]."""
-    found: tuple[Any, jax.Array] = _start(attacked, batch, *_split(attack, objective), chunk)
-    return found
+) -> tuple[Any, jax.Array, Heard]:
+    """Return the attack's first state, fixed scales, and what was seen at the start.
+
+    The scales are those of every draw that judges, [S, B].
+    """
+    parts, static = _choose_parts(attack, objective), (*_split(attack, objective), chunk)
+    if parts is None:
+        found: tuple[Any, jax.Array, Heard] = _start(attacked, batch, *static)
+        return found
+    size = judge_of(attacked).num_samples, len(batch.y)
+    scales = jax.device_put(np.ones(size, batch.x.dtype))
+    state, heard = _advance_in_parts(attacked, batch, _blank(parts, batch), scales, -1, 1, *static)
+    return state, scales, heard
 
 
 @functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
@@ -202,14 +213,15 @@ def _start(
     attack: Attack,
     objective: Objective,
     chunk: int,
-) -> tuple[Any, jax.Array]:
+) -> tuple[Any, jax.Array, Heard]:
     config, objective = _join(numbers, attack, objective)
     judges = judge_of(attacked)
     few = _fit(chunk, judges)
     with jax.default_matmul_precision(judges.precision):
         scales = objectives.compute_scales(objective, judges, batch.x, sample_chunk=few)
-    loss_fn = _loss_fn(attacked, batch, scales, 0, objective, chunk)
-    return keep_dtypes(attack.init(batch.keys, loss_fn, batch.x, batch.threat, config)), scales
+    ear = Ear(_loss_fn(attacked, batch, scales, 0, objective, chunk))
+    state = keep_dtypes(attack.init(batch.keys, ear, batch.x, batch.threat, config))
+    return state, scales, ear.heard(state, batch.x)
 
 
 def keep_dtypes(state: Any) -> Any:
@@ -242,11 +254,65 @@ def _advance(
     config, objective = _join(numbers, attack, objective)
 
     def body(done: jax.Array, current: Any) -> Any:
-        loss_fn = _loss_fn(attacked, batch, scales, done + 1, objective, chunk)
-        after = attack.step(batch.keys, current, loss_fn, batch.x, batch.threat, config)
-        return keep_dtypes(after)
+        ear = Ear(_loss_fn(attacked, batch, scales, done + 1, objective, chunk))
+        after = attack.step(batch.keys, current[0], ear, batch.x, batch.threat, config)
+        after = keep_dtypes(after)
+        return after, ear.heard(after, batch.x)
 
-    return jax.lax.fori_loop(first, first + count, body, state)
+    return jax.lax.fori_loop(first, first + count, body, (state, nothing_heard(batch.x)))
+
+
+@functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
+def _advance_in_parts(
+    attacked: Attacked,
+    batch: Batch,
+    state: Any,
+    scales: Scales,
+    first: jax.Array | int,
+    count: jax.Array | int,
+    numbers: Numbers,
+    attack: Attack,
+    objective: Objective,
+    chunk: int,
+) -> tuple[Any, Heard]:
+    """Take steps of which number -1 is the start: one program in place of two."""
+    config, objective = _join(numbers, attack, objective)
+    parts, x, threat = parts_of(attack), batch.x, batch.threat
+    assert parts is not None
+
+    def body(done: jax.Array, current: Any) -> Any:
+        now, is_start = current[0], done < 0
+        ear = Ear(_loss_fn(attacked, batch, scales, done + 1, objective, chunk))
+        moved = jax.lax.cond(
+            is_start,
+            lambda: parts.start_at(batch.keys, x, threat, config),
+            lambda: parts.propose(now, x, threat, config),
+        )
+        loss = ear(moved)
+        both = parts.begin(moved, loss, threat), parts.take_in(now, moved, loss, x, threat, config)
+        after = jax.tree.map(lambda a, b: jnp.where(is_start, a, b), *map(keep_dtypes, both))
+        return after, ear.heard(after, x)
+
+    found: tuple[Any, Heard] = jax.lax.fori_loop(
+        first, first + count, body, (state, nothing_heard(x))
+    )
+    return found
+
+
+def _choose_parts(attack: Attack, objective: Objective) -> Parts | None:
+    """Return an attack's parts where compiling it in parts is worth it, and scales are ones."""
+    return parts_of(attack) if effort.is_low() and objective.scale is None else None
+
+
+def _blank(parts: Parts, batch: Batch) -> Any:
+    """Return a state of zeros, of the shapes that the first one will have."""
+
+    def begin(x: jax.Array, threat: Threat) -> Any:
+        value = x.reshape(len(x), -1).sum(axis=1)
+        return keep_dtypes(parts.begin(x, Loss(value, x, value > 0), threat))
+
+    shapes = jax.eval_shape(begin, batch.x, batch.threat)
+    return jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 @programs.sized_by(_advance)
@@ -259,9 +325,30 @@ def advance(
     attack: Attack,
     objective: Objective,
     chunk: int,
-) -> Any:
-    """Take ``steps``, (first, count); they are data, so that one program serves them all."""
-    return _advance(attacked, batch, state, scales, *steps, *_split(attack, objective), chunk)
+) -> tuple[Any, Heard]:
+    """Take ``steps``, (first, count); they are data, so that one program serves them all.
+
+    Returns:
+      The state, and what was seen at the last step.
+    """
+    run: Any = _advance if _choose_parts(attack, objective) is None else _advance_in_parts
+    static = (*_split(attack, objective), chunk)
+    found: tuple[Any, Heard] = run(attacked, batch, state, scales, *steps, *static)
+    return found
+
+
+@functools.partial(programs.jit, static_argnames=("objective", "chunk"))
+def look(
+    attacked: Attacked,
+    batch: Batch,
+    scales: Scales,
+    x: jax.Array,
+    objective: Objective,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Return value and success at any inputs of a batch, both [B]."""
+    loss = _loss_fn(attacked, batch, scales, 0, objective, chunk)(x)
+    return loss.value, loss.success
 
 
 def _split(attack: Attack, objective: Objective) -> tuple[Numbers, Attack, Objective]:
@@ -286,7 +373,7 @@ def _configure(attack: Attack, numbers: dict[str, Any]) -> Any:
     return dataclasses.replace(attack.config, **numbers) if numbers else attack.config
 
 
-@jax.jit
+@programs.jit
 def take_images(
     batch: Batch, state: Any, scales: Scales, places: jax.Array
 ) -> tuple[Batch, Any, jax.Array]:
@@ -303,10 +390,11 @@ def pad(rows: np.ndarray, batch_size: int, parts: int) -> np.ndarray:
 
     Args:
       rows: At least one, at most ``batch_size``.
-      batch_size: The largest size; each smaller one is half of the one before.
+      batch_size: The largest size; each smaller one is half of the one before. Where compiling
+        takes longer than computing (``effort``), it is the only one.
       parts: A size must be a multiple of it.
     """
-    size = batch_size
-    while size // 2 >= max(len(rows), _SMALLEST) and (size // 2) % parts == 0:
+    size, least = batch_size, batch_size if effort.is_low() else max(len(rows), _SMALLEST)
+    while size // 2 >= least and (size // 2) % parts == 0:
         size //= 2
     return np.pad(rows, (0, size - len(rows)), mode="edge")

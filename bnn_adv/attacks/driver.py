@@ -47,7 +47,7 @@ class AttackSettings(Settings):
     name: str = "attack"
 
 
-_DRAWS = crc32(b"draws")
+DRAWS = crc32(b"draws")
 """Folded into the key, for the new draws of a fresh predictor."""
 
 _STEPS_BETWEEN_LOOKS = 10
@@ -131,7 +131,7 @@ def run_attack(
     if isinstance(posterior, FreshDraws):
         sampler = parallel.replicate(posterior.sampler, mesh)
         posterior = dataclasses.replace(posterior, sampler=sampler)
-    draws_key = jax.random.fold_in(rng_key, _DRAWS)
+    draws_key = jax.random.fold_in(rng_key, DRAWS)
     pacer, total = Pacer(), len(x) * attack.num_steps
     with keeper.session(identity) as saved:
         for start in range(0, len(x), batch_size):
@@ -176,9 +176,11 @@ class _Walk:
     ) -> None:
         self._posterior, self._static = posterior, (attack, objective, chunk)
         self._attack, self._parts, self._batch = attack, parts, batch
-        self._state, self._scales = batches.start(posterior, batch, *self._static)
-        # Places in the first batch of the images that are still walking; the rest is padding.
+        self._state, self._scales, _ = batches.start(posterior, batch, *self._static)
+        # Places in the first batch of the images that are still walking, and of those that the
+        # batch holds, row by row: fooled ones and padding stay while it would not shrink.
         self._places = np.arange(count)
+        self._held = np.minimum(np.arange(len(batch.y)), count - 1)
         self._first = 0
         self.found = parallel.to_host(batch.x)[:count].copy()
 
@@ -190,12 +192,16 @@ class _Walk:
     @property
     def meta(self) -> dict[str, Any]:
         """What a checkpoint needs besides, as JSON values."""
-        return {"first": self._first, "places": self._places.tolist()}
+        return {
+            "first": self._first,
+            "places": self._places.tolist(),
+            "held": self._held.tolist(),
+        }
 
     def resume(self, saved: Saved) -> None:
         """Go on from a checkpoint of this batch."""
-        self._first = saved.meta["first"]
-        self._keep(np.asarray(saved.meta["places"]))
+        self._first, self._places = saved.meta["first"], np.asarray(saved.meta["places"])
+        self._hold(np.asarray(saved.meta["held"]))
         arrays = saved.fit(self.arrays)
         self._state, self.found = arrays["state"], np.array(arrays["found"])
 
@@ -206,7 +212,7 @@ class _Walk:
             most = _STEPS_BETWEEN_LOOKS - self._first % _STEPS_BETWEEN_LOOKS
             count = pacer.next(min(most, last - self._first))
             with pacer.timed(count):
-                self._state = jax.block_until_ready(
+                self._state, _ = jax.block_until_ready(
                     batches.advance(
                         self._posterior,
                         self._batch,
@@ -226,29 +232,35 @@ class _Walk:
 
     def _dismiss_fooled(self) -> bool:
         """Let fooled images go, and return whether any is left."""
-        fooled = parallel.to_host(self._state.success)[: len(self._places)]
+        fooled = parallel.to_host(self._state.success)[self._rows]
         if not fooled.any():
             return True
         self._record(np.flatnonzero(fooled))
         if fooled.all():
             return False
-        self._keep(self._places[~fooled])
+        self._places = self._places[~fooled]
+        held = batches.pad(self._places, len(self._held), self._parts)
+        if len(held) < len(self._held):
+            self._hold(held)
         return True
 
     def _record(self, at: np.ndarray) -> None:
         self.found[self._places[at]] = keep_finite(
-            parallel.to_host(self._state.x_adv)[at], self.found[self._places[at]]
+            parallel.to_host(self._state.x_adv)[self._rows[at]], self.found[self._places[at]]
         )
 
-    def _keep(self, places: np.ndarray) -> None:
-        """Go on with the images at ``places`` alone, in a batch of one of few sizes."""
-        if len(places) == len(self._places):
-            return
-        at = batches.pad(np.searchsorted(self._places, places), len(self._batch.y), self._parts)
-        self._batch, self._state, self._scales = batches.take_images(
-            self._batch, self._state, self._scales, at
-        )
-        self._places = places
+    @property
+    def _rows(self) -> np.ndarray:
+        """Rows of the batch at which the images stand that are still walking."""
+        return np.searchsorted(self._held, self._places)
+
+    def _hold(self, held: np.ndarray) -> None:
+        """Go on with a batch of the images at the places ``held``, ascending."""
+        if len(held) < len(self._held):
+            self._batch, self._state, self._scales = batches.take_images(
+                self._batch, self._state, self._scales, np.searchsorted(self._held, held)
+            )
+        self._held = held
 
 
 def _recall(

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from bnn_adv.attacks.base import Attack, Best, LossFn, check_steps, keep_better
+from bnn_adv.attacks.base import Attack, Best, Loss, LossFn, check_steps, keep_better
 from bnn_adv.attacks.threat import Threat, radius_of, random_starts
 from bnn_adv.compute.types import Images, RngKeys
 
@@ -60,11 +60,8 @@ def init(rng_keys: RngKeys, loss_fn: LossFn, x: Images, threat: Threat, config: 
 
     Each input has a key of its own, so that its start does not depend on its batch.
     """
-    start = x
-    if config.random_start:
-        start = random_starts(threat, rng_keys, x)
-    loss = loss_fn(start)
-    return State(start, loss.success, loss.value, start, loss.gradient)
+    start = start_at(rng_keys, x, threat, config)
+    return begin(start, loss_fn(start), threat)
 
 
 def step(
@@ -76,10 +73,31 @@ def step(
     config: Config,
 ) -> State:
     """Take one projected step and keep the better point."""
+    moved = propose(state, x, threat, config)
+    return take_in(state, moved, loss_fn(moved), x, threat, config)
+
+
+def start_at(rng_keys: RngKeys, x: Images, threat: Threat, config: Config) -> Images:
+    """Return where the walk begins, [B, ...]."""
+    return random_starts(threat, rng_keys, x) if config.random_start else x
+
+
+def begin(start: Images, loss: Loss, threat: Threat) -> State:
+    """Return the state at a start, [B, ...], given the loss there."""
+    return State(start, loss.success, loss.value, start, loss.gradient)
+
+
+def propose(state: State, x: Images, threat: Threat, config: Config) -> Images:
+    """Return where the next step leads, [B, ...]."""
     size = config.step_size
     step_size = 2.5 * radius_of(threat, x) / config.num_steps if size is None else size
-    moved = threat.project(state.x + step_size * threat.ascend(state.gradient, state.x), x)
-    loss = loss_fn(moved)
+    return threat.project(state.x + step_size * threat.ascend(state.gradient, state.x), x)
+
+
+def take_in(
+    state: State, moved: Images, loss: Loss, x: Images, threat: Threat, config: Config
+) -> State:
+    """Return the state after a step to ``moved``, [B, ...], given the loss there."""
     best = Best(moved, loss.success, loss.value)
     if config.keep == "best":
         best = keep_better(Best(state.x_adv, state.success, state.value), moved, loss)

@@ -6,22 +6,21 @@ rest, and whether it passed a better point (Pintor et al. 2021, arXiv 2106.09947
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import get_opaque_trace_state
 
-from bnn_adv.attacks import batches, inputs, objectives
-from bnn_adv.attacks.base import Attack, Loss, LossFn, Settings
-from bnn_adv.attacks.driver import check_norm, keep_finite
+from bnn_adv.attacks import batches, inputs
+from bnn_adv.attacks.base import Attack, Settings
+from bnn_adv.attacks.batches import Batch
+from bnn_adv.attacks.driver import DRAWS, check_norm, keep_finite
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.compute import arguments, parallel, programs
 from bnn_adv.compute.types import RngKey
-from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk
+from bnn_adv.posteriors.decision import is_fooled
+from bnn_adv.posteriors.posterior import Posterior, check_sample_chunk, predict_log_probs
 
 
 class Trace(NamedTuple):
@@ -83,71 +82,27 @@ def trace_attack(
         np.array(x),
         np.zeros(len(x), bool),
     )
+    programs.note(posterior.apply_fn)
+    draws_key = jax.random.fold_in(rng_key, DRAWS)
     for start in range(0, len(x), size):
         # The last batch overlaps the one before it, so that only one shape compiles.
         rows = np.arange(size) + min(start, len(x) - size)
-        images = batches.derive_keys(rng_key, rows), x[rows], y[rows]
-        own = with_radius(threat, radii[rows])
-        part = parallel.to_host(_walk(posterior, *images, own, attack, objective, chunk))
-        whole.values[:, rows], whole.success[:, rows] = part.values, part.success
-        whole.x_adv[rows], whole.fooled[rows] = keep_finite(part.x_adv, x[rows]), part.fooled
+        keys, own = batches.derive_keys(rng_key, rows), with_radius(threat, radii[rows])
+        batch = Batch(keys, x[rows], y[rows], own, draws_key)
+        static = attack, objective, chunk
+        state, scales, heard = batches.start(posterior, batch, *static)
+        for number in range(steps):
+            if number:
+                one = number - 1, 1
+                state, heard = batches.advance(posterior, batch, state, scales, one, *static)
+            seen = heard[:2]
+            if not heard.is_known:
+                seen = batches.look(posterior, batch, scales, state.x_adv, objective, chunk)
+            whole.values[number, rows], whole.success[number, rows] = parallel.to_host(seen)
+        x_adv = parallel.to_host(state.x_adv)
+        log_probs = predict_log_probs(
+            posterior, x_adv, sample_chunk=settings.sample_chunk, batch_size=size
+        )
+        whole.fooled[rows] = is_fooled(parallel.to_host(log_probs), y[rows])
+        whole.x_adv[rows] = keep_finite(x_adv, x[rows])
     return whole
-
-
-class _Ear:
-    """Pass calls of a loss function on, and remember the last one of the innermost trace."""
-
-    def __init__(self, loss_fn: LossFn) -> None:
-        self._loss_fn = loss_fn
-        self._level = get_opaque_trace_state()
-        self._last: Loss | None = None
-        self._aimed = False
-
-    def __call__(self, x: jax.Array, target: jax.Array | None = None) -> Loss:
-        loss = self._loss_fn(x, target)
-        self._aimed |= target is not None
-        # What is computed inside control flow does not exist outside of it.
-        if get_opaque_trace_state() == self._level:
-            unlike = jnp.full_like(loss.value, jnp.nan)
-            self._last = loss if target is None else loss._replace(value=unlike)
-        return loss
-
-    def heard(self, state: Any) -> tuple[jax.Array, jax.Array]:
-        """Return value and success of the last call, else those of the state's own point."""
-        if self._last is not None:
-            return self._last.value, self._last.success
-        if self._aimed:
-            # Whatever such an attack ranks its points by, it is not the objective.
-            return jnp.full(state.success.shape, jnp.nan), state.success
-        if hasattr(state, "value"):
-            return state.value, state.success
-        loss = self._loss_fn(state.x_adv)
-        return loss.value, loss.success
-
-
-@functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
-def _walk(
-    posterior: Posterior,
-    keys: jax.Array,
-    x: jax.Array,
-    y: jax.Array,
-    threat: Threat,
-    attack: Attack,
-    objective: Objective,
-    chunk: int,
-) -> Any:
-    scales = objectives.compute_scales(objective, posterior, x, sample_chunk=chunk)
-    loss_fn = batches.bind(objective, posterior, y, scales, chunk)
-
-    ear = _Ear(loss_fn)
-    first = batches.keep_dtypes(attack.init(keys, ear, x, threat, attack.config))
-    start = ear.heard(first)
-
-    def body(state: Any, _: None) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-        ear = _Ear(loss_fn)
-        state = batches.keep_dtypes(attack.step(keys, state, ear, x, threat, attack.config))
-        return state, ear.heard(state)
-
-    last, rest = jax.lax.scan(body, first, None, length=attack.num_steps)
-    values, success = (jnp.concatenate([a[None], b]) for a, b in zip(start, rest, strict=True))
-    return Trace(values, success, last.x_adv, loss_fn(last.x_adv).success)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnn_adv.compute import programs
 from bnn_adv.compute.disk import as_arrays
 from bnn_adv.compute.leaves import from_plain, is_key
 from bnn_adv.compute.types import RngKey
@@ -51,8 +52,7 @@ def make_surrogate(rng_key: RngKey, posterior: Posterior, kind: Surrogate) -> Po
     if kind == "posterior":
         return posterior
     if kind == "one_draw":
-        index = jax.random.randint(rng_key, (1,), 0, posterior.num_samples, jnp.int32)
-        return posterior.take(np.asarray(index))
+        return posterior.take(np.asarray(_choose(rng_key, posterior.num_samples)))
     if kind != "mean_weights":
         raise ValueError(f"Unknown surrogate {kind!r}. Known: {', '.join(SURROGATES)}.")
     samples = posterior.samples
@@ -62,10 +62,13 @@ def make_surrogate(rng_key: RngKey, posterior: Posterior, kind: Surrogate) -> Po
         if is_key(like):
             # Keys have no mean: the first draw's stands for all.
             return from_plain(jnp.asarray(leaf[:1]), like)
-        return jnp.asarray(
-            np.mean(leaf, axis=0, keepdims=True, dtype=np.float64).astype(leaf.dtype)
-        )
+        return np.mean(leaf, axis=0, keepdims=True, dtype=np.float64).astype(leaf.dtype)
 
     means = map(average, as_arrays(samples), jax.tree.leaves(template))
     mean = jax.tree.unflatten(jax.tree.structure(template), list(means))
     return dataclasses.replace(posterior, samples=mean, shards=1)
+
+
+@programs.jit
+def _choose(rng_key: RngKey, num_samples: int) -> jax.Array:
+    return jax.random.randint(rng_key, (1,), 0, num_samples, jnp.int32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnn_adv.attacks import inputs
-from bnn_adv.compute import arguments, parallel, programs
+from bnn_adv.compute import arguments, effort, parallel, programs
 from bnn_adv.compute.disk import DiskDraws, flatten_names
 from bnn_adv.compute.leaves import is_key
 from bnn_adv.posteriors.posterior import Posterior
@@ -18,6 +19,10 @@ from bnn_adv.posteriors.sampler import Sampler, check_num_samples
 
 _NUM_INPUTS, _NUM_DRAWS = 32, 3
 """How much is really computed to look at the values of logits."""
+
+_MOST_SMALL = 2**20
+"""Numbers in all draws up to which checks are compiled with low effort; their results are not in
+anything that is reported."""
 
 _NUM_TOGETHER = 3
 """Inputs that are compared alone and in a batch."""
@@ -145,8 +150,7 @@ def open_problem(posterior: Posterior, x: Any, y: Any, threat: Any) -> Problem:
     arguments.check_label_range(labels, num_classes)
     threat = inputs.as_threat(threat, len(images), images.shape[1:])
     check_draws_finite(posterior)
-    _check_values(posterior, images)
-    _check_rows_alone(posterior, images)
+    _check_outputs(posterior, images)
     return Problem(images, labels, threat, num_classes)
 
 
@@ -220,11 +224,14 @@ def check_draws_finite(posterior: Posterior) -> None:
     if isinstance(posterior.samples, DiskDraws):
         return
     named = flatten_names(posterior.samples)
-    bad = {
-        name: int(np.sum(~parallel.to_host(_finite_draws(leaf))))
+    looked_at = {
+        name: leaf
         for name, leaf in named.items()
         if not is_key(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
     }
+    with effort.lower(_is_small(posterior)):
+        finite = parallel.to_host(_finite_draws(looked_at))
+    bad = {name: int(np.sum(~rows)) for name, rows in finite.items()}
     found = [f"{name}: {count}" for name, count in bad.items() if count]
     if found:
         raise ValueError(
@@ -234,9 +241,19 @@ def check_draws_finite(posterior: Posterior) -> None:
         )
 
 
-@jax.jit
-def _finite_draws(leaf: jax.Array) -> jax.Array:
-    return jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
+def _is_small(posterior: Posterior) -> bool:
+    """Return whether a look at a few draws takes less time than to compile it."""
+    if isinstance(posterior.samples, DiskDraws) or posterior.shards > 1:
+        return False
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(posterior.samples)) <= _MOST_SMALL
+
+
+@programs.jit
+def _finite_draws(named: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {
+        name: jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
+        for name, leaf in named.items()
+    }
 
 
 def check_shapes(posterior: Posterior, x: np.ndarray) -> int:
@@ -262,11 +279,28 @@ def check_shapes(posterior: Posterior, x: np.ndarray) -> int:
     return int(shape[1])
 
 
-def _check_values(posterior: Posterior, x: np.ndarray) -> None:
+def _check_outputs(posterior: Posterior, x: np.ndarray) -> None:
+    """Raise unless a few draws return logits of a few inputs, of each by itself."""
     some = np.linspace(0, len(x) - 1, min(_NUM_INPUTS, len(x))).astype(int)
     draws = np.linspace(0, posterior.num_samples - 1, min(_NUM_DRAWS, posterior.num_samples))
-    few = posterior.take(np.unique(draws.astype(int)))
-    logits = parallel.to_host(_logits(few, x[some])).astype(np.float64)
+    with effort.lower(_is_small(posterior)):
+        few = posterior.take(np.unique(draws.astype(int)))
+    batch = x[np.linspace(0, len(x) - 1, _NUM_TOGETHER).astype(int)]
+    # One image, repeated, would not show a mean over the batch.
+    shrink = np.linspace(1, 0.5, _NUM_TOGETHER, dtype=batch.dtype)
+    batch = batch * shrink.reshape(-1, *(1,) * (x.ndim - 1))
+    with effort.lower(_is_small(posterior)):
+        try:
+            found = _look(few, x[some], batch, True)
+        except (NotImplementedError, TypeError, ValueError):
+            # Black boxes attack what has no derivative.
+            found = _look(few, x[some], batch, False)
+    logits, together, alone, mixed = parallel.to_host(found)
+    _check_values(logits.astype(np.float64))
+    _check_rows_alone(together, alone, bool(mixed))
+
+
+def _check_values(logits: np.ndarray) -> None:
     if not np.isfinite(logits).all():
         share = 1 - np.isfinite(logits).mean()
         raise ValueError(
@@ -282,24 +316,13 @@ def _check_values(posterior: Posterior, x: np.ndarray) -> None:
         )
 
 
-def _check_rows_alone(posterior: Posterior, x: np.ndarray) -> None:
+def _check_rows_alone(together: np.ndarray, alone: np.ndarray, mixed: bool) -> None:
     """Raise where what the network says of an input depends on the others in its batch.
 
     Two looks. Whatever the rounding, the gradient of one input's logits with respect to another
     input is exactly zero in a network that treats each by itself; and its logits alone and in a
     batch are equal up to rounding, whatever is not differentiable.
     """
-    batch = x[np.linspace(0, len(x) - 1, _NUM_TOGETHER).astype(int)]
-    # One image, repeated, would not show a mean over the batch.
-    shrink = np.linspace(1, 0.5, _NUM_TOGETHER, dtype=batch.dtype)
-    batch = batch * shrink.reshape(-1, *(1,) * (x.ndim - 1))
-    first = jax.tree.map(lambda w: w[0], posterior.take(np.array([0])).samples)
-    together, alone = parallel.to_host(_alone_and_together(posterior, first, batch))
-    try:
-        mixed = bool(parallel.to_host(_reaches_others(posterior, first, batch)))
-    except (NotImplementedError, TypeError, ValueError):
-        # Black boxes attack what has no derivative.
-        mixed = False
     scale = np.abs(together[np.isfinite(together)]).max(initial=0.0)
     with np.errstate(invalid="ignore"):
         differs = np.abs(together - alone) > _BATCH_ROUNDING * max(scale, 1e-30)
@@ -314,15 +337,21 @@ def _check_rows_alone(posterior: Posterior, x: np.ndarray) -> None:
         )
 
 
-@programs.jit
-def _alone_and_together(
-    posterior: Posterior, params: Any, batch: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    alone = jax.lax.map(lambda row: posterior.logits(params, row[None])[0], batch)
-    return posterior.logits(params, batch), alone
+@functools.partial(programs.jit, static_argnames="differentiate")
+def _look(
+    posterior: Posterior, x: jax.Array, batch: jax.Array, differentiate: bool
+) -> tuple[jax.Array, ...]:
+    """Return logits of all draws; and the first one's of a batch, together and one by one.
+
+    And whether ``_reaches_others``, where that is asked for.
+    """
+    logits = jax.lax.map(lambda params: posterior.logits(params, x), posterior.samples)
+    first = jax.tree.map(lambda w: w[0], posterior.samples)
+    alone = jax.lax.map(lambda row: posterior.logits(first, row[None])[0], batch)
+    mixed = _reaches_others(posterior, first, batch) if differentiate else jnp.asarray(False)
+    return logits, posterior.logits(first, batch), alone, mixed
 
 
-@programs.jit
 def _reaches_others(posterior: Posterior, params: Any, batch: jax.Array) -> jax.Array:
     """Return whether the first input's logits have a gradient with respect to the others."""
     # As the caller's function sees a batch: with keys among the parameters ``logits`` would not.
@@ -330,9 +359,3 @@ def _reaches_others(posterior: Posterior, params: Any, batch: jax.Array) -> jax.
     weights = jnp.arange(1, logits.shape[1] + 1, dtype=logits.dtype)
     (gradient,) = vjp(jnp.zeros_like(logits).at[0].set(weights))
     return (jnp.nan_to_num(gradient[1:], nan=0.0) != 0).any()
-
-
-@programs.jit
-def _logits(posterior: Posterior, x: jax.Array) -> jax.Array:
-    found: jax.Array = jax.lax.map(lambda params: posterior.logits(params, x), posterior.samples)
-    return found

@@ -29,6 +29,12 @@ its file, beyond ``_SMALL`` bytes; files of this package are not packed, and num
 something do not pack so well."""
 
 
+def user_folder() -> Path:
+    """Return this user's folder for cached data: ``$XDG_CACHE_HOME/bnn_adv`` or its default."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "bnn_adv"
+
+
 @contextlib.contextmanager
 def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary neighbour of ``path`` and rename it to ``path`` on success.

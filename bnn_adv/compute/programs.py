@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from bnn_adv.compute import effort
+
 MOST = 8
 """Networks whose programs are kept; one more, and those of all are dropped."""
 
@@ -48,7 +50,10 @@ class _Room:
 
 
 class Compiled:
-    """Call ``jax.jit(fn, **options)``, all of whose programs and traces ``drop`` can forget."""
+    """Call ``jax.jit(fn, **options)``, all of whose programs and traces ``drop`` can forget.
+
+    Where ``effort`` is low, programs are compiled so, beside those of full effort.
+    """
 
     def __init__(self, fn: Callable[..., Any], options: dict[str, Any]) -> None:
         functools.update_wrapper(self, fn)
@@ -63,11 +68,23 @@ class Compiled:
         def call(*args: Any, **kwargs: Any) -> Any:
             return self._fn(*args, **kwargs)
 
-        self._jitted = jax.jit(call, **self._options)
+        self._jitted, self._call = jax.jit(call, **self._options), call
+        self._quick: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the function returns."""
-        return self._jitted(*args, **kwargs)
+        if not effort.is_low():
+            return self._jitted(*args, **kwargs)
+        if self._quick is None:
+            options = {**self._options, "compiler_options": effort.options()}
+            self._quick = jax.jit(self._call, **options)
+        return self._quick(*args, **kwargs)
+
+    def _cache_size(self) -> int:
+        """Return how many programs there are."""
+        quick: int = 0 if self._quick is None else self._quick._cache_size()
+        full: int = self._jitted._cache_size()  # type: ignore[attr-defined]
+        return full + quick
 
     def __getattr__(self, name: str) -> Any:
         """Return what ``jax.jit`` offers besides: ``lower``, ``eval_shape`` and so on."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +21,6 @@ _LONGEST_DIGEST = 1024
 _log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
-
-
-def user_folder() -> Path:
-    """Return this user's folder for cached data: ``$XDG_CACHE_HOME/bnn_adv`` or its default."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "bnn_adv"
 
 
 def files_digest(paths: Iterable[Path]) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bnn_adv.compute import files
 from bnn_adv.data import cache, idx, tfds
 from bnn_adv.data.dataset import Dataset, DatasetError
 
@@ -70,7 +71,7 @@ def load(
       image_set: Description of the published files.
       data_dir: A root of TFDS (with ``<name>/<version>/``), a folder with ``<name>/`` that holds
         the IDX files, or a folder that holds them itself; the first that is there is taken, in
-        this order. ``None`` looks in the default root of TFDS, then in ``cache.user_folder()``.
+        this order. ``None`` looks in the default root of TFDS, then in ``files.user_folder()``.
       seed: Ignored: the split is the published one.
 
     Returns:
@@ -82,7 +83,7 @@ def load(
     """
     del seed
     roots = (
-        [tfds.default_root(), cache.user_folder()]
+        [tfds.default_root(), files.user_folder()]
         if data_dir is None
         else [Path(data_dir).expanduser()]
     )
@@ -92,7 +93,7 @@ def load(
             source.decode,
             name=image_set.name,
             digest=cache.files_digest(source.files),
-            folders=[source.folder, cache.user_folder()],
+            folders=[source.folder, files.user_folder()],
             expected={key: file.shape for key, file in image_set.files.items()},
             check=partial(_find_other, image_set),
         )

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.attacks.threat import box_radius, with_radius
+from bnn_adv.attacks.threat import Threat, box_radius, with_radius
+from bnn_adv.compute import programs
+from bnn_adv.compute.types import Images, Numbers
 from bnn_adv.evaluation import metrics
 from bnn_adv.evaluation.cascade import RunContext, Subject, knows, predict, run_cascade
 from bnn_adv.evaluation.suites import Entry
@@ -87,7 +88,7 @@ def trace_curve(
 
     def take(images: np.ndarray, log_probs: np.ndarray) -> None:
         fooled = predicted_class(log_probs) != y
-        distance = np.asarray(threat.distance(jnp.asarray(images), jnp.asarray(x)), float)
+        distance = np.asarray(_distance(threat, images, x), float)
         smallest[fooled] = np.minimum(smallest, distance)[fooled]
 
     def attack(radii: np.ndarray, rows: np.ndarray, stage: str) -> None:
@@ -120,6 +121,11 @@ def trace_curve(
     accuracy = np.array([(smallest > epsilon + _slack(epsilon)).mean() for epsilon in grid])
     intervals = [list(metrics.wilson_interval(float(share), len(x))) for share in accuracy]
     return Curve(np.array(grid), accuracy, intervals, smallest, _median(smallest))
+
+
+@programs.jit
+def _distance(threat: Threat, x: Images, x_clean: Images) -> Numbers:
+    return threat.distance(x, x_clean)
 
 
 def _slack(epsilon: float) -> float:

@@ -16,7 +16,8 @@ from bnn_adv.attacks.base import Settings
 from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.validation import check_ess, check_model, check_settings, open_problem
-from bnn_adv.compute import arguments, parallel
+from bnn_adv.compute import arguments, blocks, effort, parallel
+from bnn_adv.compute.disk import DiskDraws
 from bnn_adv.compute.progress import progress as show_progress
 from bnn_adv.evaluation import metrics
 from bnn_adv.evaluation.cascade import (
@@ -40,8 +41,11 @@ from bnn_adv.evaluation.suite_run import identify_suite
 from bnn_adv.evaluation.suites import Suite, get_suite
 from bnn_adv.evaluation.verification import Verification, verify_arrays
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
-from bnn_adv.posteriors.posterior import Posterior, hash_draws, shard_posterior
+from bnn_adv.posteriors.posterior import Posterior, hash_draws, one_draw, shard_posterior
 from bnn_adv.posteriors.sampler import Sampler
+
+_MOST_OTHER_PASSES = 1000
+"""Passes over all inputs and draws that probe, curve and uncertainty take, about."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +154,11 @@ def evaluate(
         _choose(rng_key, "probe", len(x), how.num_probe),
         _choose(rng_key, "curve", len(x), how.num_curve),
     )
-    with _reporting(progress, suite.name) as report:
+    brief = _is_brief(suite, subject, sampler, how)
+    if brief:
+        # Every batch of the one size that all inputs have.
+        how = dataclasses.replace(how, batch_size=min(how.batch_size, len(x)))
+    with effort.lower(brief), _reporting(progress, suite.name) as report:
         context = RunContext(rng_key, how, report, f"{suite.name}/")
         with context.keeper.session(lambda: _identity(suite, subject, sampler, context, how)):
             attacked = attack(suite, subject, sampler, rows.probe, context)
@@ -252,6 +260,23 @@ def _check(posterior: Any, rng_key: Any, how: EvaluationSettings) -> None:
     check_settings(how)
     check_ess(how.min_ess)
     check_model(posterior, how.num_samples, how.num_predictions)
+
+
+def _is_brief(
+    suite: Suite, subject: Subject, sampler: Sampler | None, how: EvaluationSettings
+) -> bool:
+    """Return whether compiling would take longer than all that is computed.
+
+    By what is evaluated alone, never by how it goes: resumed, it is compiled as before.
+    """
+    posterior, x = subject.posterior, subject.x
+    if how.mesh is not None or posterior.shards > 1 or isinstance(posterior.samples, DiskDraws):
+        return False
+    passes = _MOST_OTHER_PASSES + suite.restarts * sum(e.attack.num_steps for e in suite.entries)
+    if sampler is not None:
+        passes += 4 * how.num_predictions
+    each = blocks.bytes_per_input(posterior.apply_fn, one_draw(posterior), x)
+    return passes * len(x) * posterior.num_samples * each <= effort.MOST_BYTES
 
 
 @contextlib.contextmanager

@@ -5,27 +5,40 @@ Shares no code with the predictions that attacks and evaluations make; the netwo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from bnn_adv.compute import programs
 from bnn_adv.compute.disk import as_arrays
 from bnn_adv.compute.leaves import from_plain
-from bnn_adv.compute.types import HostClasses, HostImages, HostIndices, HostLogits, HostNumbers
+from bnn_adv.compute.types import (
+    ApplyFn,
+    HostClasses,
+    HostImages,
+    HostIndices,
+    HostLogits,
+    HostNumbers,
+)
 from bnn_adv.posteriors.posterior import Posterior, one_draw
 
 
 def compile_network(posterior: Posterior) -> Callable[[Any, np.ndarray], Any]:
     """Return the posterior's network, compiled, at the posterior's precision."""
-    compiled = jax.jit(posterior.logits)
 
     def call(params: Any, batch: np.ndarray) -> Any:
         with jax.default_matmul_precision(posterior.precision):
-            return compiled(params, batch)
+            return _logits(params, batch, posterior.apply_fn)
 
     return call
+
+
+@functools.partial(programs.jit, static_argnames="apply_fn")
+def _logits(params: Any, x: jax.Array, apply_fn: ApplyFn) -> jax.Array:
+    return Posterior(apply_fn, params).logits(params, x)
 
 
 def predict(

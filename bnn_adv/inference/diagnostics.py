@@ -6,13 +6,11 @@ points and on the log density: weights of a network are not identified, its pred
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from bnn_adv.compute.disk import as_arrays
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.mixing import BFMI_LEAST, ESS_LEAST, RHAT_LIMIT, Mixing, measure_mixing
 from bnn_adv.inference.transitions import (
@@ -22,6 +20,7 @@ from bnn_adv.inference.transitions import (
     describe_transitions,
 )
 from bnn_adv.networks import count_params
+from bnn_adv.posteriors.distinct import name_draws
 from bnn_adv.posteriors.posterior import Posterior, log_probs
 
 MIXING_KEYS = (
@@ -67,7 +66,7 @@ def summarise_chains(
     density = np.asarray(info.logdensity, np.float64)
     with np.errstate(invalid="ignore"):
         curves = density.mean(axis=1).T
-    names = _name_draws(posterior)
+    names = name_draws(posterior)
     each = max(posterior.num_samples // num_chains, 1)
     still = [len(set(names[first : first + each])) == 1 for first in range(0, len(names), each)]
     chains = [tuple(names[first : first + each]) for first in range(0, len(names), each)]
@@ -150,23 +149,6 @@ def describe_mixing(diagnostics: Mapping[str, Any]) -> str:
     if diagnostics.get("rhat") == _RANK_NORMALISED:
         return "not judged (too few draws, or nothing that varies)"
     return "not judged (R-hat and effective sample size of this rule were not recorded)"
-
-
-def count_distinct(posterior: Posterior) -> int:
-    """Return how many of the draws differ from one another."""
-    return len(set(_name_draws(posterior)))
-
-
-def _name_draws(posterior: Posterior) -> list[bytes]:
-    """Return a digest of every draw."""
-    leaves = as_arrays(posterior.samples)
-    found = []
-    for index in range(posterior.num_samples):
-        digest = hashlib.blake2b()
-        for leaf in leaves:
-            digest.update(leaf[index].tobytes())
-        found.append(digest.digest())
-    return found
 
 
 def _mixing(predictions: np.ndarray | None, density: np.ndarray) -> dict[str, float | int]:

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from bnn_adv.compute import arguments, blocks, files, leaves, parallel, programs
+from bnn_adv.compute import arguments, blocks, effort, files, leaves, parallel, programs
 from bnn_adv.compute.disk import DiskDraws, as_arrays, check_draws, flatten_names
 from bnn_adv.compute.primitives import computed_dtypes
 from bnn_adv.compute.streaming import count_draws, fold_samples, map_samples
@@ -126,8 +126,10 @@ class Posterior:
         """Return the posterior of the draws at ``indices`` (integers of shape [K])."""
         if isinstance(self.samples, DiskDraws):
             taken = jax.tree.map(jnp.asarray, self.samples.take(indices))
+        elif effort.is_low() and not leaves.has_key(self.samples):
+            taken = jax.tree.map(lambda w: jax.device_put(np.asarray(w)[indices]), self.samples)
         else:
-            taken = _take(self.samples, jnp.asarray(indices))
+            taken = _take(self.samples, np.asarray(indices))
         return dataclasses.replace(self, samples=taken, shards=1)
 
 
@@ -212,16 +214,13 @@ def log_probs(
     sample_chunk: int | None = None,
     batch_size: int = 256,
 ) -> Float[jax.Array, "S B C"]:
-    """Return every draw's log-probabilities, ``log softmax(f(x, w_s))``.
+    """Return every draw's log-probabilities, ``log softmax(f(x, w_s))``, [S, N, classes].
 
     Args:
       posterior: S draws.
       x: Inputs, [N, ...].
       sample_chunk: Draws at once; None chooses from the size of the network.
       batch_size: Inputs at once.
-
-    Returns:
-      [S, N, classes].
     """
     chunk, size = _sizes(posterior, sample_chunk, x, batch_size)
 
@@ -309,7 +308,7 @@ def _first(samples: Params) -> Params:
     return jax.tree.map(lambda w: w[0], samples)
 
 
-@jax.jit
+@programs.jit
 def _take(samples: Params, indices: jax.Array) -> Params:
     return jax.tree.map(lambda w: w[indices], samples)
 

@@ -11,6 +11,7 @@ from experiments.benchmark import (
     peer,
     pieces,
     scaling,
+    starting,
     training,
 )
 
@@ -26,6 +27,7 @@ CASES = {
         training,
         memory,
         compiling,
+        starting,
         devices,
         peer,
     )

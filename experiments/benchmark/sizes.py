@@ -33,6 +33,7 @@ class Size:
       epochs: Epochs of SGD and SVI; the first one compiles and is not timed.
       epoch_batches: Minibatches of 128 images an epoch.
       memory_draws: Numbers of draws at which memory is compared.
+      starting_suites: Suites of which a fresh process makes its first evaluation.
       device_counts: Numbers of devices.
       peer_images: Images on which the peer is compared.
       peer_draws: Draws on which the peer is compared.
@@ -62,6 +63,7 @@ class Size:
     epochs: int
     epoch_batches: int
     memory_draws: tuple[int, ...]
+    starting_suites: tuple[str, ...]
     device_counts: tuple[int, ...]
     peer_images: int
     peer_draws: int
@@ -92,6 +94,7 @@ _DEFAULT = Size(
     epochs=3,
     epoch_batches=4,
     memory_draws=(10, 100, 500),
+    starting_suites=("fast", "strong"),
     device_counts=(1, 2, 4, 8),
     peer_images=64,
     peer_draws=10,
@@ -123,6 +126,7 @@ SIZES = {
         epochs=2,
         epoch_batches=1,
         memory_draws=(2, 4),
+        starting_suites=("fast",),
         device_counts=(1, 2),
         peer_images=2,
         peer_draws=2,

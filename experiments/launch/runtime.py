@@ -8,9 +8,8 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from bnn_adv.compute import parallel
+from bnn_adv.compute import parallel, program_cache
 from bnn_adv.compute.settings import SettingError, Settings, setting
-from bnn_adv.data.cache import user_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +116,5 @@ def cache_programs(config: CacheConfig) -> None:
     if folder == "off":
         return
     # A folder that the user gave JAX itself (JAX_COMPILATION_CACHE_DIR) wins over the default.
-    given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    chosen = given or str(user_folder() / "programs")
-    jax.config.update(
-        "jax_compilation_cache_dir", chosen if folder == "auto" else str(Path(folder).expanduser())
-    )
-    # Everything: hundreds of small programs cost more of a start than a few large ones.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if program_cache.enable_compilation_cache(None if folder == "auto" else folder) is not None:
+        program_cache.keep_everything()

@@ -25,9 +25,9 @@ from bnn_adv.evaluation.redrawn import draw_log_probs
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.inference import METHODS, InferenceResult, RunOptions, hmc, stored_guides, svi
 from bnn_adv.inference.densities import Data
-from bnn_adv.inference.diagnostics import count_distinct
 from bnn_adv.inference.subsampling import last_minibatch, resample, transitions_per_minibatch
 from bnn_adv.networks import build_network
+from bnn_adv.posteriors.distinct import count_distinct
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
 from experiments.launch.mixed import mixed_hmc

@@ -10,7 +10,7 @@ from bnn_adv.compute import leaves
 from bnn_adv.compute.canonical import digest
 from bnn_adv.compute.disk import DiskDraws, store_in, write_draws
 from bnn_adv.evaluation.verification_predictions import compile_network, predict
-from bnn_adv.inference.diagnostics import count_distinct
+from bnn_adv.posteriors.distinct import count_distinct
 from bnn_adv.posteriors.posterior import (
     Posterior,
     hash_draws,

@@ -117,9 +117,9 @@ def test_failed_decoding_leaves_nothing(tmp_path):
 
 
 def test_user_folder_follows_the_environment(home, monkeypatch):
-    assert cache.user_folder() == home / "cache" / "bnn_adv"
+    assert files.user_folder() == home / "cache" / "bnn_adv"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.user_folder() == home / ".cache" / "bnn_adv"
+    assert files.user_folder() == home / ".cache" / "bnn_adv"
 
 
 def test_files_digest_sees_names_and_contents_but_not_order(tmp_path):

@@ -13,13 +13,13 @@ from bnn_adv.inference import hmc, mixing
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import (
     MIXING_KEYS,
-    count_distinct,
     describe_mixing,
     has_mixed,
     predict_held_out,
     summarise_chains,
 )
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT, measure_mixing
+from bnn_adv.posteriors.distinct import count_distinct
 from bnn_adv.posteriors.posterior import Posterior
 
 RNG = np.random.default_rng(0)

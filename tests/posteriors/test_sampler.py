@@ -114,7 +114,7 @@ def test_every_step_follows_the_gradient_of_its_own_new_draws(objective):
     fresh, key = fresh_draws(), jax.random.key(11)
     batch = Batch(jax.random.split(KEY, 32), x, y, LInf(np.full(32, 0.1, np.float32)), key)
     static = ATTACK, OBJECTIVES[objective], 1
-    state, scales = batches.start(fresh, batch, *static)
+    state, scales, _ = batches.start(fresh, batch, *static)
     assert scales.shape == (8, 32)
 
     def expected(number):
@@ -126,7 +126,7 @@ def test_every_step_follows_the_gradient_of_its_own_new_draws(objective):
     np.testing.assert_allclose(state.gradient, expected(0), rtol=1e-4, atol=1e-5)
     # Step numbers count from the start of the attack, however its steps are cut into calls.
     for first, count in ((0, 3), (3, 1), (4, 2)):
-        state = batches.advance(fresh, batch, state, scales, (first, count), *static)
+        state, _ = batches.advance(fresh, batch, state, scales, (first, count), *static)
         np.testing.assert_allclose(state.gradient, expected(first + count), rtol=1e-4, atol=1e-5)
     assert not np.allclose(expected(5), expected(6), rtol=0.1)
 

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_adv.attacks import objectives
 from bnn_adv.attacks.objectives import Objective
 from bnn_adv.compute import parallel, programs
+from bnn_adv.compute.disk import DiskDraws
 from bnn_adv.compute.streaming import map_samples
 from bnn_adv.evaluation.masking.base import (
     Arithmetic,
@@ -23,6 +23,7 @@ from bnn_adv.evaluation.masking.base import (
     finite,
     percent,
 )
+from bnn_adv.evaluation.masking.gradients import look_at_gradients
 from bnn_adv.evaluation.masking.saturation import is_one_hot
 from bnn_adv.networks import Params
 from bnn_adv.posteriors.decision import NO_CLASS, predicted_class
@@ -43,20 +44,30 @@ def measure_arithmetic(case: Case, used: tuple[str, ...]) -> Arithmetic:
       case: What is probed.
       used: Names of the objectives that the caller's suite used.
     """
-    chunk = check_sample_chunk(case.posterior, case.sample_chunk, jnp.asarray(case.x))
+    chunk = check_sample_chunk(case.posterior, case.sample_chunk, case.x)
     saturated = parallel.to_host(_share_saturated(case.posterior, case.x, chunk))
     some = _take_some(case.posterior)
     chunk = min(chunk, some.num_samples)
     chosen = tuple(case.objectives[name] for name in used)
 
-    def look(posterior: Posterior, x: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        found: tuple[np.ndarray, list[np.ndarray]] = parallel.to_host(
-            _predict_and_differentiate(posterior, x, case.y, chosen, chunk)
+    def look(
+        posterior: Posterior, x: np.ndarray, asked: tuple[Objective, ...] = chosen
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        found = look_at_gradients(
+            asked,
+            posterior,
+            x,
+            case.y,
+            threat=case.threat,
+            batch_size=case.batch_size,
+            sample_chunk=chunk,
         )
-        return found
+        return found.log_probs, [found.of[name].gradient for name in used]
 
-    log_probs, gradients = look(some, case.x)
-    log_probs_again, gradients_again = look(some, case.x)
+    # The program that has looked at all objectives is there; of other draws it would be new.
+    asked = tuple(case.objectives.values()) if some is case.posterior else chosen
+    log_probs, gradients = look(some, case.x, asked)
+    log_probs_again, gradients_again = look(some, case.x, asked)
     precision = None
     with jax.enable_x64(True):
         double, x = _as_float64(some), np.asarray(case.x, np.float64)
@@ -167,17 +178,6 @@ def _share_saturated(posterior: Posterior, x: jax.Array, chunk: int) -> jax.Arra
         return found
 
 
-@functools.partial(programs.jit, static_argnames=("chosen", "chunk"))
-def _predict_and_differentiate(
-    posterior: Posterior, x: jax.Array, y: jax.Array, chosen: tuple[Objective, ...], chunk: int
-) -> tuple[jax.Array, list[jax.Array]]:
-    found = [
-        objectives.value_and_gradient(objective, posterior, x, y, sample_chunk=chunk)
-        for objective in chosen
-    ]
-    return found[0].log_probs, [each.gradient for each in found]
-
-
 def _take_some(posterior: Posterior) -> Posterior:
     size = posterior.num_samples
     if size <= _MOST_DRAWS and posterior.shards == 1:
@@ -186,12 +186,14 @@ def _take_some(posterior: Posterior) -> Posterior:
 
 
 def _as_float64(posterior: Posterior) -> Posterior:
-    every = posterior.take(np.arange(posterior.num_samples))
-
     def cast(leaf: Any) -> Any:
-        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        # On the host: every shape of a leaf would be a program of its own.
+        is_number = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return np.asarray(leaf).astype(np.float64) if is_number else leaf
 
-    return dataclasses.replace(every, samples=jax.tree.map(cast, every.samples))
+    if isinstance(posterior.samples, DiskDraws):
+        posterior = posterior.take(np.arange(posterior.num_samples))
+    return dataclasses.replace(posterior, samples=jax.tree.map(cast, posterior.samples))
 
 
 def _is_misled(gradient: np.ndarray, exact: np.ndarray) -> np.ndarray:

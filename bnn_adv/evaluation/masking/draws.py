@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bnn_adv.evaluation.masking.base import Check, Draws, Evidence, finite, percent
+from bnn_adv.posteriors.distinct import count_distinct
 from bnn_adv.posteriors.posterior import Posterior
 
 _LEAST_ESS = 10.0
@@ -12,9 +13,6 @@ _LEAST_ESS = 10.0
 
 def measure_draws(posterior: Posterior, min_ess: float | None) -> Draws:
     """Return how many draws are distinct, beside the effective sample size that is known."""
-    # All samplers are imported with it: seconds that only this needs.
-    from bnn_adv.inference.diagnostics import count_distinct
-
     return Draws(count_distinct(posterior), min_ess)
 
 

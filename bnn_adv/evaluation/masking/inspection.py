@@ -151,11 +151,13 @@ def gather(
     correct = predicted_class(log_probs) == y
     probe = Probe(correct, correct & standing, log_probs.shape[-1], posterior.num_samples)
     begin("gradients")
-    of_gradients = gradients.measure_gradients(key("gradients"), case, used)
+    clean = gradients.look_at_case(case, x).of
+    of_gradients = gradients.measure_gradients(key("gradients"), case, used, clean)
     begin("arithmetic")
     of_arithmetic = arithmetic.measure_arithmetic(case, used)
     begin("fgsm and pgd")
-    single, iterated = strength.run_weak_and_iterated(key("pgd"), case, used, num_steps)
+    single = {name: strength.is_fooled_at(case, clean[name].one_step) for name in used}
+    iterated = strength.run_iterated(key("pgd"), case, used, num_steps)
     effort: dict[str, Any] = {
         "main_objective": main_objective,
         "num_steps": num_steps,
@@ -163,7 +165,7 @@ def gather(
     }
     begin("strength")
     of_strength = strength.measure_strength(
-        key("strength"), case, probe, (single, iterated), **effort
+        key("strength"), case, probe, single, iterated, **effort
     )
     begin("budget")
     # The same key as at the radius itself: the random starts of all radii correspond.

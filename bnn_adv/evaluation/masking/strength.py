@@ -6,21 +6,25 @@ al. 2019, arXiv 1902.06705, section 3, lists them.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import zlib
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from bnn_adv.attacks import ATTACKS, Attack, AttackSettings, Settings, fgsm, pgd, run_attack
+from bnn_adv.attacks import ATTACKS, Attack, AttackSettings, Settings, pgd, run_attack
+from bnn_adv.attacks.driver import keep_finite
 from bnn_adv.attacks.threat import Threat, with_radius
 from bnn_adv.attacks.trace import Trace, trace_attack
 from bnn_adv.attacks.transfer import Surrogate, make_surrogate
-from bnn_adv.compute import parallel
-from bnn_adv.compute.types import HostImages, HostLogits, HostNumbers, RngKey
+from bnn_adv.compute import effort, parallel
+from bnn_adv.compute.leaves import has_key
+from bnn_adv.compute.types import HostFlags, HostImages, HostLogits, HostNumbers, RngKey
 from bnn_adv.evaluation.masking.base import Case, Check, Evidence, Probe, Strength, allowance
-from bnn_adv.posteriors.decision import predicted_class
+from bnn_adv.posteriors.decision import is_fooled, predicted_class
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 
 _NUM_DRAWS_ATTACKED = 2
@@ -118,22 +122,26 @@ def search(
     return found
 
 
-def run_weak_and_iterated(
+def is_fooled_at(case: Case, x: HostImages) -> HostFlags:
+    """Return which probe images are fooled at given places, [N]; what is not finite stays."""
+    found: HostFlags = is_fooled(predict(case, keep_finite(x, case.x)), case.y)
+    return found
+
+
+def run_iterated(
     rng_key: RngKey, case: Case, used: tuple[str, ...], num_steps: int
-) -> tuple[dict[str, Trace], dict[str, Trace]]:
-    """Return the walks of FGSM and of PGD by objective."""
-    single, iterated = fgsm.build(), pgd.build(num_steps=num_steps)
-    return (
-        {name: walk(rng_key, single, name, case) for name in used},
-        {name: walk(rng_key, iterated, name, case) for name in used},
-    )
+) -> dict[str, Trace]:
+    """Return the walks of PGD by objective."""
+    iterated = pgd.build(num_steps=num_steps)
+    return {name: walk(rng_key, iterated, name, case) for name in used}
 
 
 def measure_strength(
     rng_key: RngKey,
     case: Case,
     probe: Probe,
-    walks: tuple[dict[str, Trace], dict[str, Trace]],
+    single: dict[str, HostFlags],
+    iterated: dict[str, Trace],
     *,
     main_objective: str,
     num_steps: int,
@@ -145,14 +153,16 @@ def measure_strength(
       rng_key: Typed key.
       case: What is probed.
       probe: What is known of the images.
-      walks: From ``run_weak_and_iterated``.
+      single: Whether FGSM fools, [N], by objective.
+      iterated: From ``run_iterated``.
       main_objective: What the black box and the attacks on stand-ins climb.
       num_steps: Steps of PGD.
       num_queries: Queries of the black box, an image.
     """
+    fooled_by = single, {name: trace.fooled for name, trace in iterated.items()}
     left = [
-        {name: int((probe.correct & ~trace.fooled).sum()) for name, trace in each.items()}
-        for each in walks
+        {name: int((probe.correct & ~fooled).sum()) for name, fooled in each.items()}
+        for each in fooled_by
     ]
     standing = np.flatnonzero(probe.standing)
     attack = choose_black_box(case.threat, num_queries)
@@ -240,9 +250,22 @@ def _transfer(
     key = _key(rng_key, name)
     kind: Surrogate = "mean_weights" if name == "mean_weights" else "one_draw"
     stand_in = make_surrogate(_key(key, "surrogate"), case.posterior, kind)
+    if effort.is_low():
+        stand_in = _repeat(stand_in, case.posterior.num_samples)
     found = walk(key, pgd.build(num_steps=num_steps), objective, case, posterior=stand_in)
     fooled: np.ndarray = predicted_class(predict(case, found.x_adv)) != case.y
     return fooled
+
+
+def _repeat(posterior: Posterior, num_samples: int) -> Posterior:
+    """Return S copies of one draw: the same model, by programs that are there."""
+
+    def copy(leaf: Any) -> Any:
+        return jax.device_put(np.repeat(np.asarray(leaf), num_samples, axis=0))
+
+    if has_key(posterior.samples):
+        return posterior
+    return dataclasses.replace(posterior, samples=jax.tree.map(copy, posterior.samples))
 
 
 def _key(rng_key: jax.Array, name: str) -> jax.Array:

@@ -46,7 +46,7 @@ def evasive_objective(
     confident right and a confident wrong answer lies uncertainty. The logarithm keeps a gradient
     where U is small. The value of an input that fools ranks the penalty first, and falls where
     the penalty sets in: it serves attacks that prefer inputs that fool to those of larger value,
-    as PGD does. Equal arguments give the same object, and all of a measure share their programs.
+    as PGD does. Equal arguments give the same object, and all of them share their programs.
 
     Args:
       measure: Name in ``MEASURES``.
@@ -65,13 +65,13 @@ def evasive_objective(
             f"threshold={threshold} and weight={weight}."
         )
     # Data of the programs: every posterior has a threshold of its own.
-    numbers = math.log(max(threshold, _TINY)), float(weight)
+    numbers = math.log(max(threshold, _TINY)), float(weight), float(SCORES.index(measure))
     name = f"evade_{measure}_{threshold:.6g}_{weight:.6g}"
     return Objective(
         name if rule == "mean_probabilities" else f"{name}_{rule}",
         _statistic,
         "mean",
-        _make_head(measure, rule),
+        _make_head(rule),
         numbers=numbers,
     )
 
@@ -90,21 +90,19 @@ def certain_objective(
       rule: How predictions are made, whose label and uncertainty count.
     """
     numbers = math.log(_TINY), float(weight), float(SCORES.index(score))
-    return Objective(
-        f"fool_certain_{score}", _statistic, "mean", _make_head(None, rule), numbers=numbers
-    )
+    return Objective(f"fool_certain_{score}", _statistic, "mean", _make_head(rule), numbers=numbers)
 
 
 @functools.cache
-def _make_head(measure: Measure | None, rule: DecisionRule) -> Head:
-    """Return the head for a measure; for None, that for the score of a last number."""
+def _make_head(rule: DecisionRule) -> Head:
+    """Return the head of all scores, of which a last number chooses."""
 
     def head(
         reduced: jax.Array,
         aim: Aim,
         log_threshold: float | jax.Array,
         weight: float | jax.Array,
-        *number: float | jax.Array,
+        number: float | jax.Array,
     ) -> jax.Array:
         logits, probs, entropy = jnp.split(reduced, [size := reduced.shape[1] // 2, 2 * size], 1)
         lost = margin(logits, aim)
@@ -118,11 +116,8 @@ def _make_head(measure: Measure | None, rule: DecisionRule) -> Head:
                 log_uncertainty = log_uncertainty + jnp.log(-jnp.expm1(ratio))
             return log_uncertainty
 
-        if measure is not None:
-            log_uncertainty = look(measure)
-        else:
-            found = look("entropy"), look("mutual_information"), log_doubt(_log(predicted))
-            log_uncertainty = choose_score(found, number[0])
+        found = look("entropy"), look("mutual_information"), log_doubt(_log(predicted))
+        log_uncertainty = choose_score(found, number)
         penalty = weight * jax.nn.relu(log_uncertainty - log_threshold)
         value, follow = lost / (1 + jax.nn.relu(lost)) - penalty, lost - penalty
         evasive = jax.lax.stop_gradient(value - follow) + follow

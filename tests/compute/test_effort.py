@@ -1,0 +1,73 @@
+"""Programs that run briefly are compiled with low effort, and nothing else is."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bnn_adv.compute import effort, programs
+
+
+def lowers(fn):
+    """Return whether a function of one number is compiled with low effort here."""
+    compiled = programs.jit(fn)
+    compiled(1.0)
+    return compiled._quick is not None and compiled._quick._cache_size() == 1
+
+
+def test_effort_is_low_within_and_only_there():
+    assert not lowers(jnp.sin)
+    with effort.lower():
+        assert lowers(jnp.sin)
+        found = []
+        other = threading.Thread(target=lambda: found.append(lowers(jnp.sin)))
+        other.start()
+        other.join()
+        assert found == [False]
+        with effort.lower(False):
+            assert lowers(jnp.sin)
+    with effort.lower(False):
+        assert not lowers(jnp.sin)
+    with pytest.raises(ZeroDivisionError), effort.lower():
+        raise ZeroDivisionError
+    assert not lowers(jnp.sin)
+
+
+def test_a_program_within_another_is_compiled_with_it():
+    """JAX refuses compiler options there."""
+    inner = programs.jit(jnp.sin)
+    outer = programs.jit(lambda x: 2 * inner(x))
+    with effort.lower():
+        assert outer(1.0) == 2 * inner(1.0)
+        assert jax.vmap(inner)(jnp.ones(3)).shape == (3,)
+        assert jax.eval_shape(inner, 1.0).shape == ()
+
+
+def test_programs_of_both_efforts_are_counted_and_dropped():
+    compiled = programs.jit(jnp.sin)
+    full = compiled(1.0)
+    with effort.lower():
+        assert abs(compiled(1.0) - full) <= 1e-6
+        assert abs(compiled(1.0) - full) <= 1e-6
+    assert compiled._cache_size() == 2
+    programs.drop()
+    assert compiled._cache_size() == 0
+
+
+def test_options_that_the_compiler_does_not_know_are_left_out(monkeypatch):
+    """It refuses to compile with them, and newer ones have no older emitters."""
+    known = {"xla_backend_optimization_level": 0}
+    monkeypatch.setattr(effort, "_OPTIONS", {**known, "xla_cpu_not_there": True})
+    effort.options.cache_clear()
+    try:
+        assert effort.options() == known
+        with effort.lower():
+            assert lowers(jnp.sin)
+        effort.options.cache_clear()
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        assert effort.options() == {}
+        with effort.lower():
+            assert not lowers(jnp.sin)
+    finally:
+        effort.options.cache_clear()
