@@ -27,7 +27,7 @@ from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 SuiteProgress = Callable[[str, int, int], None]
 """Called with (name of the attack, image-steps done, image-steps in all)."""
 
-_UNMOVED, _NEAR = 0.2, 2.0
+_UNMOVED, _NEAR = 0.1, 2.0
 """Share of the gap up to which an attack may have been blind; lead in nats that counts as small."""
 
 NOT_RUN, WITHSTOOD, BROKEN = -1, 0, 1

@@ -226,6 +226,11 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "--suite=strong",
         "results",
     ),
+    "HMC on MNIST whose chains have mixed": (
+        "results/mixed_mnist",
+        "python -m experiments.compare --preset=mixed_mnist",
+        "results",
+    ),
     "Table 2, MNIST": (
         "results/table2_mnist",
         "python -m experiments.compare --preset=table2_mnist --num_test=1000",

@@ -55,7 +55,7 @@ def test_the_rule_is_the_share_of_the_gap_that_was_closed():
     entry, nan = weak_then_far(0.5)[1], float("nan")
     # Half closed, not quite; next to nothing, none, less than none; little left; unknown.
     before = np.array([20, 20, 20, 20, 20, 3.9, 20])
-    now = np.array([9.9, 10.1, 16.1, 20, 21, 1.99, nan])
+    now = np.array([9.9, 10.1, 18.1, 20, 21, 1.99, nan])
     found = is_within_reach(entry, before, now)
     np.testing.assert_array_equal(found, [True, False, True, True, True, True, True])
     assert is_within_reach(weak_then_far(0.0)[1], before, now).all()
