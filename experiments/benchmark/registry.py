@@ -7,6 +7,7 @@ from experiments.benchmark import (
     devices,
     gradients,
     hmc,
+    margins,
     memory,
     peer,
     pieces,
@@ -20,6 +21,7 @@ CASES = {
     for case in (
         ceiling,
         gradients,
+        margins,
         pieces,
         scaling,
         attacks,
