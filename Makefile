@@ -1,4 +1,4 @@
-# make demo             train four models on the embedded digits, attack them, write a report
+# make demo             train four models on the embedded digits, attack them, write a report; a robust one that ships
 # make check            lint, types and the tests that are not slow (before every commit)
 # make test             install what tests need and run them
 # make bench            measure gradients, attacks and training here (minutes, on an idle machine)
@@ -27,6 +27,7 @@ install: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.compare --preset=digits --workdir=runs/demo
+	$(BIN)/python -m experiments.bracket
 
 bench: $(STAMP)
 	$(BIN)/python -m experiments.benchmark --workdir=runs/benchmark

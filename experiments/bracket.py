@@ -33,7 +33,7 @@ _SUITES = tuple(name for name, suite in SUITES.items() if suite.worst_case)
 class Config(Settings):
     """Settings of ``experiments.bracket``."""
 
-    entry: str = setting("digits_ensemble", "Posterior.", choices=tuple(bnn_adv.zoo.names()))
+    entry: str = setting("digits_interval", "Posterior.", choices=tuple(bnn_adv.zoo.names()))
     suite: str = setting("fast", "Attacks.", choices=_SUITES)
     seed: int = seed("Seed of the attacks.")
 
