@@ -9,6 +9,7 @@ from experiments.benchmark import (
     hmc,
     memory,
     peer,
+    peers,
     pieces,
     scaling,
     starting,
@@ -30,5 +31,6 @@ CASES = {
         starting,
         devices,
         peer,
+        peers,
     )
 }
