@@ -162,7 +162,7 @@ def build_attack(tool: str, model: Any, x: Any, y: Any, asked: Asked) -> Callabl
             targeted.n_target_classes = min(targeted.n_target_classes, num_classes - 1)
         if steps:
             adversary.attacks_to_run, adversary.apgd.n_iter = ["apgd-ce"], steps
-        return lambda: adversary.run_standard_evaluation(x, y, bs=batch)[0]
+        return lambda: adversary.run_standard_evaluation(x, y, batch_size=batch)[0]
     if tool == "torchattacks":
         if steps:
             attack = module.APGD(model, norm="Linf", eps=epsilon, steps=steps, seed=0)
@@ -222,7 +222,7 @@ def attack_timed(
         seconds.append(taken)
     with torch.no_grad():
         log_probs = build_model(arrays, form.product)(x).numpy()
-    images = np.moveaxis(np.asarray(x_adv), 1, -1)
+    images = np.moveaxis(torch.as_tensor(x_adv).detach().numpy(), 1, -1)
     record = {"seconds": seconds, **form._asdict(), "product_gflops_per_second": rate}
     return {"x_adv": images, "log_probs": log_probs}, record
 
