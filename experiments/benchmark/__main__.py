@@ -27,7 +27,7 @@ from experiments.benchmark import peer, peer_torch, peers, peers_tools
 from experiments.benchmark.cost import cost_figure
 from experiments.benchmark.registry import CASES
 from experiments.benchmark.sizes import SIZES, Size
-from experiments.benchmark.table import format_rows, summarise_targets
+from experiments.benchmark.table import describe_peers, format_rows, summarise_targets
 from experiments.launch.checks import parse_counts
 from experiments.launch.config import define_flags, make, read_flags, to_json
 from experiments.launch.entry import start
@@ -107,14 +107,14 @@ def benchmark(config: Config, workdir: str) -> dict[str, Any]:
     """
     started = time.monotonic()
     size, cases = _resolve(config)
-    folder = Path(workdir).expanduser()
-    _check_folder(folder)
     runs = {name: CASES[name].run for name in cases}
     if peers.NAME in cases:
         tools, missing = peers_tools.open_tools(config.peers)
         runs[peers.NAME] = functools.partial(peers.run, tools=tools, missing=missing)
     elif peers.NAME in config.cases:
         print(f"{peers.NAME} is left out: it needs --peers=FOLDER", file=sys.stderr, flush=True)
+    folder = Path(workdir).expanduser()
+    _check_folder(folder)
 
     rows: list[dict[str, Any]] = []
     for name, run in runs.items():
@@ -140,7 +140,7 @@ def benchmark(config: Config, workdir: str) -> dict[str, Any]:
     _write_figure(folder, results)
     files.write_json(folder / "results.json", results)
     print(format_rows(rows))
-    print(f"\n{summarise_targets(rows)}")
+    print("", *filter(None, (summarise_targets(rows), describe_peers(rows))), sep="\n")
     print(f"{results['seconds']:.0f} s. Results: {folder / 'results.json'}")
     return results
 

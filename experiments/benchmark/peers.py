@@ -33,7 +33,7 @@ class Ours(NamedTuple):
     warm: Seconds of its calls after the first.
     cold: Seconds of the first.
     accuracy_left: Share of images that stand.
-    record: As printed.
+    record: All that is known of it, as JSON values.
     """
 
     warm: Timing
@@ -123,15 +123,15 @@ def _run_suite(problem: Problem, file: Path, suite: str, asked: PeersSize, budge
     record = children.call(peers_ours.__name__, request, _ENVIRONMENT)
     with np.load(attacked, allow_pickle=False) as stored:
         judged = peers_problem.judge(problem, f"suite {suite}", stored["x_adv"], asked.epsilon)
+    record |= judged._asdict()
     return Ours(summarise(record["warm"]), record["cold"], judged.accuracy_left, record)
 
 
 def _rows_of_suite(suite: str, found: Ours, problem: Problem, asked: PeersSize) -> list[Row]:
     work = f"suite {suite}, {_describe(problem, asked)}: leaves {found.accuracy_left:.3f}"
-    details = found.record | {"accuracy_left": found.accuracy_left}
     return [
-        Row(NAME, work, "time, warm", found.warm.median, "s", *found.warm[1:], None, details),
-        Row(NAME, work, "time, cold", found.cold, "s", details=details),
+        Row(NAME, work, "time, warm", found.warm.median, "s", *found.warm[1:], None, found.record),
+        Row(NAME, work, "time, cold", found.cold, "s", details=found.record),
     ]
 
 
