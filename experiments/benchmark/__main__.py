@@ -10,6 +10,7 @@ command again measures anew and replaces what the folder held.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import sys
 import time
@@ -22,17 +23,24 @@ from absl import flags
 from bnn_adv.compute import files
 from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.report.style import paper_style, to_png
-from experiments.benchmark import peer, peer_torch
+from experiments.benchmark import peer, peer_torch, peers, peers_tools
 from experiments.benchmark.cost import cost_figure
 from experiments.benchmark.registry import CASES
 from experiments.benchmark.sizes import SIZES, Size
-from experiments.benchmark.table import format_rows, summarise_targets
+from experiments.benchmark.table import describe_peers, format_rows, summarise_targets
 from experiments.launch.checks import parse_counts
 from experiments.launch.config import define_flags, make, read_flags, to_json
 from experiments.launch.entry import start
 from experiments.launch.run_directory import describe_command, describe_environment
 
 FLAGS = flags.FLAGS
+
+_LACKS = {
+    peer.NAME: f"--cases={peer.NAME} compares with PyTorch, which is not installed here or refused "
+    "by --torch=no. Install torch, or name other cases.",
+    peers.NAME: f"--cases={peers.NAME} compares with public attack tools, of which there are none. "
+    "Give their environments by --peers=FOLDER, or name other cases.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +63,12 @@ class Config(Settings):
         "auto",
         "Compare with PyTorch: auto where it is installed, yes (an error where it is not), no.",
         choices=("auto", "yes", "no"),
+    )
+    peers: str = setting(
+        "",
+        "Folder of virtual environments of public attack tools, one a tool, with the tool's name; "
+        "see the README. Empty: the case peers is left out.",
+        is_path=True,
     )
 
     def __post_init__(self) -> None:
@@ -86,23 +100,30 @@ def benchmark(config: Config, workdir: str) -> dict[str, Any]:
       workdir: Folder for ``results.json`` and ``figures/``.
 
     Raises:
-      ValueError: PyTorch is asked for and absent, or the folder holds another experiment's run.
+      ValueError: PyTorch is asked for and absent, the folder of attack tools has none or one that
+        does not run, or ``workdir`` holds another experiment's run.
       OSError: The folder cannot be written to.
       RuntimeError: A measurement failed.
     """
     started = time.monotonic()
     size, cases = _resolve(config)
+    runs = {name: CASES[name].run for name in cases}
+    if peers.NAME in cases:
+        tools, missing = peers_tools.open_tools(config.peers)
+        runs[peers.NAME] = functools.partial(peers.run, tools=tools, missing=missing)
+    elif peers.NAME in config.cases:
+        print(f"{peers.NAME} is left out: it needs --peers=FOLDER", file=sys.stderr, flush=True)
     folder = Path(workdir).expanduser()
     _check_folder(folder)
 
     rows: list[dict[str, Any]] = []
-    for name in cases:
+    for name, run in runs.items():
 
         def say(text: str, name: str = name) -> None:
             elapsed = time.monotonic() - started
             print(f"{elapsed:5.0f} s  {name}: {text}", file=sys.stderr, flush=True)
 
-        found = CASES[name].run(size, say)
+        found = run(size, say)
         if not size.has_targets:
             found = [dataclasses.replace(row, target=None) for row in found]
         rows += [row.to_dict() for row in found]
@@ -119,7 +140,7 @@ def benchmark(config: Config, workdir: str) -> dict[str, Any]:
     _write_figure(folder, results)
     files.write_json(folder / "results.json", results)
     print(format_rows(rows))
-    print(f"\n{summarise_targets(rows)}")
+    print("", *filter(None, (summarise_targets(rows), describe_peers(rows))), sep="\n")
     print(f"{results['seconds']:.0f} s. Results: {folder / 'results.json'}")
     return results
 
@@ -137,12 +158,13 @@ def _resolve(config: Config) -> tuple[Size, tuple[str, ...]]:
             "or give --torch=no."
         )
     with_peer = config.torch != "no" and peer_torch.is_installed()
-    cases = tuple(name for name in config.cases if with_peer or name != peer.NAME)
+    left_out = {
+        peer.NAME: not with_peer,
+        peers.NAME: not config.peers,
+    }
+    cases = tuple(name for name in config.cases if not left_out.get(name))
     if not cases:
-        raise ValueError(
-            f"--cases={peer.NAME} compares with PyTorch, which is not installed here or refused by "
-            "--torch=no. Install torch, or name other cases."
-        )
+        raise ValueError(" ".join(_LACKS[name] for name in config.cases))
     return size, cases
 
 

@@ -10,6 +10,7 @@ from experiments.benchmark import (
     margins,
     memory,
     peer,
+    peers,
     pieces,
     scaling,
     starting,
@@ -32,5 +33,6 @@ CASES = {
         starting,
         devices,
         peer,
+        peers,
     )
 }

@@ -6,6 +6,29 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
+class PeersSize:
+    """What public attack tools and this library's suites attack.
+
+    Args:
+      units: Units of the fully connected network.
+      draws: Draws of its posterior.
+      images: Test images of digits.
+      epochs: Passes over the training images.
+      epsilon: Radius of the l_inf ball, in units of inputs in [0, 1].
+      steps: Steps of the tools' PGD, one run each.
+      suites: Suites that the tools' times are divided by.
+    """
+
+    units: int = 512
+    draws: int = 50
+    images: int = 128
+    epochs: int = 5
+    epsilon: float = 0.1
+    steps: tuple[int, ...] = (40, 100)
+    suites: tuple[str, ...] = ("fast", "strong")
+
+
+@dataclasses.dataclass(frozen=True)
 class Size:
     """Fix the shapes of every case.
 
@@ -38,6 +61,7 @@ class Size:
       peer_images: Images on which the peer is compared.
       peer_draws: Draws on which the peer is compared.
       peer_attack_images: Images that the peer attacks.
+      peers: What the public attack tools are compared on.
     """
 
     has_targets: bool
@@ -68,6 +92,7 @@ class Size:
     peer_images: int
     peer_draws: int
     peer_attack_images: int
+    peers: PeersSize
 
 
 _DEFAULT = Size(
@@ -99,6 +124,7 @@ _DEFAULT = Size(
     peer_images=64,
     peer_draws=10,
     peer_attack_images=4,
+    peers=PeersSize(),
 )
 
 SIZES = {
@@ -131,6 +157,7 @@ SIZES = {
         peer_images=2,
         peer_draws=2,
         peer_attack_images=2,
+        peers=PeersSize(8, 3, images=4, epochs=1, steps=(2,), suites=("fast",)),
     ),
     "default": _DEFAULT,
     "full": dataclasses.replace(

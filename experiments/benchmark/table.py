@@ -9,6 +9,7 @@ from bnn_adv.report.table import Cell, Table, to_markdown, to_text
 from experiments.benchmark.rows import Target
 
 _HEADINGS = ("case", "work", "figure", "value", "unit", "min-max (n)", "target", "met")
+_SHOWN = ("ceiling", "pieces", "peers")
 
 
 def format_rows(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -35,14 +36,14 @@ def format_rows(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def format_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the ceiling, the pieces and the rows with a target as a Markdown table, for a README.
+    """Return the rows with a target, and of some cases all rows, as a Markdown table for a README.
 
     Args:
       rows: From ``Row.to_dict`` or a ``results.json``.
     """
     lines = []
     for row in rows:
-        if row["target"] is None and row["case"] not in ("ceiling", "pieces"):
+        if row["target"] is None and row["case"] not in _SHOWN:
             continue
         figure, value, unit, _, target, verdict = _describe(row)
         # "1 is linear" explains the figure and is no unit.
@@ -71,6 +72,33 @@ def summarise_targets(rows: Sequence[Mapping[str, Any]]) -> str:
     missed = [f"{row['work']}: {row['figure']}" for row in promised if not row["met"]]
     text = f"{len(promised) - len(missed)} of {len(promised)} targets met"
     return f"{text}." if not missed else f"{text}; missed: {'; '.join(missed)}."
+
+
+def describe_peers(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the public attack tools computed with, in sentences; empty without them.
+
+    Args:
+      rows: From ``Row.to_dict`` or a ``results.json``.
+    """
+    all_details = [row["details"] for row in rows if row["case"] == "peers"]
+    tools = [details for details in all_details if "torch" in details]
+    if not tools:
+        return ""
+    names = {f"{details['name']} {details['version']}": None for details in tools}
+    builds = {
+        f"PyTorch {details['torch']} ({details['blas']}; kernels for {details['capability']})": None
+        for details in tools
+    }
+    threads = sorted({details["threads"] for details in tools})
+    theirs = max(details["product_gflops_per_second"] for details in tools)
+    ours = [details["product_gflops_per_second"] for details in all_details if details not in tools]
+    of_ours = f", one by JAX {format_number(max(ours))}" if ours else ""
+    return (
+        f"Attack tools: {', '.join(names)}, in {', '.join(builds)} on the CPU, each with the "
+        "number of threads, the way of multiplying and the images at once that are fastest for it "
+        f"(threads: {', '.join(map(str, threads))}). A product of 1024 x 1024 matrices by PyTorch "
+        f"reaches {format_number(theirs)} GFLOP/s{of_ours}."
+    )
 
 
 def _describe(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from bnn_adv.report.certified_curve import certified_caption
 from bnn_adv.report.evaluation import format_evaluation
 from bnn_adv.report.table import Table, to_markdown
 from experiments.autoattack.report import build_overview, build_table
-from experiments.benchmark.table import format_markdown, summarise_targets
+from experiments.benchmark.table import describe_peers, format_markdown, summarise_targets
 from experiments.launch.mixed import describe_chains
 from experiments.launch.tables import claims_table, list_tables, verdicts_table
 
@@ -123,6 +123,7 @@ def _describe_benchmark(results: Record, folder: Path, path: str) -> list[str]:
     return [
         summarise_targets(results["rows"]),
         format_markdown(results["rows"]),
+        describe_peers(results["rows"]),
         _picture("Cost against draws and against images", path, "figures/cost.png"),
     ]
 

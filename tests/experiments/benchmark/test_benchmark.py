@@ -116,7 +116,7 @@ def test_torch_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Install torch, or give --torch=no"):
         benchmark(Config(size="tiny", torch="yes"), str(tmp_path))
     _, cases = module._resolve(Config())
-    assert cases == tuple(name for name in CASES if name != "peer")
+    assert cases == tuple(name for name in CASES if name not in ("peer", "peers"))
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_the_command_line(tmp_path):
         )
 
     text = call("--help").stdout
-    for flag in ("--size", "--cases", "--draws", "--images", "--torch", "--workdir"):
+    for flag in ("--size", "--cases", "--draws", "--images", "--torch", "--peers", "--workdir"):
         assert flag in text
     done = call("--size=tiny", "--cases=ceiling", f"--workdir={tmp_path}/run")
     assert done.returncode == 0, done.stderr

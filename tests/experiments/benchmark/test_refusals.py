@@ -20,6 +20,14 @@ CASES = [
         "--images must be 2 or more different whole numbers of at least 1, got 0,4",
     ),
     ({"images": "1,inf"}, "--images must be 2 or more different whole numbers"),
+    (
+        {"cases": "peers"},
+        "--cases=peers compares with public attack tools, of which",
+    ),
+    (
+        {"cases": "ceiling,peers", "peers": "nowhere"},
+        "--peers=nowhere holds none of pyautoattack/bin/python, ",
+    ),
     ({"torch": "maybe"}, "--torch=maybe: value should be one of <auto|yes|no>"),
 ]
 
