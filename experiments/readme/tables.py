@@ -208,6 +208,11 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
         r"strong leaves \d+: more than AutoAttack in (\d+) of (\d+) cases",
     ),
     "benchmark": _of_benchmark,
+    "zoo": _of_summary(
+        "{0}, within {1}: {2} has {3} % certified, {4} keeps {5} % under attack",
+        r"(\w+), (\S+): ([^.]*?), has most certified, (\S+) %, ([^.]*?), keeps most under attack, "
+        r"(\S+) %\.$",
+    ),
     "samplers": _of_summary(
         "{0}: {1} has the most effective draws per gradient, {2} per 1,000",
         r"^([^:]+): .*?, (\S+) has the most effective draws per gradient \((\S+) per 1,000\)",
@@ -280,6 +285,12 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "autoattack/results/digits",
         "python -m experiments.autoattack --jobs=2",
         "autoattack",
+    ),
+    "Robust posteriors between attack and proof": (
+        "zoo/results/mnist_sgd",
+        "python -m experiments.zoo --scale=cpu --datasets=mnist --methods=sgd "
+        "--trainings=standard,interval",
+        "zoo",
     ),
     "Certificates beside other tools": (
         "certifiers/results/cpu",
