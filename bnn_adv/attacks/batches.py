@@ -201,7 +201,7 @@ def start(
         return found
     size = judge_of(attacked).num_samples, len(batch.y)
     scales = jax.device_put(np.ones(size, batch.x.dtype))
-    state, heard = _advance_in_parts(attacked, batch, _blank(parts, batch), scales, -1, 1, *static)
+    state, heard = _advance(attacked, batch, _blank(parts, batch), scales, -1, 1, *static, True)
     return state, scales, heard
 
 
@@ -238,7 +238,7 @@ def keep_dtypes(state: Any) -> Any:
     return jax.tree.map(narrow, state)
 
 
-@functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
+@functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk", "starts_within"))
 def _advance(
     attacked: Attacked,
     batch: Batch,
@@ -250,53 +250,39 @@ def _advance(
     attack: Attack,
     objective: Objective,
     chunk: int,
-) -> Any:
+    starts_within: bool,
+) -> tuple[Any, Heard]:
+    """Take steps; with ``starts_within`` number -1 is the start: one program in place of two."""
     config, objective = _join(numbers, attack, objective)
+    parts = parts_of(attack) if starts_within else None
 
     def body(done: jax.Array, current: Any) -> Any:
         ear = Ear(_loss_fn(attacked, batch, scales, done + 1, objective, chunk))
-        after = attack.step(batch.keys, current[0], ear, batch.x, batch.threat, config)
-        after = keep_dtypes(after)
+        if parts is None:
+            after = attack.step(batch.keys, current[0], ear, batch.x, batch.threat, config)
+            after = keep_dtypes(after)
+        else:
+            after = _start_or_step(parts, ear, done < 0, current[0], batch, config)
         return after, ear.heard(after, batch.x)
 
-    return jax.lax.fori_loop(first, first + count, body, (state, nothing_heard(batch.x)))
-
-
-@functools.partial(programs.jit, static_argnames=("attack", "objective", "chunk"))
-def _advance_in_parts(
-    attacked: Attacked,
-    batch: Batch,
-    state: Any,
-    scales: Scales,
-    first: jax.Array | int,
-    count: jax.Array | int,
-    numbers: Numbers,
-    attack: Attack,
-    objective: Objective,
-    chunk: int,
-) -> tuple[Any, Heard]:
-    """Take steps of which number -1 is the start: one program in place of two."""
-    config, objective = _join(numbers, attack, objective)
-    parts, x, threat = parts_of(attack), batch.x, batch.threat
-    assert parts is not None
-
-    def body(done: jax.Array, current: Any) -> Any:
-        now, is_start = current[0], done < 0
-        ear = Ear(_loss_fn(attacked, batch, scales, done + 1, objective, chunk))
-        moved = jax.lax.cond(
-            is_start,
-            lambda: parts.start_at(batch.keys, x, threat, config),
-            lambda: parts.propose(now, x, threat, config),
-        )
-        loss = ear(moved)
-        both = parts.begin(moved, loss, threat), parts.take_in(now, moved, loss, x, threat, config)
-        after = jax.tree.map(lambda a, b: jnp.where(is_start, a, b), *map(keep_dtypes, both))
-        return after, ear.heard(after, x)
-
     found: tuple[Any, Heard] = jax.lax.fori_loop(
-        first, first + count, body, (state, nothing_heard(x))
+        first, first + count, body, (state, nothing_heard(batch.x))
     )
     return found
+
+
+def _start_or_step(
+    parts: Parts, loss_fn: LossFn, is_start: jax.Array, now: Any, batch: Batch, config: Any
+) -> Any:
+    x, threat = batch.x, batch.threat
+    moved = jax.lax.cond(
+        is_start,
+        lambda: parts.start_at(batch.keys, x, threat, config),
+        lambda: parts.propose(now, x, threat, config),
+    )
+    loss = loss_fn(moved)
+    both = parts.begin(moved, loss, threat), parts.take_in(now, moved, loss, x, threat, config)
+    return jax.tree.map(lambda a, b: jnp.where(is_start, a, b), *map(keep_dtypes, both))
 
 
 def _choose_parts(attack: Attack, objective: Objective) -> Parts | None:
@@ -331,9 +317,8 @@ def advance(
     Returns:
       The state, and what was seen at the last step.
     """
-    run: Any = _advance if _choose_parts(attack, objective) is None else _advance_in_parts
-    static = (*_split(attack, objective), chunk)
-    found: tuple[Any, Heard] = run(attacked, batch, state, scales, *steps, *static)
+    static = (*_split(attack, objective), chunk, _choose_parts(attack, objective) is not None)
+    found: tuple[Any, Heard] = _advance(attacked, batch, state, scales, *steps, *static)
     return found
 
 
