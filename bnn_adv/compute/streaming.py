@@ -119,21 +119,7 @@ def fold_and_map(
 
 
 def _fold(fn: Callable[[Any], Any], xs: Any, how: Any, chunk: int) -> Any:
-    size, count, chunk = _balance(count_draws(xs), chunk)
-
-    def one_chunk(index: jax.Array) -> Any:
-        start = jnp.minimum(index * chunk, size - chunk)
-        values = jax.vmap(fn)(_slice(xs, start, chunk))
-        return _reduce(how, _leave_out_repeats(how, values, index, size, chunk))
-
-    if count == 1:
-        return one_chunk(jnp.zeros((), jnp.int32))
-    shapes = jax.eval_shape(one_chunk, jnp.zeros((), jnp.int32))
-
-    def body(carry: Any, index: jax.Array) -> tuple[Any, None]:
-        return _combine(how, carry, one_chunk(index)), None
-
-    return jax.lax.scan(body, _identity(how, shapes), jnp.arange(count))[0]
+    return fold_and_map(lambda element: (fn(element), ()), xs, how, chunk=chunk)[0]
 
 
 def _identity(how: Any, shapes: Any) -> Any:
@@ -153,22 +139,7 @@ def _leave_out_repeats(how: Any, values: Any, index: jax.Array, size: int, chunk
 
 
 def _map(fn: Callable[[Any], Any], xs: Any, chunk: int) -> Any:
-    size, count, chunk = _balance(count_draws(xs), chunk)
-
-    def one_chunk(start: jax.Array) -> Any:
-        return jax.vmap(fn)(_slice(xs, start, chunk))
-
-    if count == 1:
-        return one_chunk(jnp.zeros((), jnp.int32))
-    shapes = jax.eval_shape(one_chunk, jnp.zeros((), jnp.int32))
-    result = jax.tree.map(lambda s: jnp.zeros((size, *s.shape[1:]), s.dtype), shapes)
-
-    def body(carry: Any, index: jax.Array) -> tuple[Any, None]:
-        start = jnp.minimum(index * chunk, size - chunk)
-        put = jax.lax.dynamic_update_slice_in_dim
-        return jax.tree.map(lambda a, v: put(a, v, start, 0), carry, one_chunk(start)), None
-
-    return jax.lax.scan(body, result, jnp.arange(count))[0]
+    return fold_and_map(lambda element: ((), fn(element)), xs, (), chunk=chunk)[1]
 
 
 def _balance(size: int, chunk: int) -> tuple[int, int, int]:
