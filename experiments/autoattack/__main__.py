@@ -11,20 +11,16 @@ The same command again resumes a run that was stopped; on a finished one it prin
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import flags
 
 from bnn_adv.compute import files
 from bnn_adv.compute.canonical import digest
-from bnn_adv.compute.interruption import exit_on_signals
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.posteriors.posterior import hash_draws
 from experiments.autoattack import attackers
@@ -32,10 +28,10 @@ from experiments.autoattack.config import Config, ProcessConfig, parse_threats
 from experiments.autoattack.posteriors import Target, load_images, make_target, read_run
 from experiments.autoattack.report import build_row, format_results, list_errors, summarise
 from experiments.launch import runtime, stages
+from experiments.launch.apart import share_devices, work_apart
 from experiments.launch.config import define_flags, make, read_flags, to_json
 from experiments.launch.entry import start
 from experiments.launch.run_directory import RunDirectory, describe_command
-from experiments.launch.runtime import CacheConfig
 
 FLAGS = flags.FLAGS
 
@@ -80,9 +76,7 @@ def compare(config: Config, workdir: str, processes: ProcessConfig) -> dict[str,
         read_run(config.posterior, config.model, config.num_images, config.data_dir)
     else:
         load_images(config.num_images)
-    if processes.jobs > 1:
-        # Processes share a GPU only if none takes most of its memory at the start.
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    share_devices(processes.jobs)
     command = describe_command("experiments.autoattack")
     run = RunDirectory(workdir, "autoattack", to_json(config), command)
     results = run.read_results()
@@ -100,33 +94,11 @@ def compare(config: Config, workdir: str, processes: ProcessConfig) -> dict[str,
 
 def _work_all(run: RunDirectory, config: Config, python: str, jobs: int) -> list[dict[str, Any]]:
     names = (config.model,) if config.posterior else config.posteriors
-    if jobs == 1 or len(names) == 1:
-        return [row for name in names for row in _work(run, config, python, name)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(names)), mp_context=context) as pool:
-        cache = CacheConfig(jax.config.jax_compilation_cache_dir or "off")  # type: ignore[attr-defined]
-        work = functools.partial(_work_apart, run, config, python, cache)
-        futures = {pool.submit(work, name): name for name in names}
-        try:
-            rows = {futures[future]: future.result() for future in as_completed(futures)}
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-    return [row for name in names for row in rows[name]]
+    found = work_apart(functools.partial(_work, config, python), run, names, jobs)
+    return [row for rows in found for row in rows]
 
 
-def _work_apart(
-    run: RunDirectory, config: Config, python: str, cache: CacheConfig, name: str
-) -> list[dict[str, Any]]:
-    """Work on one posterior in a process that the pool started."""
-    runtime.cache_programs(cache)
-    with exit_on_signals(f"{name}: interrupted."):
-        return _work(run, config, python, name)
-
-
-def _work(run: RunDirectory, config: Config, python: str, name: str) -> list[dict[str, Any]]:
+def _work(config: Config, python: str, run: RunDirectory, name: str) -> list[dict[str, Any]]:
     """Return the rows of one posterior; what an earlier start finished is read."""
     if config.posterior:
         target = read_run(config.posterior, name, config.num_images, config.data_dir)

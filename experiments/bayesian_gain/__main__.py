@@ -13,12 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bnn_adv.data import Dataset, load_dataset
-from bnn_adv.evaluation.suites import get_suite
 from experiments.bayesian_gain.config import SCALES, Config
-from experiments.bayesian_gain.measure import Work, measure_all
+from experiments.bayesian_gain.measure import load, measure_all, open_work
 from experiments.bayesian_gain.report import build_study
-from experiments.launch import stages
+from experiments.launch.apart import share_devices
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
@@ -33,6 +31,7 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
       ValueError: The data do not allow the run, or the folder holds another one.
       OSError: The folder cannot be written to.
     """
+    share_devices(config.jobs)
     return run_study(NAME, config, workdir, _work, scale=scale, check=check)
 
 
@@ -42,27 +41,11 @@ def check(config: Config) -> None:
     Raises:
       ValueError: The message names what is wrong.
     """
-    _load(config)
-
-
-def _load(config: Config) -> dict[str, Dataset]:
-    return {
-        name: load_dataset(
-            name,
-            config.data_dir or None,
-            num_train=config.num_train or None,
-            num_test=config.num_test,
-            seed=config.seed,
-        )
-        for name in config.datasets
-    }
+    load(config)
 
 
 def _work(config: Config, run: RunDirectory) -> Study:
-    datasets = {n: stages.note_data(run, found) for n, found in _load(config).items()}
-    stages.note_suites(run, [get_suite(config.suite)])
-    rows = list(measure_all(Work(config, run, datasets)))
-    return build_study(rows, config)
+    return build_study(list(measure_all(open_work(config, run))), config)
 
 
 if __name__ == "__main__":

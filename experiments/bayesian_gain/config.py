@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from bnn_adv.compute.settings import SettingError, Settings, data_folder, seed, setting
 from bnn_adv.data import DATASETS
 from experiments.bayesian_gain.trainings import TRAININGS
+from experiments.launch.apart import processes
 from experiments.launch.mixed import GAIN, Chains
 
 _CHAINS = GAIN["paper"]
@@ -99,6 +100,9 @@ class Config(Settings):
     chains: int = setting(_CHAINS.num_chains, "Chains of the samplers.", least=1)
     hmc_warmup: int = setting(_CHAINS.num_warmup, "Warm-up transitions of a chain of HMC.", least=0)
     hmc_draws: int = setting(_CHAINS.num_draws, "Draws of HMC, over all chains.", least=1)
+    hmc_thinning: int = setting(
+        _CHAINS.thinning, "Transitions of HMC, cold HMC too, a draw that is kept.", least=1
+    )
     hmc_step_size: float = setting(
         _CHAINS.step_size,
         "First leapfrog step, in units of the prior's scale; the warm-up adapts it.",
@@ -132,6 +136,7 @@ class Config(Settings):
     sgmcmc_thinning: int = setting(100, "Transitions a draw while a cycle samples.", least=1)
     batch_size: int = setting(25, "Images attacked at once.", least=1)
     seed: int = seed()
+    jobs: int = processes()
     checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
     def __post_init__(self) -> None:
@@ -175,6 +180,7 @@ def _settings(chains: Chains) -> dict[str, Any]:
         "chains": chains.num_chains,
         "hmc_warmup": chains.num_warmup,
         "hmc_draws": chains.num_draws,
+        "hmc_thinning": chains.thinning,
         "hmc_step_size": chains.step_size,
         "hmc_length": chains.trajectory_length,
         "hmc_most_steps": chains.max_integration_steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 
 from bnn_adv.attacks.base import Settings
 from bnn_adv.compute.progress import progress
-from bnn_adv.data import Dataset
+from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.evaluation.cascade import RunContext
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.inference import InferenceResult, RunOptions
@@ -29,6 +30,7 @@ from experiments.bayesian_gain.attacks import (
 from experiments.bayesian_gain.config import Case, Config
 from experiments.bayesian_gain.trainings import TRAININGS, list_sizes
 from experiments.launch import stages
+from experiments.launch.apart import work_apart
 from experiments.launch.run_directory import RunDirectory
 
 _KEPT = (*MIXING_KEYS, "num_divergent", "held_out_log_likelihood", "training_seconds", "warnings")
@@ -47,53 +49,133 @@ class Work(NamedTuple):
     datasets: dict[str, Dataset]
 
 
+class Part(NamedTuple):
+    """What one process works on.
+
+    case: Data, network and repetition.
+    training: Name of the training.
+    draws: Number of draws that are attacked; 0: they are made.
+    """
+
+    case: Case
+    training: str
+    draws: int
+
+
+def open_work(config: Config, run: RunDirectory) -> Work:
+    """Return what all stages share, and note what they are computed from.
+
+    Raises:
+      ValueError: The data do not hold what is asked for.
+    """
+    datasets = {name: stages.note_data(run, found) for name, found in load(config).items()}
+    stages.note_suites(run, [get_suite(config.suite)])
+    return Work(config, run, datasets)
+
+
+def load(config: Config) -> dict[str, Dataset]:
+    """Return the data sets by name.
+
+    Raises:
+      ValueError: They do not hold what is asked for.
+    """
+    return {
+        name: load_dataset(
+            name,
+            config.data_dir or None,
+            num_train=config.num_train or None,
+            num_test=config.num_test,
+            seed=config.seed,
+        )
+        for name in config.datasets
+    }
+
+
 def measure_all(work: Work) -> Iterator[dict[str, Any]]:
     """Yield a row for every posterior that is attacked, and one for every predictor of fresh draws.
 
-    The first repetition of everything comes before the second.
+    The first repetition of everything comes before the second. Where several processes are allowed,
+    they fill the stages before: draws, then attacks on them.
     """
+    if work.config.jobs > 1:
+        for parts in list_parts(work.config):
+            work_apart(functools.partial(_fill, work.config), work.run, parts, work.config.jobs)
     for case in work.config.cases:
         for name in work.config.methods:
             yield from _measure(work, case, name)
+
+
+def list_parts(config: Config) -> tuple[list[Part], list[Part]]:
+    """Return all trainings, then all attacks on what they made; in each those first that last."""
+    cells = [(case, name) for case in config.cases for name in config.methods]
+    made = [Part(case, name, 0) for case, name in cells]
+    attacked = [
+        Part(case, name, size)
+        for case, name in cells
+        for sizes in list_sizes(config, name)
+        for size in sizes
+    ]
+    first = (config.num_fresh, config.num_draws)
+    return (
+        sorted(made, key=lambda part: not TRAININGS[part.training].has_chains),
+        sorted(attacked, key=lambda part: first.index(part.draws) if part.draws in first else 2),
+    )
+
+
+def _fill(config: Config, run: RunDirectory, part: Part) -> None:
+    """Compute the stages of a part in a process of its own."""
+    draws = _Draws(open_work(config, run), part.case, part.training)
+    if part.draws:
+        list(_attack(draws, config, part.draws))
+    else:
+        draws.describe()
 
 
 def _measure(work: Work, case: Case, name: str) -> Iterator[dict[str, Any]]:
     config = work.config
     draws = _Draws(work, case, name)
     full, few = list_sizes(config, name)
-    known: dict[str, np.ndarray] = {}
-    for size in sorted([*full, *few]):
-        epsilons = config.epsilons if size in full else config.close_epsilons
-        left = draws.attack(size, epsilons)
-        if size == config.num_fresh:
-            known = left
+    rows = [row for size in sorted([*full, *few]) for row in _attack(draws, config, size)]
+    yield from sorted(rows, key=lambda row: row["kind"] == "fresh")
+
+
+def _attack(draws: _Draws, config: Config, size: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one number of draws: known ones, and fresh ones where it is theirs."""
+    is_full = size in list_sizes(config, draws.training)[0]
+    epsilons = config.epsilons if is_full else config.close_epsilons
+    left = draws.attack(size, epsilons)
+    yield {
+        **draws.describe(),
+        "kind": "known",
+        "draws": size,
+        "epsilons": list(epsilons),
+        "withstood": left["withstood"].tolist(),
+        "signs": draws.find_signs(size, epsilons, left) if is_full else [],
+    }
+    if size != config.num_fresh:
+        return
+    for epsilon in config.close_epsilons:
+        wrong = draws.attack_unknown(epsilon, left)
         yield {
             **draws.describe(),
-            "kind": "known",
-            "draws": size,
-            "epsilons": list(epsilons),
-            "withstood": left["withstood"].tolist(),
-            "signs": draws.find_signs(size, epsilons, left) if size in full else [],
+            "kind": "fresh",
+            "draws": config.num_fresh,
+            "epsilons": [epsilon],
+            "num_predictions": config.num_predictions,
+            "right": (1 - wrong["adversarial"].mean(axis=0)).tolist(),
+            "clean_right": (1 - wrong["clean"].mean(axis=0)).tolist(),
         }
-    if config.num_fresh and known:
-        for epsilon in config.close_epsilons:
-            wrong = draws.attack_unknown(epsilon, known)
-            yield {
-                **draws.describe(),
-                "kind": "fresh",
-                "draws": config.num_fresh,
-                "epsilons": [epsilon],
-                "num_predictions": config.num_predictions,
-                "right": (1 - wrong["adversarial"].mean(axis=0)).tolist(),
-                "clean_right": (1 - wrong["clean"].mean(axis=0)).tolist(),
-            }
 
 
 class _Draws:
-    """The draws of one training, made or read when somebody first needs them."""
+    """The draws of one training, made or read when somebody first needs them.
+
+    Attributes:
+      training: Its name.
+    """
 
     def __init__(self, work: Work, case: Case, name: str) -> None:
-        self._work, self._case, self._name = work, case, name
+        self._work, self._case, self.training = work, case, name
         self._stage = f"{case.name}-{name}"
         self._data = work.datasets[case.dataset]
         self._found: tuple[Posterior, dict[str, Any]] | None = None
@@ -107,7 +189,7 @@ class _Draws:
 
         return {
             **self._case._asdict(),
-            "training": self._name,
+            "training": self.training,
             "diagnostics": stages.cached(self._work.run, f"about-{self._stage}", compute),
         }
 
@@ -196,7 +278,7 @@ class _Draws:
         return self._found
 
     def _fit(self) -> tuple[Posterior, dict[str, Any]]:
-        work, dataset, training = self._work, self._data, TRAININGS[self._name]
+        work, dataset, training = self._work, self._data, TRAININGS[self.training]
         network = build_network(
             "fc", hidden=self._case.hidden, num_classes=dataset.num_classes, activation="relu"
         )

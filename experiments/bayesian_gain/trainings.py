@@ -110,6 +110,7 @@ def _mixed(config: Any, draws: int, length: float, temperature: float) -> hmc.Co
         num_chains=config.chains,
         num_warmup=config.hmc_warmup,
         num_samples=draws // config.chains,
+        thinning=config.hmc_thinning,
         step_size=scale * config.hmc_step_size,
         trajectory_length=length,
         max_integration_steps=config.hmc_most_steps,

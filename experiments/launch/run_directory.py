@@ -23,7 +23,7 @@ from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.identity import changed_settings
 from experiments.launch import locks, metrics_log
 
-_DOES_NOT_CHANGE_RESULTS = {"checkpoint_every", "data_dir"}
+_DOES_NOT_CHANGE_RESULTS = {"checkpoint_every", "data_dir", "jobs"}
 _DOES_NOT_CHANGE_STAGES = {"time_budget"}
 """How far a run gets, not what it finds."""
 
@@ -46,6 +46,7 @@ class RunDirectory:
       suites: Hashes of the suites that it runs.
       draws: Hashes of the draws that it has trained or read, by name.
       claimed: By name of draws that it has not, their hash as a stage's file says it, and the file.
+      is_apart: Whether this is the copy of a process that works on a part beside others.
 
     Raises:
       ValueError: The folder holds another run, or files that are no run, or a damaged one.
@@ -60,6 +61,7 @@ class RunDirectory:
         self.suites: dict[str, str] = {}
         self.draws: dict[str, str] = {}
         self.claimed: dict[str, tuple[str, str]] = {}
+        self.is_apart = False
         self._lost: set[str] = set()
         record = {"experiment": experiment, **config}
         if settings := changed_settings():

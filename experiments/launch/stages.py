@@ -278,7 +278,9 @@ def _timed(run: RunDirectory, name: str) -> Iterator[Callable[[], float]]:
         return round(time.monotonic() - started, 2)
 
     yield seconds
-    run.log(stage=name, stage_seconds=seconds())
+    # Of parts beside each other the whole is timed, see apart.
+    entry = "part_seconds" if run.is_apart else "stage_seconds"
+    run.log(stage=name, **{entry: seconds()})
 
 
 def _check(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,7 +92,7 @@ def launch(name: str, config_class: type, scales: Presets, run: Run, doc: str | 
     def define(argv: Sequence[str]) -> None:
         define_study_flags(name, config_class, scales)
 
-    start(define, lambda: run_flags(config_class, scales, run), doc)
+    start(define, lambda: run_flags(config_class, scales, run), doc, errors=(BrokenExecutor,))
 
 
 def define_study_flags(

@@ -10,16 +10,16 @@ the same command continues a run that was stopped.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from bnn_adv.data import Dataset, load_dataset
-from bnn_adv.data.dataset import subset
 from experiments.launch import stages
+from experiments.launch.apart import share_devices, work_apart
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.samplers.config import SCALES, Config, build_posterior
-from experiments.samplers.measure import Cell, measure
+from experiments.samplers.measure import Cell, fill, load, measure
 from experiments.samplers.report import build_study
 
 NAME = "samplers"
@@ -32,6 +32,7 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
       ValueError: The data do not allow the run, or the folder holds another one.
       OSError: A file cannot be read or written.
     """
+    share_devices(config.jobs)
     return run_study(NAME, config, workdir, _work, scale=scale, check=check)
 
 
@@ -42,29 +43,16 @@ def check(config: Config) -> None:
       ValueError: The message names what is wrong.
     """
     for name in config.targets:
-        _load(config, name)
-
-
-def _load(config: Config, name: str) -> Dataset:
-    posterior = build_posterior(config, name)
-    dataset = load_dataset(
-        posterior.dataset,
-        config.data_dir or None,
-        num_train=posterior.num_train or None,
-        seed=config.seed,
-    )
-    if config.num_held_out > (most := len(dataset.y_test)):
-        raise ValueError(
-            f"--num_held_out must be at most {most}, the test examples of {dataset.name}, got "
-            f"{config.num_held_out}."
-        )
-    return subset(dataset, num_test=config.num_held_out)
+        load(config, name)
 
 
 def _work(config: Config, run: RunDirectory) -> Study:
+    if config.jobs > 1:
+        cells = [Cell(name, method) for name in config.targets for method in config.methods]
+        work_apart(functools.partial(fill, config), run, cells, config.jobs)
     panels = {}
     for name in config.targets:
-        dataset = stages.note_data(run, _load(config, name))
+        dataset = stages.note_data(run, load(config, name))
         panels[build_posterior(config, name).title] = [
             measure(config, Cell(name, method), dataset, run) for method in config.methods
         ]

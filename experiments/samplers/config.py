@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from bnn_adv.compute.settings import Settings, data_folder, seed, setting
 from bnn_adv.networks import build_network
+from experiments.launch.apart import processes
 
 HMC_PUBLISHED, HMC, NUTS = "hmc_published", "hmc", "nuts"
 MCLMC, ADJUSTED_MCLMC = "mclmc", "adjusted_mclmc"
@@ -100,6 +101,7 @@ class Config(Settings):
         1.0, "Factor of the step sizes that no warm-up learns: a half shows bias.", above=0
     )
     seed: int = seed()
+    jobs: int = processes()
     checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
 

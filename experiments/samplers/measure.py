@@ -16,7 +16,8 @@ import numpy as np
 
 from bnn_adv.compute.progress import Report, progress
 from bnn_adv.compute.streaming import map_samples
-from bnn_adv.data import Dataset
+from bnn_adv.data import Dataset, load_dataset
+from bnn_adv.data.dataset import subset
 from bnn_adv.inference import Data
 from bnn_adv.inference.base import RunOptions
 from bnn_adv.inference.densities import Prior, logdensity_fn
@@ -80,6 +81,32 @@ class Cell(NamedTuple):
     def key(self, seed: int) -> jax.Array:
         """Return the key of its chains."""
         return jax.random.fold_in(jax.random.key(seed), zlib.crc32(self.name.encode()))
+
+
+def load(config: Config, name: str) -> Dataset:
+    """Return the data of a posterior.
+
+    Raises:
+      ValueError: There are fewer examples than are asked for.
+    """
+    posterior = build_posterior(config, name)
+    dataset = load_dataset(
+        posterior.dataset,
+        config.data_dir or None,
+        num_train=posterior.num_train or None,
+        seed=config.seed,
+    )
+    if config.num_held_out > (most := len(dataset.y_test)):
+        raise ValueError(
+            f"--num_held_out must be at most {most}, the test examples of {dataset.name}, got "
+            f"{config.num_held_out}."
+        )
+    return subset(dataset, num_test=config.num_held_out)
+
+
+def fill(config: Config, run: RunDirectory, cell: Cell) -> None:
+    """Compute the stages of one method on one posterior in a process of its own."""
+    measure(config, cell, stages.note_data(run, load(config, cell.target)), run)
 
 
 def measure(config: Config, cell: Cell, dataset: Dataset, run: RunDirectory) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Work on the parts of a run in processes of their own, beside each other."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+import jax
+
+from bnn_adv.compute.interruption import exit_on_signals
+from bnn_adv.compute.settings import setting
+from experiments.launch import runtime
+from experiments.launch.run_directory import RunDirectory
+from experiments.launch.runtime import CacheConfig
+
+
+def processes() -> Any:
+    """Return the setting of how many processes work beside each other; results do not change."""
+    return setting(
+        1,
+        "Processes that work on parts of the study beside each other; the device's memory must "
+        "hold what all of them compute.",
+        least=1,
+    )
+
+
+def share_devices(jobs: int) -> None:
+    """Let several processes use one GPU; call it before anything is computed.
+
+    Args:
+      jobs: Processes beside each other.
+    """
+    if jobs > 1:
+        # Processes share a GPU only if none takes most of its memory at the start.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def work_apart(
+    work: Callable[[RunDirectory, Any], Any], run: RunDirectory, parts: Sequence[Any], jobs: int
+) -> list[Any]:
+    """Return what ``work`` returns for each part, in their order.
+
+    Several processes work on parts beside each other, each in a copy of the run: stages that they
+    write are found by whoever asks for them later. What one raises is raised here, and the others
+    are stopped. The time that is logged is that of the whole, not the sum of its processes.
+
+    Args:
+      work: Maps the run and a part to a value; a function of a module, or a ``partial`` of one.
+      run: The run.
+      parts: What is worked on, each with a text that names it.
+      jobs: Processes at most; 1: this one works on all.
+    """
+    if min(jobs, len(parts)) <= 1:
+        return [work(run, part) for part in parts]
+    # A child that were forked would inherit JAX's threads' locks, but not the threads.
+    context = multiprocessing.get_context("spawn")
+    started = time.monotonic()
+    try:
+        with ProcessPoolExecutor(min(jobs, len(parts)), mp_context=context) as pool:
+            cache = CacheConfig(jax.config.jax_compilation_cache_dir or "off")  # type: ignore[attr-defined]
+            one = functools.partial(_work, work, run, cache)
+            futures = [pool.submit(one, part) for part in parts]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
+            return [future.result() for future in futures]
+    finally:
+        run.log(stage="apart", stage_seconds=round(time.monotonic() - started, 2))
+
+
+def _work(work: Callable[..., Any], run: RunDirectory, cache: CacheConfig, part: Any) -> Any:
+    """Work on one part in a process that the pool started."""
+    runtime.cache_programs(cache)
+    run.is_apart = True
+    with exit_on_signals(f"{part}: interrupted."):
+        return work(run, part)
