@@ -316,8 +316,9 @@ def _relu(z: jax.Array) -> jax.Array:
     return jnp.maximum(z, 0.0)
 
 
-def _one(lower: jax.Array, upper: jax.Array) -> jax.Array:
-    return jnp.ones_like(lower)
+def _relu_steepest(lower: jax.Array, upper: jax.Array) -> jax.Array:
+    # Where it is off on the whole interval it passes nothing on, no error either.
+    return (upper > 0).astype(upper.dtype)
 
 
 RELU = Relaxation(
@@ -327,7 +328,7 @@ RELU = Relaxation(
     _relu_start,
     _relu_side,
     lambda lo, up: (_relu(lo), _relu(up)),
-    _one,
+    _relu_steepest,
     0.0,
 )
 SQUARE = Relaxation(

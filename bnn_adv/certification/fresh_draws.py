@@ -219,14 +219,16 @@ def _add(
             def again(sums: Sums, _: None) -> tuple[Sums, None]:
                 points = conclude(way.norm, ball, y, sums, 1)[1]
                 new = bound_draw(graph, way, ball, y, points)
-                gap, least = jnp.maximum(sums.gap, new.gap), jnp.maximum(sums.least, new.least)
-                return new._replace(gap=gap, least=least), None
+                kept = ("gap", "rounded", "least")
+                best = {k: jnp.maximum(getattr(sums, k), getattr(new, k)) for k in kept}
+                return new._replace(**best), None
 
             sums = bound_draw(graph, way, ball, y)
             if num_rounds:
                 sums = jax.lax.scan(again, sums, length=num_rounds)[0]
-            lost = sums.error + mean_rounding(len(sums.gap), 1, sums.reach)
-            gap = sums.gap if is_real else sums.gap - lost
+            averaging = mean_rounding(len(sums.gap), 1, sums.reach)
+            left = jnp.maximum(sums.gap - sums.error, sums.rounded) - averaging
+            gap = sums.gap if is_real else left
             # What is no number is the worst.
             gap = jnp.where(is_finite & (gap >= -1.0), jnp.minimum(gap, 1.0), -1.0)
             return gap, is_finite & (sums.least > (0.0 if is_real else LOG_ROUNDING))

@@ -46,6 +46,7 @@ class Sums(NamedTuple):
 
     gap: Smallest ``p_y - p_k`` of each draw by itself, [C]; by the rule of mean logits the smallest
       ``z_y - z_k``.
+    rounded: The same where every difference of logits is also off by what float32 may add to it.
     rows: Coefficients on the input of what bounds it from below, [C, 1, *D].
     offset: Offsets, [C].
     sizes: Sum of absolute coefficients, [C]: what ``rows`` would weigh if nothing cancelled.
@@ -55,6 +56,7 @@ class Sums(NamedTuple):
     """
 
     gap: Any
+    rounded: Any
     rows: Any
     offset: Any
     sizes: Any
@@ -63,7 +65,7 @@ class Sums(NamedTuple):
     least: Any
 
 
-FOLDING = Sums("sum", "sum", "sum", "sum", "sum", "sum", "min")
+FOLDING = Sums("sum", "sum", "sum", "sum", "sum", "sum", "sum", "min")
 """How ``streaming.fold_samples`` puts draws together."""
 
 
@@ -145,21 +147,25 @@ def bound_draw(
         above = pull(-differences, choose_at(graph, bounds, points))
         largest = jnp.minimum(largest, -smallest(*above))
     lower, upper = _difference_box(logits, y, least_below, largest)
-    least = jnp.where(own > 0, jnp.inf, -upper - error - error @ own).min()
+    # What float32 may add to a difference; nothing to the label's with itself.
+    apart = jnp.where(own > 0, 0.0, error + error @ own)
+    least = jnp.where(own > 0, jnp.inf, -upper - apart).min()
     # Of the label's probability or logit less another's: a bound that is linear in the input.
     rows, offset = above
     # Offsets of draws may be large and cancel; what adding them up rounds is taken off before.
     offset, upper = offset - _ADDED * jnp.abs(offset), upper + _ADDED * jnp.abs(upper)
     if way.rule == "mean_logits":
         reach = (logits.magnitude + logits.error).max()
-        return Sums(-upper, rows, offset, _sizes(rows), error + error @ own, reach, least)
+        rounded = -upper - apart
+        return Sums(-upper, rounded, rows, offset, _sizes(rows), error + error @ own, reach, least)
     place = ball.x[None] if points is None else points
     slope, shift = support(lower, upper, -(value_at(rows, place) + offset))
     rows = -slope.reshape(count, *(1,) * (rows.ndim - 1)) * rows
     offset = shift - slope * offset
     widest = jnp.broadcast_to(error.max(), (count,))
     none = jnp.zeros(())
-    return Sums(smallest_gap(lower, upper), rows, offset, _sizes(rows), widest, none, least)
+    gap, rounded = smallest_gap(lower, upper), smallest_gap(lower - apart, upper + apart)
+    return Sums(gap, rounded, rows, offset, _sizes(rows), widest, none, least)
 
 
 def _difference_box(
@@ -224,17 +230,24 @@ def conclude(
     terms = num_samples + sums.rows[0].size
     slack = 2.0**-50 * terms * (sums.sizes * far + jnp.abs(sums.offset) + num_samples)
     together = (together - slack) / num_samples
-    alone = (sums.gap - 2.0**-50 * num_samples * (num_samples + jnp.abs(sums.gap))) / num_samples
+    alone, rounded = (
+        (own - 2.0**-50 * num_samples * (num_samples + jnp.abs(own))) / num_samples
+        for own in (sums.gap, sums.rounded)
+    )
     is_label = jnp.arange(len(alone)) == y
     best = jnp.where(is_label, jnp.inf, jnp.maximum(alone, together))
     nearest = best.argmin()
     weight = sums.sizes[nearest]
     kept = jnp.abs(sums.rows[nearest]).sum() / jnp.where(weight > 0, weight, 1.0)
+    averaging = mean_rounding(len(alone), num_samples, sums.reach / num_samples)
+    moved = sums.error.max() / num_samples + averaging
+    # Logits that are off move a difference of probabilities by less where these are small. An
+    # infinite error leaves nothing.
+    left = jnp.where(is_label, jnp.inf, jnp.maximum(best - moved, rounded - averaging)).min()
     margin = Margin(
         # What overflows is no number, and bounds nothing.
         margin=jnp.where(jnp.isnan(best.min()), -jnp.inf, best.min()),
-        rounding=sums.error.max() / num_samples
-        + mean_rounding(len(alone), num_samples, sums.reach / num_samples),
+        rounding=jnp.where(jnp.isfinite(left), jnp.minimum(best.min() - left, moved), moved),
         alone=jnp.where(is_label, jnp.inf, alone).min(),
         cancellation=jnp.where(weight > 0, kept, 1.0),
         nearest=nearest,

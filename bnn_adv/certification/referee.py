@@ -255,7 +255,7 @@ def verify_certificate_arrays(
     margin = np.where(asked, found.margin, -np.inf)
     # What was bounded must be what predicts: constants may have been computed otherwise.
     apart = np.abs(np.exp(log_probs) - found.clean).max(axis=1)
-    same = ~asked | (apart <= found.rounding + _APART)
+    same = ~asked | (apart <= found.drift + _APART)
     with np.errstate(invalid="ignore"):
         allowed = margin + _CLOSE * (1 + np.abs(stored["margin"]))
         holds = (stored["margin"] <= 0) | (stored["margin"] <= allowed)
@@ -311,6 +311,7 @@ class _Referee:
             np.zeros(count),
             np.full(count, -np.inf),
             np.full((count, self._num_classes), np.nan),
+            np.zeros(count),
         )
         shares = np.split(self._stored[points], np.cumsum(self._stored[rounds])[:-1])
         box = (float(self._stored["lower"]), float(self._stored["upper"]))

@@ -38,8 +38,10 @@ class Activation(NamedTuple):
 
     def steepest(self, lower: Array, upper: Array) -> Array:
         """Return the largest slope in an interval."""
-        if self.curve in ("same", "relu"):
+        if self.curve == "same":
             return np.ones_like(upper)
+        if self.curve == "relu":
+            return (upper > 0) * 1.0
         return self.slope(np.clip(0.0, lower, upper) if self.curve == "s" else upper)
 
 

@@ -56,6 +56,7 @@ class Sums(NamedTuple):
     """Sums over draws, for B inputs and C classes (``least``: smallest values).
 
     gap: Smallest difference of the label and a class, each draw by itself, [B, C].
+    rounded: The same where float32 errs by as much as it may in every difference of logits.
     rows: Coefficients of the line below it, [B, C, d].
     offset: Its offsets, [B, C].
     sizes: Absolute coefficients and offsets, nothing cancelled, [B, C].
@@ -65,6 +66,7 @@ class Sums(NamedTuple):
     """
 
     gap: Array
+    rounded: Array
     rows: Array
     offset: Array
     sizes: Array
@@ -80,12 +82,14 @@ class Found(NamedTuple):
     rounding: What float32 may take from it.
     least: Lower bound of any draw's smallest difference of logits.
     clean: The prediction at the input itself, by the referee's own reading of the network, [B, C].
+    drift: What float32 may move any predicted difference by.
     """
 
     margin: Array
     rounding: Array
     least: Array
     clean: Array
+    drift: Array
 
 
 def bound_prediction(
@@ -126,7 +130,9 @@ def bound_prediction(
             totals[r + 1] = _add(totals[r + 1], part)
     first = totals[0]
     assert first is not None
-    margin, least = _conclude(ball, y, first, num_samples), first.least.copy()
+    drift, least = _drift(first, num_samples, way), first.least.copy()
+    averaging = _averaging(first, num_samples, way)
+    margin, left = _conclude(ball, y, first, num_samples, drift, averaging)
     mean = Sums(*(part.copy() for part in first))
     for r, rows in enumerate(groups):
         found, inner = totals[r + 1], ball.take(rows)
@@ -134,14 +140,15 @@ def bound_prediction(
         for whole, summand in zip(mean, found, strict=True):
             whole[rows] += (summand - whole[rows]) / (r + 2)
         averaged = Sums(*(whole[rows] for whole in mean))
-        better = np.maximum(
-            _conclude(inner, y[rows], found, num_samples),
-            _conclude(inner, y[rows], averaged, num_samples),
-        )
-        margin[rows] = np.maximum(margin[rows], better)
+        for sums in (found, averaged):
+            better = _conclude(inner, y[rows], sums, num_samples, drift[rows], averaging[rows])
+            margin[rows] = np.maximum(margin[rows], better[0])
+            left[rows] = np.maximum(left[rows], better[1])
         least[rows] = np.maximum(least[rows], found.least)
     clean = _softmax(np.asarray(clean)) if way.rule == "mean_logits" else np.asarray(clean)
-    return Found(margin, _round(first, num_samples, way), least, clean)
+    # Both are bounds, of real and of float32 arithmetic: rounding is what is between them.
+    rounding = np.where(np.isfinite(left), np.minimum(margin - left, drift), drift)
+    return Found(margin, rounding, least, clean, drift)
 
 
 def _softmax(logits: Array) -> Array:
@@ -174,18 +181,20 @@ def _one_draw(
     logits, batch = bounds.logits, np.arange(len(y))
     is_label = np.arange(lower.shape[1]) == y[:, None]
     error = logits.error + logits.error[batch, y][:, None]
+    error = np.where(is_label, 0.0, error)
     least = np.where(is_label, np.inf, -upper - error).min(axis=1)
     size = (logits.size + logits.error).max(axis=1)
     far = np.abs(ball.x).max(axis=1) + ball.radius
     if way.rule == "mean_logits":
         weight = np.abs(rows).sum(axis=2) * far[:, None] + np.abs(offset)
-        return Sums(-upper, rows, offset, weight, error.max(axis=1), size, least)
+        widest = error.max(axis=1)
+        return Sums(-upper, -upper - error, rows, offset, weight, widest, size, least)
     place = ball.x[:, None] if points is None else points
     slope, shift = line_below(lower, upper, -((rows * place).sum(axis=2) + offset))
     rows, offset = -slope[:, :, None] * rows, shift - slope * offset
     weight = np.abs(rows).sum(axis=2) * far[:, None] + np.abs(offset)
-    gap = smallest_gap(lower, upper)
-    return Sums(gap, rows, offset, weight, logits.error.max(axis=1), size, least)
+    gap, rounded = smallest_gap(lower, upper), smallest_gap(lower - error, upper + error)
+    return Sums(gap, rounded, rows, offset, weight, logits.error.max(axis=1), size, least)
 
 
 def bound_differences(
@@ -282,33 +291,59 @@ def line_below(lower: Array, upper: Array, at: Array) -> tuple[Array, Array]:
     return np.where(is_flat, 0.0, slope), np.where(is_flat, flat, offset - slack)
 
 
-def _conclude(ball: Ball, y: Array, sums: Sums, num_samples: int) -> Array:
-    """Return the smallest mean difference of the label and any other class on the balls, [B]."""
+def _conclude(
+    ball: Ball, y: Array, sums: Sums, num_samples: int, drift: Array, averaging: Array
+) -> tuple[Array, Array]:
+    """Return the smallest mean difference of the label and any other class on the balls, [B].
+
+    Args:
+      ball: What B inputs may become.
+      y: Labels, [B].
+      sums: Over all draws.
+      num_samples: Draws, S.
+      drift: What float32 may take from any difference, [B].
+      averaging: The part of that which is no error of a draw's logits.
+
+    Returns:
+      The difference in real arithmetic, and in float32.
+    """
     together = minimise(ball, sums.rows) + (sums.rows * ball.x[:, None]).sum(axis=2) + sums.offset
     terms = num_samples + sums.rows.shape[2] + 16
     together = together - 2 * _ULP * terms * (sums.sizes + num_samples)
-    alone = sums.gap - 2 * _ULP * num_samples * (num_samples + np.abs(sums.gap))
+    alone, rounded = (
+        own - 2 * _ULP * num_samples * (num_samples + np.abs(own))
+        for own in (sums.gap, sums.rounded)
+    )
     best = np.maximum(together, alone) / num_samples
-    best[np.arange(len(y)), y] = np.inf
-    found: Array = best.min(axis=1)
+    left = np.maximum(best - drift[:, None], rounded / num_samples - averaging[:, None])
+    for part in (best, left):
+        part[np.arange(len(y)), y] = np.inf
+    return best.min(axis=1), left.min(axis=1)
+
+
+def _drift(sums: Sums, num_samples: int, way: Way) -> Array:
+    """Return what float32 may take from a margin, wherever it is, [B].
+
+    The difference of two probabilities moves by at most the largest error of a logit (the absolute
+    derivatives ``4 p_y p_k + 2 (1 - p_y - p_k) max(p_y, p_k)`` are at most 1).
+    """
+    found: Array = sums.error / num_samples + _averaging(sums, num_samples, way)
     return found
 
 
-def _round(sums: Sums, num_samples: int, way: Way) -> Array:
-    """Return what float32 may take from a margin, [B].
+def _averaging(sums: Sums, num_samples: int, way: Way) -> Array:
+    """Return what float32 may take from a margin between logits and the mean over draws, [B].
 
-    The difference of two probabilities moves by at most the largest error of a logit (the absolute
-    derivatives ``4 p_y p_k + 2 (1 - p_y - p_k) max(p_y, p_k)`` are at most 1). Log probabilities
-    are added up one after the other at worst: the i-th sum P_i <= i errs by ``u (|log P_i| + 6)``
-    relative to itself, and all of them move a mean probability by less than ``u S (log S + 7)``.
-    The same of log odds, where classes compete: both have at least about 1 / C.
+    Log probabilities are added up one after the other at worst: the i-th sum P_i <= i errs by
+    ``u (|log P_i| + 6)`` relative to itself, and all of them move a mean probability by less than
+    ``u S (log S + 7)``. The same of log odds, where classes compete: both have about 1 / C or more.
     """
     count = sums.gap.shape[1]
     if way.rule == "mean_logits":
         summed = (2 * num_samples + 8) * sums.size / num_samples + 8 * math.log(count) + 16
     else:
-        summed = num_samples * (math.log(num_samples * count) + 7) + count + 16
-    own = sums.error / num_samples + _U32 * summed
+        summed = np.full(len(sums.gap), num_samples * (math.log(num_samples * count) + 7))
+        summed = summed + count + 16
     is_finite = np.isfinite(sums.size) & (sums.size < 1e37)
-    found: Array = np.where(is_finite, own, np.inf)
+    found: Array = np.where(is_finite, _U32 * summed, np.inf)
     return found

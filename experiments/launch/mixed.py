@@ -75,8 +75,8 @@ GAIN = {
         target_acceptance_rate=0.8,
         max_integration_steps=400,
     ),
-    "cpu": CHAINS["mnist"]._replace(num_warmup=40, max_integration_steps=500, thinning=1),
-    "paper": STUDIES._replace(num_samples=100, trajectory_length=1.5, target_acceptance_rate=0.8),
+    "cpu": CHAINS["mnist"]._replace(max_integration_steps=500),
+    "paper": CHAINS["mnist"]._replace(num_warmup=60, max_integration_steps=800, thinning=5),
 }
 """Of ``experiments.bayesian_gain``, by scale."""
 

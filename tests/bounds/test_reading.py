@@ -224,7 +224,8 @@ def test_dropout_by_a_key_among_the_parameters_is_a_constant_mask():
         mask = jax.random.bernoulli(p["key"], 0.5, hidden.shape)
         return jnp.where(mask, hidden / 0.5, 0.0) @ p["v"] + p["c"]
 
-    rng = np.random.default_rng(5)
+    # Of inputs at which a hidden unit is on.
+    rng = np.random.default_rng(10)
     keys = jax.random.split(jax.random.key(3), 4)
     posterior = Posterior(apply_fn, jax.tree.map(lambda w: jnp.stack([w] * 4), dense()))
     network = Checked(posterior.logits, {**dense(), "key": keys[0]}, (DIM,))

@@ -1,6 +1,5 @@
 """Parts of ``experiments.autoattack``: settings, the judge, the export, the pool, the table."""
 
-import concurrent.futures
 import logging
 
 import jax
@@ -106,22 +105,23 @@ def test_a_run_of_compare_is_read_and_exported(tmp_path):
         read_run(str(tmp_path), "vi", 5, "")
 
 
-def test_posteriors_are_worked_on_side_by_side_and_reported_in_order(monkeypatch):
-    def pool(workers, mp_context):
-        assert workers == 2
-        return concurrent.futures.ThreadPoolExecutor(workers)
+def test_rows_of_posteriors_worked_on_apart_are_reported_in_order(monkeypatch):
+    asked = []
 
-    def work(run, config, python, name):
-        if name == "hmc":
-            raise ValueError("no hmc")
-        return [{"posterior": name}]
+    def apart(work, run, names, jobs):
+        asked.append(jobs)
+        return [work(run, name) for name in names]
 
-    monkeypatch.setattr(autoattack, "ProcessPoolExecutor", pool)
+    def work(config, python, run, name):
+        return [{"posterior": name, "python": python, "run": run}]
+
+    monkeypatch.setattr(autoattack, "work_apart", apart)
     monkeypatch.setattr(autoattack, "_work", work)
-    rows = autoattack._work_all(None, Config(posteriors=("vi", "ensemble")), "python", 9)
-    assert [row["posterior"] for row in rows] == ["vi", "ensemble"]
-    with pytest.raises(ValueError, match="no hmc"):
-        autoattack._work_all(None, Config(posteriors=("vi", "hmc")), "python", 2)
+    rows = autoattack._work_all("run", Config(posteriors=("vi", "ensemble")), "python", 9)
+    assert rows == [
+        {"posterior": name, "python": "python", "run": "run"} for name in ("vi", "ensemble")
+    ]
+    assert asked == [9]
 
 
 def test_table_and_summary_follow_from_the_rows():

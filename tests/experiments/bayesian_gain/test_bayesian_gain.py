@@ -106,3 +106,26 @@ def test_the_first_repetition_of_everything_comes_first():
     cases = dataclasses.replace(SMOKE, hidden=(8, 16)).cases
     assert [(case.hidden, case.repeat) for case in cases] == [(8, 0), (16, 0), (8, 1), (16, 1)]
     assert cases[0].name == "digits-fc8-r0"
+
+
+@pytest.mark.slow
+def test_parts_fill_every_stage(tmp_path, monkeypatch, quick):
+    """What processes are given to work on is all that there is to compute."""
+    asked = []
+
+    def apart(work, run, parts, jobs):
+        asked.append(parts)
+        for part in parts:
+            work(run, part)
+        if len(asked) == 2:
+            for module in (sgd, hmc):
+                monkeypatch.setattr(module, "run", _never)
+            for name in ("attack_radii", "attack_unknown", "find_signs"):
+                monkeypatch.setattr(measure, name, _never)
+
+    monkeypatch.setattr(measure, "work_apart", apart)
+    config = dataclasses.replace(SMOKE, jobs=2, num_repeats=1)
+    results = bayesian_gain.run(config, str(tmp_path / "run"))
+    made, attacked = asked
+    assert [part.training for part in made] == ["hmc", "sgd"]
+    assert len(attacked) == sum(row["kind"] == "known" for row in results["data"]["rows"])

@@ -27,9 +27,10 @@ HMC = {
     "studies": (100, 150, 0.003, 1.3, 0.8, 800),
     "half_moons": (100, 200, 0.004, 1.5, 0.8, 800),
     "gain digits": (100, 100, 0.01, 1.5, 0.8, 400),
-    "gain cpu": (40, 100, 0.003, 1.3, 0.7, 500),
-    "gain paper": (100, 100, 0.003, 1.5, 0.8, 800),
+    "gain cpu": (50, 100, 0.003, 1.3, 0.7, 500),
+    "gain paper": (60, 100, 0.003, 1.3, 0.7, 800),
 }
+THINNING = {"mixed_mnist": 3, "mixed_fashion_mnist": 3, "gain cpu": 3, "gain paper": 5}
 
 
 def _chains(name):
@@ -55,7 +56,7 @@ def test_settings_are_those_that_were_run(name):
         trajectory_length=length,
         target_acceptance_rate=rate,
         max_integration_steps=most,
-        thinning=3 if name in ("mixed_mnist", "mixed_fashion_mnist") else 1,
+        thinning=THINNING.get(name, 1),
         **SAME,
     )
 

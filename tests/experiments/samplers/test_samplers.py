@@ -71,6 +71,22 @@ def test_every_method_is_run_once_and_judged(finished):
     assert results["summary"] == "digits: none mixed within the budget."
 
 
+def test_processes_beside_each_other_are_given_all_that_is_computed(tmp_path, monkeypatch):
+    def apart(work, run, cells, jobs):
+        assert jobs == 2
+        for cell in cells:
+            work(run, cell)
+        # Nothing is left for the process that asked.
+        for name in ("sample", "list_points"):
+            monkeypatch.setattr(measure, name, _never)
+
+    monkeypatch.setattr(samplers, "work_apart", apart)
+    config = dataclasses.replace(TINY, methods=("mclmc",), jobs=2)
+    results = samplers.run(config, str(tmp_path / "run"))
+    (record,) = results["data"]["posteriors"]["digits"]
+    assert record["points"]
+
+
 @pytest.mark.slow
 def test_a_method_that_fails_is_a_row_with_its_reason(tmp_path, monkeypatch):
     def fail(*_, **__):

@@ -1,0 +1,80 @@
+"""``experiments.launch.apart``: parts of a run in processes of their own."""
+
+import concurrent.futures
+import os
+import time
+
+import pytest
+
+from experiments.launch import apart, stages
+from experiments.launch.run_directory import RunDirectory
+
+
+def note(run, part):
+    """Compute a stage, and say where."""
+    stages.cached(run, f"part-{part}", lambda: {"part": part})
+    return part, os.getpid(), run.is_apart
+
+
+def fail(run, part):
+    """Fail on one part only."""
+    if part == "b":
+        raise ValueError("no b")
+    return part
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDirectory(tmp_path / "run", "test", {"jobs": 2, "seed": 0}, "python -m test")
+
+
+def _never(*_, **__):
+    raise AssertionError("computed again")
+
+
+@pytest.mark.slow
+def test_processes_fill_the_stages_and_the_whole_is_timed(run):
+    started = time.monotonic()
+    found = apart.work_apart(note, run, ("a", "b", "c"), 2)
+    assert [part for part, _, _ in found] == ["a", "b", "c"]
+    assert os.getpid() not in {pid for _, pid, _ in found}
+    assert all(is_apart for _, _, is_apart in found)
+    assert not run.is_apart
+    assert [stages.cached(run, f"part-{part}", _never)["part"] for part in "abc"] == list("abc")
+    # What several processes did at once counts once.
+    assert 0 < stages.spent(run) <= time.monotonic() - started
+    assert run.sum_logged("part_seconds") >= 0
+
+
+def test_what_one_part_raises_is_raised(run, monkeypatch):
+    def pool(workers, mp_context):
+        assert (workers, mp_context.get_start_method()) == (2, "spawn")
+        return concurrent.futures.ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr(apart, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(apart, "_work", lambda work, run, cache, part: work(run, part))
+    assert apart.work_apart(fail, run, ("a", "c"), 9) == ["a", "c"]
+    with pytest.raises(ValueError, match="no b"):
+        apart.work_apart(fail, run, ("a", "b"), 2)
+
+
+def test_one_process_works_where_it_is(run, monkeypatch):
+    monkeypatch.setattr(apart, "ProcessPoolExecutor", _never)
+    found = apart.work_apart(note, run, ("a", "b"), 1) + apart.work_apart(note, run, ("c",), 8)
+    assert found == [(part, os.getpid(), False) for part in "abc"]
+
+
+def test_the_number_of_processes_is_no_part_of_what_is_computed(run):
+    apart.work_apart(note, run, ("a",), 1)
+    again = RunDirectory(run.path, "test", {"jobs": 5, "seed": 0}, "python -m test")
+    assert stages.cached(again, "part-a", _never) == {"part": "a"}
+    with pytest.raises(ValueError, match="seed is 0 there, 1 here"):
+        RunDirectory(run.path, "test", {"jobs": 5, "seed": 1}, "python -m test")
+
+
+def test_a_gpu_is_shared_only_where_several_processes_use_it(monkeypatch):
+    monkeypatch.setattr(apart.os, "environ", {})
+    apart.share_devices(1)
+    assert apart.os.environ == {}
+    apart.share_devices(2)
+    assert apart.os.environ == {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
