@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
@@ -73,13 +74,19 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
+_PLAIN_LIST = re.compile(r"\[\n\s*([^\[\]{}\"]*?)\n\s*\]")
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write ``value`` to ``path`` as indented JSON, atomically.
+    """Write ``value`` to ``path`` as indented JSON, a list of numbers on one line, atomically.
 
     Raises:
       ValueError: ``value`` holds a NaN or an infinity, which JSON does not know.
     """
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, allow_nan=False)
+    # No string of JSON holds a line break: what is matched is a list, and nothing within a text.
+    text = _PLAIN_LIST.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    write_text(path, text + "\n")
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:

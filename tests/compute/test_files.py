@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bnn_adv.compute import disk, files
 from bnn_adv.compute.checkpoint import Checkpoints
@@ -32,6 +34,36 @@ def test_nan_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "a.json", float("nan"))
     assert not list(tmp_path.iterdir())
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    # Texts that look like what lists are made of.
+    | st.text(alphabet='[]{}"\\\n ,:1a', max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(alphabet='[]"\n a', max_size=3), inner, max_size=3)
+    ),
+)
+
+
+@given(value=JSON)
+def test_json_comes_back_as_it_was(value, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    files.write_json(path, value)
+    assert files.read_json(path) == value
+
+
+def test_a_list_of_numbers_is_one_line(tmp_path):
+    value = {"rows": [[1, -2.5e-7, None], ["[\n1\n]", True]], "none": [], "one": [{"a": [3]}]}
+    files.write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == value
+    assert "\n    [1, -2.5e-07, null],\n" in text
+    assert '\n      "a": [3]\n' in text
 
 
 def test_objects_are_not_pickled(tmp_path):
