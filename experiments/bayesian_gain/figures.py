@@ -72,10 +72,11 @@ def _draw_curves(ax: Axes, setting: Setting, methods: Sequence[Shown]) -> None:
             _line(ax, epsilons, found, colour, method.label, line)
             continue
         low, value, high = _percent(found)
-        # Beside each other, where bars would hide each other.
-        places = epsilons + (number - len(methods) / 2) * 0.004 * epsilons[-1] / 0.3
+        ax.plot(epsilons, value, ls=line, color=colour, label=method.label)
+        # Beside each other, where bars would hide each other; the line is where it belongs.
+        places = epsilons + (number - len(methods) / 2) * 0.003 * epsilons[-1] / 0.3
         error = [value - low, high - value]
-        ax.errorbar(places, value, error, ls=line, color=colour, label=method.label, elinewidth=0.6)
+        ax.errorbar(places, value, error, ls="none", color=colour, elinewidth=0.6)
 
 
 def _percent(found: Sequence[Share]) -> list[np.ndarray]:
