@@ -168,14 +168,15 @@ def test_commands_of_experiments_are_those_that_made_the_results():
             made = f"python -m experiments.{name} --scale={scale}"
         if command != made:
             # Flags that say what the scale says by now.
-            assert read_study(command) == results["config"] | {"jobs": 1}
+            assert read_study(command) == results["config"]
 
 
 def read_study(command):
-    """Return the settings of a study's command that has no flag but its scale."""
-    name, scale = re.fullmatch(r"python -m (\S+) --scale=(\w+)", command).groups()
+    """Return the settings of a study's command that has no flags but its scale and processes."""
+    pattern = r"python -m (\S+) --scale=(\w+) --jobs=(\d+)"
+    name, scale, jobs = re.fullmatch(pattern, command).groups()
     config = importlib.import_module(f"{name}.config")
-    found = to_json(config.Config(**config.SCALES[scale]))
+    found = to_json(config.Config(**config.SCALES[scale] | {"jobs": int(jobs)}))
     return {key: value for key, value in found.items() if key != "data_dir"}
 
 

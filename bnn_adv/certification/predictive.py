@@ -247,10 +247,14 @@ def conclude(
     margin = Margin(
         # What overflows is no number, and bounds nothing.
         margin=jnp.where(jnp.isnan(best.min()), -jnp.inf, best.min()),
-        rounding=jnp.where(jnp.isfinite(left), jnp.minimum(best.min() - left, moved), moved),
+        rounding=jnp.nan_to_num(
+            jnp.where(jnp.isfinite(left), jnp.minimum(best.min() - left, moved), moved),
+            nan=jnp.inf,
+            posinf=jnp.inf,
+        ),
         alone=jnp.where(is_label, jnp.inf, alone).min(),
         cancellation=jnp.where(weight > 0, kept, 1.0),
         nearest=nearest,
-        least=sums.least,
+        least=jnp.where(jnp.isnan(sums.least), -jnp.inf, sums.least),
     )
     return margin, balls.minimiser(norm, ball, sums.rows)

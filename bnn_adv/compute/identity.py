@@ -32,7 +32,7 @@ class OtherWorkError(ValueError):
 
 _LONGEST = 160
 _PACKAGES = ("bnn_adv", "jax", "jaxlib", "numpy", "flax", "optax", "blackjax", "numpyro")
-_SETTINGS = {
+SETTINGS = {
     "jax_enable_x64": False,
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
@@ -85,8 +85,8 @@ def describe_software() -> str:
 
 def changed_settings() -> dict[str, str]:
     """Return JAX's settings on which all numbers depend, where they are not JAX's own."""
-    found = {name: getattr(jax.config, name) for name in _SETTINGS}
-    return {name: str(found[name]) for name, own in _SETTINGS.items() if found[name] != own}
+    found = {name: getattr(jax.config, name) for name in SETTINGS}
+    return {name: str(found[name]) for name, own in SETTINGS.items() if found[name] != own}
 
 
 def summarise(value: Any) -> str:

@@ -249,5 +249,5 @@ SCALES: dict[str, dict[str, Any]] = {
     },
 }
 """smoke: seconds, to see that it runs. digits: the embedded 8x8 digits. cpu: MNIST and Fashion
-MNIST on two cores. The paper did not ask this question: paper is what a data-centre GPU with 16
-cores does in a quarter of an hour, by as many processes."""
+MNIST on two cores. The paper did not ask this question: paper is what a data-centre GPU does in a
+quarter of an hour, by eleven processes on 16 cores."""

@@ -61,6 +61,10 @@ class Part(NamedTuple):
     training: str
     draws: int
 
+    def __str__(self) -> str:
+        """Return what its stages are called after."""
+        return f"{self.case.name}-{self.training}" + (f"-{self.draws}" if self.draws else "")
+
 
 def open_work(config: Config, run: RunDirectory) -> Work:
     """Return what all stages share, and note what they are computed from.

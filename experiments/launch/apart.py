@@ -5,18 +5,23 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
+from bnn_adv.compute import identity
 from bnn_adv.compute.interruption import exit_on_signals
 from bnn_adv.compute.settings import setting
 from experiments.launch import runtime
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.runtime import CacheConfig
+
+_INHERITED = ("jax_disable_most_optimizations", *identity.SETTINGS)
+"""Settings of JAX that a process gives to those that it starts."""
 
 
 def processes() -> Any:
@@ -61,9 +66,10 @@ def work_apart(
     context = multiprocessing.get_context("spawn")
     started = time.monotonic()
     try:
-        with ProcessPoolExecutor(min(jobs, len(parts)), mp_context=context) as pool:
-            cache = CacheConfig(jax.config.jax_compilation_cache_dir or "off")  # type: ignore[attr-defined]
-            one = functools.partial(_work, work, run, cache)
+        with ProcessPoolExecutor(
+            min(jobs, len(parts)), context, initializer=_begin, initargs=(_read_settings(),)
+        ) as pool:
+            one = functools.partial(_work, work, run)
             futures = [pool.submit(one, part) for part in parts]
             try:
                 for future in as_completed(futures):
@@ -78,9 +84,46 @@ def work_apart(
         run.log(stage="apart", stage_seconds=round(time.monotonic() - started, 2))
 
 
-def _work(work: Callable[..., Any], run: RunDirectory, cache: CacheConfig, part: Any) -> Any:
-    """Work on one part in a process that the pool started."""
-    runtime.cache_programs(cache)
+class _Settings(NamedTuple):
+    """What a process has set up, for those that it starts.
+
+    cache: Where compiled programs are kept.
+    jax: JAX's settings on which numbers depend, by name.
+    """
+
+    cache: CacheConfig
+    jax: dict[str, Any]
+
+
+def _read_settings() -> _Settings:
+    cache = CacheConfig(jax.config.jax_compilation_cache_dir or "off")  # type: ignore[attr-defined]
+    return _Settings(cache, {name: _read(name) for name in _INHERITED})
+
+
+def _read(name: str) -> Any:
+    # JAX keeps settings in two ways, and each refuses the names of the other.
+    return getattr(jax.config, name) if hasattr(jax.config, name) else jax.config.read(name)
+
+
+def _begin(settings: _Settings) -> None:
+    """Set up a process that the pool started."""
+    # What the system kills says goodbye to nobody: its children would go on in the folder.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name, value in settings.jax.items():
+        if _read(name) != value:
+            jax.config.update(name, value)
+    runtime.cache_programs(settings.cache)
+
+
+def _work(work: Callable[..., Any], run: RunDirectory, part: Any) -> Any:
+    """Work on one part."""
     run.is_apart = True
     with exit_on_signals(f"{part}: interrupted."):
         return work(run, part)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

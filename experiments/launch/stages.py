@@ -26,6 +26,7 @@ from bnn_adv.posteriors.posterior import Posterior, hash_draws, load_posterior, 
 from experiments.launch.run_directory import RunDirectory
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NETWORK = "network of "
 _SOURCES = "__sources__"
 """Name of the array that says what the others of a stage were computed from."""
 
@@ -223,9 +224,16 @@ def seal(run: RunDirectory, posteriors: Mapping[str, Posterior]) -> dict[str, An
     return {"sources": there, "draws_hash": hashes}
 
 
+def networks_claimed(run: RunDirectory) -> dict[str, str]:
+    """Return the hashes of networks that stages were computed from and this start has not read."""
+    return {
+        source: found for source, (found, _) in run.claimed.items() if source.startswith(_NETWORK)
+    }
+
+
 def _networks(posteriors: Mapping[str, Posterior]) -> dict[str, str]:
     return {
-        f"network of {name}": digest(posterior.apply_fn, name)
+        f"{_NETWORK}{name}": digest(posterior.apply_fn, name)
         for name, posterior in posteriors.items()
     }
 

@@ -138,7 +138,7 @@ def _write(run: RunDirectory, name: str, config: Any, scale: str, study: Study) 
         "command": run.command,
         "environment": run.environment,
         "environments": run.environments,
-        "sources": {**run.noted, **run.suites},
+        "sources": {**stages.networks_claimed(run), **run.noted, **run.suites},
         "config": {key: value for key, value in to_json(config).items() if key != "data_dir"},
     }
     for plot in study.plots:

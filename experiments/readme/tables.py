@@ -277,7 +277,7 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     ),
     "What averaging over a posterior is worth": (
         "bayesian_gain/results/images",
-        "python -m experiments.bayesian_gain --scale=paper",
+        "python -m experiments.bayesian_gain --scale=paper --jobs=11",
         "bayesian_gain",
     ),
     "Which sampler to use": (

@@ -73,6 +73,10 @@ class Cell(NamedTuple):
     target: str
     method: str
 
+    def __str__(self) -> str:
+        """Return its name."""
+        return self.name
+
     @property
     def name(self) -> str:
         """Name of its stages."""

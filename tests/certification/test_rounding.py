@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import bnn_adv
+from bnn_adv.certification.predictive import mean_rounding
 from bnn_adv.certification.settings import CertificationSettings
 
 SETTINGS = CertificationSettings(method="ibp", num_halvings=0)
@@ -46,6 +47,42 @@ def test_activations_that_are_off_pass_no_rounding_on(tmp_path):
     params["bv"] = jnp.full((1, 6), 4e4)
     on = certify(bnn_adv.Posterior(with_dead_units, params), x, y, tmp_path, epsilon=0.01)
     assert not on.clean_correct.all() or on.rounding[0] > 1e3 * off.rounding[0]
+
+
+def one_unit(params, x):
+    return jax.nn.relu(x @ params["w"] + params["b"]) @ params["u"]
+
+
+@pytest.mark.parametrize(("below", "may_be_on"), [(0.05, True), (0.6, False)])
+def test_an_activation_that_rounding_may_turn_on_passes_it_on(below, may_be_on, tmp_path):
+    """It is off in real arithmetic, by less than its sum may be off."""
+    x, y = np.ones((1, 64), np.float32), np.zeros(1, int)
+    w = np.broadcast_to(cancelling(0.0)["w"][0, :, :2], (64, 2))
+    u = np.array([[0.0, 1e3, 0.0], [0.0, 0.0, 0.0]])
+    draw = {"w": w, "b": np.full(2, -below), "u": u}
+    params = {name: jnp.asarray(value[None], jnp.float32) for name, value in draw.items()}
+    posterior = bnn_adv.Posterior(one_unit, params, decision_rule="mean_logits")
+    found = certify(posterior, x, y, tmp_path)
+    error = 66 * 2.0**-24 * 57600
+    assert below < error or not may_be_on
+    if may_be_on:
+        assert found.rounding[0] > 1e3 * (error - below)
+    else:
+        assert found.rounding[0] < 1e-3
+
+
+@pytest.mark.parametrize(("share", "is_certified"), [(0.5, False), (2.0, True)])
+def test_adding_up_many_draws_is_allowed_for(share, is_certified, tmp_path):
+    """Also where no logit is off by anything to speak of."""
+    allowed = float(mean_rounding(2, 600, jnp.zeros(())))
+    # The difference of two probabilities is half that of their logits.
+    b = np.broadcast_to(np.array([2 * share * allowed, 0.0], np.float32), (600, 2))
+    params = {"w": jnp.zeros((600, 1, 2)), "b": jnp.asarray(b)}
+    found = certify(
+        bnn_adv.Posterior(affine, params), np.ones((1, 1), np.float32), np.zeros(1, int), tmp_path
+    )
+    assert found.margin[0] == pytest.approx(share * allowed, rel=1e-3)
+    assert found.certified[0] == is_certified
 
 
 def affine(params, x):

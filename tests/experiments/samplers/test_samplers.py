@@ -72,8 +72,11 @@ def test_every_method_is_run_once_and_judged(finished):
 
 
 def test_processes_beside_each_other_are_given_all_that_is_computed(tmp_path, monkeypatch):
+    given = []
+
     def apart(work, run, cells, jobs):
         assert jobs == 2
+        given.extend(map(str, cells))
         for cell in cells:
             work(run, cell)
         # Nothing is left for the process that asked.
@@ -83,6 +86,7 @@ def test_processes_beside_each_other_are_given_all_that_is_computed(tmp_path, mo
     monkeypatch.setattr(samplers, "work_apart", apart)
     config = dataclasses.replace(TINY, methods=("mclmc",), jobs=2)
     results = samplers.run(config, str(tmp_path / "run"))
+    assert given == ["digits-mclmc"]
     (record,) = results["data"]["posteriors"]["digits"]
     assert record["points"]
 
