@@ -296,8 +296,8 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "autoattack",
     ),
     "Robust posteriors between attack and proof": (
-        "zoo/results/mnist_sgd",
-        "python -m experiments.zoo --scale=cpu --datasets=mnist --methods=sgd "
+        "zoo/results/sgd",
+        "python -m experiments.zoo --scale=cpu --datasets=mnist,fashion_mnist --methods=sgd "
         "--trainings=standard,interval",
         "zoo",
     ),
