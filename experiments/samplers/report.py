@@ -210,5 +210,6 @@ _CAPTION = (
     "below and above. Right: negative log likelihood of held-out examples under the predictive, "
     "lower is better. Solid lines: methods with a Metropolis test; dashed: without one, whose "
     "draws may be biased however well chains mix; dotted: on minibatches. A line starts where four "
-    "draws a chain are in that half, after the warm-up."
+    "draws a chain are in that half, after the warm-up; it has a gap where an R-hat "
+    "is not defined."
 )
