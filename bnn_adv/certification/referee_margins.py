@@ -62,6 +62,7 @@ class Sums(NamedTuple):
     sizes: Absolute coefficients and offsets, nothing cancelled, [B, C].
     error: Error of float32 logits, [B].
     size: Largest absolute logits, [B].
+    slack: What the referee's own float64 was allowed to err by in a difference, [B].
     least: Smallest ``z_y - z_k`` less what float32 may err by, [B].
     """
 
@@ -72,6 +73,7 @@ class Sums(NamedTuple):
     sizes: Array
     error: Array
     size: Array
+    slack: Array
     least: Array
 
 
@@ -83,6 +85,7 @@ class Found(NamedTuple):
     least: Lower bound of any draw's smallest difference of logits.
     clean: The prediction at the input itself, by the referee's own reading of the network, [B, C].
     drift: What float32 may move any predicted difference by.
+    slack: What was taken off the margin because float64 rounds: another one's may be above by that.
     """
 
     margin: Array
@@ -90,6 +93,7 @@ class Found(NamedTuple):
     least: Array
     clean: Array
     drift: Array
+    slack: Array
 
 
 def bound_prediction(
@@ -148,7 +152,7 @@ def bound_prediction(
     clean = _softmax(np.asarray(clean)) if way.rule == "mean_logits" else np.asarray(clean)
     # Both are bounds, of real and of float32 arithmetic: rounding is what is between them.
     rounding = np.where(np.isfinite(left), np.minimum(margin - left, drift), drift)
-    return Found(margin, rounding, least, clean, drift)
+    return Found(margin, rounding, least, clean, drift, first.slack / num_samples)
 
 
 def _softmax(logits: Array) -> Array:
@@ -185,16 +189,19 @@ def _one_draw(
     least = np.where(is_label, np.inf, -upper - error).min(axis=1)
     size = (logits.size + logits.error).max(axis=1)
     far = np.abs(ball.x).max(axis=1) + ball.radius
+    # Of one logit; a difference of probabilities moves by no more than that, see ``_drift``.
+    slack = bounds.factor * logits.paths.max(axis=1)
     if way.rule == "mean_logits":
         weight = np.abs(rows).sum(axis=2) * far[:, None] + np.abs(offset)
         widest = error.max(axis=1)
-        return Sums(-upper, -upper - error, rows, offset, weight, widest, size, least)
+        return Sums(-upper, -upper - error, rows, offset, weight, widest, size, 2 * slack, least)
     place = ball.x[:, None] if points is None else points
     slope, shift = line_below(lower, upper, -((rows * place).sum(axis=2) + offset))
     rows, offset = -slope[:, :, None] * rows, shift - slope * offset
     weight = np.abs(rows).sum(axis=2) * far[:, None] + np.abs(offset)
     gap, rounded = smallest_gap(lower, upper), smallest_gap(lower - error, upper + error)
-    return Sums(gap, rounded, rows, offset, weight, logits.error.max(axis=1), size, least)
+    widest = logits.error.max(axis=1)
+    return Sums(gap, rounded, rows, offset, weight, widest, size, slack, least)
 
 
 def bound_differences(

@@ -117,6 +117,39 @@ def test_margins_that_were_raised_are_refused(case, name):
         found.check()
 
 
+@pytest.mark.parametrize("rule", ["mean_probabilities", "mean_logits"])
+def test_margins_may_differ_by_what_float64_rounds(rule, tmp_path):
+    # Two halves of a wide layer that cancel: much may round, and each side allows for its own.
+    # Whole numbers of quarters and eighths, so that float32 rounds nothing.
+    rng = np.random.default_rng(5)
+    half = rng.integers(2, 7, (4, 200)).astype(np.float32) / 4
+    weights = rng.integers(-4, 5, (200, 3)).astype(np.float32) * 2.0**15
+    params = {
+        "w": jnp.asarray(np.hstack([half, half]))[None],
+        "u": jnp.asarray(np.vstack([weights, -weights]))[None],
+        "c": jnp.asarray([[0.3, 0.0, -0.2]]),
+    }
+
+    def apply_fn(params, x):
+        return jax.nn.relu(x @ params["w"]) @ params["u"] + params["c"]
+
+    posterior = bnn_adv.Posterior(apply_fn, params, decision_rule=rule)
+    x = rng.integers(2, 7, (5, 4)).astype(np.float32) / 8
+    settings = bnn_adv.CertificationSettings(arithmetic="real")
+    threat, labels = bnn_adv.LInf(0.01), np.zeros(5, int)
+    certificate = bnn_adv.certify(posterior, x, labels, threat=threat, settings=settings)
+    certificate.save(tmp_path / "c.npz")
+    found = verify_certificate(tmp_path / "c.npz", posterior)
+    looked = certificate.margin > 0
+    assert looked.any()
+    # More than may be off where nothing rounds.
+    assert (np.abs(found.margin - certificate.margin)[looked] > 2e-6).all()
+    found.check()
+    arrays = files.read_arrays(tmp_path / "c.npz")
+    raised = arrays | {"margin": arrays["margin"] + 1e-2}
+    assert not verify_certificate_arrays(raised, posterior).margin_holds[looked].any()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_claims_that_were_added_are_refused(case, name):
     own = case(name)
