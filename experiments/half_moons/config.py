@@ -161,6 +161,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "mixed_num_samples": 10,
         "mixed_num_chains": 2,
         "mixed_num_warmup": 20,
+        "mixed_thinning": 1,
         "mixed_step_size": 0.05,
         "mixed_max_steps": 50,
         "checkpoint_every": 0.0,
@@ -171,11 +172,9 @@ SCALES: dict[str, dict[str, Any]] = {
         "num_attacked": 50,
         "mixed_hidden": (32, 128),
         "mixed_num_train": (500, 1000),
-        "mixed_num_samples": HALF_MOONS_STUDY.num_samples,
-        "mixed_trajectory_length": HALF_MOONS_STUDY.trajectory_length,
-        "mixed_step_size": HALF_MOONS_STUDY.step_size,
+        **HALF_MOONS_STUDY.to_study(),
     },
-    "paper": {"num_ticks": 1001},
+    "paper": {"num_ticks": 1001, **HALF_MOONS_STUDY.to_study()},
 }
 
 

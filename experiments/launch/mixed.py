@@ -17,6 +17,7 @@ from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
 
 _RHATS, _SIZES = ("max_rhat", "log_density_rhat"), ("min_ess", "log_density_ess")
 _ALWAYS = {"adapt": "step_size", "init": "prior"}
+_FIELDS = {"max_integration_steps": "max_steps", "target_acceptance_rate": "target_acceptance"}
 
 
 class Chains(NamedTuple):
@@ -51,6 +52,11 @@ class Chains(NamedTuple):
         given = {name: value for name, value in self._asdict().items() if value is not None}
         return {f"hmc.{name}": value for name, value in {**given, **_ALWAYS}.items()}
 
+    def to_study(self) -> dict[str, Any]:
+        """Return the settings as fields of ``MixedChains``; what HMC decides itself is left out."""
+        given = {_FIELDS.get(name, name): value for name, value in self._asdict().items()}
+        return {f"mixed_{name}": value for name, value in given.items() if value is not None}
+
 
 # Without thinning its slowest predictions had an effective sample size of 53 in 400 draws.
 _MNIST = Chains(0.003, num_warmup=50, num_samples=100, target_acceptance_rate=0.7, thinning=3)
@@ -63,9 +69,16 @@ CHAINS = {
 """By data set, on networks that are small enough for two CPU cores: the presets ``mixed_*``."""
 DEMO = CHAINS["digits"]._replace(num_warmup=50, num_samples=150)
 """A row among others, within a minute."""
-STUDIES = Chains(0.003, num_warmup=100, num_samples=150, max_integration_steps=800)
-"""Of studies, unless they say other."""
-HALF_MOONS_STUDY = STUDIES._replace(step_size=0.004, num_samples=200, trajectory_length=1.5)
+STUDIES = CHAINS["mnist"]._replace(max_integration_steps=800)
+"""Of studies on 6,000 images, unless they say other."""
+HALF_MOONS_STUDY = Chains(
+    0.004,
+    num_warmup=100,
+    num_samples=200,
+    trajectory_length=1.5,
+    target_acceptance_rate=0.8,
+    max_integration_steps=800,
+)
 """Of networks on 500 and 1,000 points, fewer than the preset's."""
 GAIN = {
     "digits": CHAINS["digits"]._replace(
@@ -94,6 +107,9 @@ class MixedChains(Settings):
     mixed_num_samples: int = setting(
         STUDIES.num_samples, "Mixed HMC: draws kept of each chain.", least=1
     )
+    mixed_thinning: int = setting(
+        STUDIES.thinning, "Mixed HMC: transitions a draw that is kept.", least=1
+    )
     mixed_trajectory_length: float = setting(
         STUDIES.trajectory_length,
         "Mixed HMC: length of a transition, in units of the prior's scale.",
@@ -101,6 +117,12 @@ class MixedChains(Settings):
     )
     mixed_step_size: float = setting(
         STUDIES.step_size, "Mixed HMC: first leapfrog step; the warm-up adapts it.", above=0
+    )
+    mixed_target_acceptance: float = setting(
+        STUDIES.target_acceptance_rate,
+        "Mixed HMC: acceptance rate that the step aims at, in (0, 1).",
+        above=0,
+        below=1,
     )
     mixed_max_steps: int = setting(
         STUDIES.max_integration_steps, "Mixed HMC: most leapfrog steps a transition.", least=1
@@ -118,6 +140,8 @@ def mixed_hmc(config: MixedChains, **others: Any) -> hmc.Config:
         "num_samples": config.mixed_num_samples,
         "num_warmup": config.mixed_num_warmup,
         "num_chains": config.mixed_num_chains,
+        "thinning": config.mixed_thinning,
+        "target_acceptance_rate": config.mixed_target_acceptance,
         "step_size": config.mixed_step_size,
         "trajectory_length": config.mixed_trajectory_length,
         "max_integration_steps": config.mixed_max_steps,

@@ -131,6 +131,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "mixed_num_samples": 4,
         "mixed_num_chains": 2,
         "mixed_num_warmup": 10,
+        "mixed_thinning": 1,
         "mixed_step_size": 0.02,
         "mixed_max_steps": 100,
         "vi_hidden": ("16",),

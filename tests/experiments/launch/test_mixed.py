@@ -24,13 +24,16 @@ HMC = {
     "mixed_half_moons": (60, 150, 0.003, 1.3, 0.7, 1000),
     "mixed_mnist": (50, 100, 0.003, 1.3, 0.7, 1000),
     "mixed_fashion_mnist": (50, 100, 0.003, 1.3, 0.7, 1000),
-    "studies": (100, 150, 0.003, 1.3, 0.8, 800),
+    "studies": (50, 100, 0.003, 1.3, 0.7, 800),
     "half_moons": (100, 200, 0.004, 1.5, 0.8, 800),
     "gain digits": (100, 100, 0.01, 1.5, 0.8, 400),
     "gain cpu": (50, 100, 0.003, 1.3, 0.7, 500),
     "gain paper": (60, 100, 0.003, 1.3, 0.7, 800),
 }
-THINNING = {"mixed_mnist": 3, "mixed_fashion_mnist": 3, "gain cpu": 3, "gain paper": 5}
+THINNING = {
+    **{"mixed_mnist": 3, "mixed_fashion_mnist": 3, "studies": 3},
+    **{"gain cpu": 3, "gain paper": 5},
+}
 
 
 def _chains(name):

@@ -59,7 +59,7 @@ def test_mixed_chains_stand_beside_the_published_ones():
     )
     assert [item.num_train for item in items] == [0] * 4 + [6000] * 2
     settings = mnist.settings
-    assert (settings.num_chains, settings.num_warmup, settings.num_samples) == (4, 100, 150)
+    assert (settings.num_chains, settings.num_warmup, settings.num_samples) == (4, 50, 100)
     assert (settings.trajectory_length, settings.init, settings.adapt) == (
         1.3,
         "prior",

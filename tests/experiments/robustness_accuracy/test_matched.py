@@ -39,6 +39,7 @@ TINY = Config(
     mixed_num_samples=4,
     mixed_num_chains=2,
     mixed_num_warmup=10,
+    mixed_thinning=1,
     mixed_step_size=0.02,
     mixed_max_steps=100,
 )
