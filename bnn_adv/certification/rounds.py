@@ -21,7 +21,8 @@ class Rounds(NamedTuple):
 
     first: By the bounds of the first round, [B] each.
     best: By all rounds.
-    counted: The last round that raised ``margin`` and ``least``, [B, 2]; 0 is the first.
+    counted: The last round that raised ``margin``, or what float32 leaves of it, and ``least``,
+      [B, 2]; 0 is the first.
     shares: Places at which lines were made tight in rounds 1 to R, [R, B, C, 1, *D].
     """
 
@@ -100,7 +101,8 @@ def bound_batch(
         mean = jax.tree.map(lambda a, b: a + (b - a) / (number + 2), mean, sums)
         averaged, following = finish(mean)
         better = _choose_better(_choose_better(best, finish(sums)[0]), averaged)
-        raised = (better.margin > best.margin, better.least > best.least)
+        is_raised = (better.margin > best.margin) | (_left(better) > _left(best))
+        raised = (is_raised, better.least > best.least)
         counted = jnp.where(jnp.stack(raised, axis=1), number + 1, counted)
         return (better, mean, following, counted), shares
 
@@ -110,8 +112,18 @@ def bound_batch(
 
 
 def _choose_better(first: Margin, second: Margin) -> Margin:
+    """Return the larger margin, and of what float32 leaves of both the larger: both are bounds."""
     is_better = second.margin > first.margin
     found: Margin = jax.tree.map(lambda a, b: jnp.where(is_better, b, a), first, second)
+    left = jnp.maximum(_left(first), _left(second))
+    rounding = jnp.where(jnp.isfinite(left), found.margin - left, found.rounding)
     return found._replace(
-        alone=jnp.maximum(first.alone, second.alone), least=jnp.maximum(first.least, second.least)
+        rounding=rounding,
+        alone=jnp.maximum(first.alone, second.alone),
+        least=jnp.maximum(first.least, second.least),
     )
+
+
+def _left(own: Margin) -> jax.Array:
+    found: jax.Array = own.margin - own.rounding
+    return jnp.where(jnp.isnan(found), -jnp.inf, found)
