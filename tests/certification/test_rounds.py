@@ -30,7 +30,8 @@ def _margin(margin, rounding, nearest=0):
 )
 def test_both_the_margin_and_what_float32_leaves_of_it_are_the_largest(first, second, margin, left):
     with jax.enable_x64(True):
-        found = _choose_better(_margin(*first, 1), _margin(*second, 2))
+        chosen = _choose_better(_margin(*first, 1), _margin(*second, 2))
+    found = Margin(*map(np.asarray, chosen))
     assert found.margin == margin
     assert not np.isnan(found.rounding)
     if np.isfinite(left):
