@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -26,8 +27,9 @@ from bnn_adv.certification.places import Places
 from bnn_adv.certification.predictive import Margin, Way
 from bnn_adv.certification.rounds import Rounds, bound_batch
 from bnn_adv.certification.settings import CertificationSettings, Progress
-from bnn_adv.compute import parallel
+from bnn_adv.compute import blocks, effort, parallel
 from bnn_adv.compute.checkpoint import NoCheckpoints
+from bnn_adv.compute.disk import DiskDraws
 from bnn_adv.compute.identity import identify
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, hash_draws, one_draw, predict_log_probs
@@ -79,7 +81,9 @@ def certify(
     log_probs = parallel.to_host(predict_log_probs(posterior, images))
     correct = predicted_class(np.asarray(log_probs)) == problem.y
     keeper = settings.checkpoints or NoCheckpoints()
-    with keeper.session(lambda: _identify(posterior, problem, settings)) as saved:
+    brief = _is_brief(network, posterior, problem, settings)
+    session = keeper.session(lambda: _identify(posterior, problem, settings))
+    with effort.lower(brief), session as saved:
         run = Run(posterior, network, problem, settings, Journal(keeper, saved), progress)
         found, used = run(epsilon, np.flatnonzero(correct), 0)
         radius = np.where(found["certified"], epsilon, 0.0)
@@ -110,6 +114,29 @@ def certify(
         seconds=ours if settings.checkpoints is None else settings.checkpoints.seconds,
         **found,
     )
+
+
+def _is_brief(
+    network: Network, posterior: Posterior, problem: Problem, settings: CertificationSettings
+) -> bool:
+    """Return whether compiling would take longer than all that is computed.
+
+    By what is certified alone, never by how it goes: resumed, it is compiled as before.
+    """
+    if settings.mesh is not None or posterior.shards > 1:
+        return False
+    if isinstance(posterior.samples, DiskDraws):
+        return False
+    sizes, num_classes = network.sizes(one_draw(posterior))
+    is_linear = settings.method in ("crown", "alpha-crown")
+    tightened = [size for size in sizes if size <= settings.most_rows] if is_linear else []
+    # Both ends of every unit that has linear bounds, and three bounds of every class: each costs
+    # about what the network costs, in numbers of twice the size.
+    rows = 2 * sum(tightened) + 3 * num_classes
+    rounds = 1 + (settings.num_rounds if settings.method == "alpha-crown" else 0)
+    each = 2 * blocks.bytes_per_input(posterior.apply_fn, one_draw(posterior), problem.x)
+    passes = rows * rounds * (1 + settings.num_halvings) * posterior.num_samples
+    return passes * len(problem.x) * each <= effort.MOST_BYTES
 
 
 def _identify(
@@ -180,6 +207,14 @@ class Network:
         """Return its graph with the weights of one draw."""
         return read(self.traced, draw, self.key[-1])
 
+    def sizes(self, draw: Any) -> tuple[list[int], int]:
+        """Return how many units every activation has, in order, and the number of logits."""
+        found: list[Graph] = []
+        with jax.enable_x64(True):
+            jax.eval_shape(lambda draw: found.append(self.read(draw)), draw)
+        (graph,) = found
+        return [math.prod(node.input.shape) for node in graph.nodes], graph.output.shape[1]
+
 
 def open_network(posterior: Posterior, shape: tuple[int, ...]) -> Network:
     """Trace a posterior's network, and check that bounds pass through it.
@@ -192,12 +227,7 @@ def open_network(posterior: Posterior, shape: tuple[int, ...]) -> Network:
     kinds = tuple((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves)
     traced = trace(lambda params, x: posterior.logits(params, x), draw, shape)
     network = Network((posterior.apply_fn, structure, kinds, tuple(shape)), traced)
-
-    def look(draw: Any) -> None:
-        network.read(draw)
-
-    with jax.enable_x64(True):
-        jax.eval_shape(look, draw)
+    network.sizes(draw)
     return network
 
 
