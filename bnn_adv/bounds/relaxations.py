@@ -17,6 +17,9 @@ import jax.numpy as jnp
 
 _ULP = 2.0**-52
 _TINY = 1e-300
+_TIE = 2.0**-26
+"""Share of an interval within which two lines count as equally good, so that rounding of the ends,
+which another order of sums has otherwise, does not choose between them."""
 """More than what is lost where numbers near zero are taken for zero."""
 _HALVINGS = 40
 """Of the search for a tangent; each half that is kept is valid, whenever the search ends."""
@@ -125,11 +128,11 @@ def _relu_lines(lower: jax.Array, upper: jax.Array, choice: jax.Array) -> Lines:
 
 
 def _relu_start(lower: jax.Array, upper: jax.Array) -> jax.Array:
-    return (upper > -lower).astype(lower.dtype)
+    return (upper + lower > _TIE * (upper - lower)).astype(lower.dtype)
 
 
 def _relu_side(lower: jax.Array, upper: jax.Array, at: jax.Array) -> jax.Array:
-    return (at > 0).astype(at.dtype)
+    return (at > _TIE * (upper - lower)).astype(at.dtype)
 
 
 def _at_point(lower: jax.Array, upper: jax.Array, at: jax.Array) -> jax.Array:

@@ -9,6 +9,8 @@ import numpy as np
 from scipy import special
 
 _ULP = 2.0**-52
+_TIE = 2.0**-26
+"""Share of an interval within which its ends, or a point and zero, count as equally far."""
 
 Array = np.ndarray
 
@@ -106,7 +108,9 @@ def enclose(kind: str, lower: Array, upper: Array, at: Array | None = None) -> L
 
 def _relu(lower: Array, upper: Array, at: Array | None) -> Lines:
     crosses = (lower < 0) & (upper > 0)
-    choice = upper > -lower if at is None else at > 0
+    # Both lines below are right. Where they are equally good (two windows of a pooling layer that
+    # see the same) rounding must not choose, or another implementation has another margin.
+    choice = (upper + lower if at is None else at) > _TIE * (upper - lower)
     is_on = (lower >= 0) * 1.0
     slope = np.where(crosses, upper / np.where(crosses, upper - lower, 1.0), is_on)
     offset = np.where(crosses, -slope * lower, 0.0)

@@ -14,6 +14,8 @@ from bnn_adv.certification import referee as referee_module
 from bnn_adv.certification.referee import verify_certificate, verify_certificate_arrays
 from bnn_adv.compute import files
 from bnn_adv.evaluation.verification import VerificationError
+from bnn_adv.networks.convnet import max_pool
+from bnn_adv.posteriors.posterior import predict_log_probs
 from tests.certification.referee_cases import conv_posterior, relu_posterior, tanh_posterior
 
 # All of them look at certificates that take seconds to make.
@@ -148,6 +150,36 @@ def test_margins_may_differ_by_what_float64_rounds(rule, tmp_path):
     arrays = files.read_arrays(tmp_path / "c.npz")
     raised = arrays | {"margin": arrays["margin"] + 1e-2}
     assert not verify_certificate_arrays(raised, posterior).margin_holds[looked].any()
+
+
+@pytest.mark.parametrize("method", ["crown-ibp", "alpha-crown"])
+def test_pooling_of_windows_that_see_the_same_is_bounded_alike(method, tmp_path):
+    # A black background: neither window is larger, and rounding must not choose one.
+    rng = np.random.default_rng(0)
+    params = {
+        "w": jnp.asarray(rng.normal(size=(2, 3, 3, 1, 4)), jnp.float32),
+        "u": jnp.asarray(rng.normal(size=(2, 64, 3)), jnp.float32),
+    }
+
+    def apply_fn(params, x):
+        order = ("NHWC", "HWIO", "NHWC")
+        z = jax.lax.conv_general_dilated(x, params["w"], (1, 1), "VALID", dimension_numbers=order)
+        pooled = max_pool(z, stride=2)
+        return jax.nn.relu(pooled).reshape(len(x), -1) @ params["u"]
+
+    posterior = bnn_adv.Posterior(apply_fn, params)
+    x = np.zeros((6, 10, 10, 1), np.float32)
+    x[:, 3:6, 3:6] = rng.uniform(size=(6, 3, 3, 1))
+    y = np.asarray(predict_log_probs(posterior, jnp.asarray(x))).argmax(axis=1)
+    settings = bnn_adv.CertificationSettings(method=method, num_rounds=2, arithmetic="real")
+    threat = bnn_adv.LInf(0.001)
+    certificate = bnn_adv.certify(posterior, x, y, threat=threat, settings=settings)
+    certificate.save(tmp_path / "c.npz")
+    found = verify_certificate(tmp_path / "c.npz", posterior)
+    looked = certificate.margin > 0
+    assert looked.sum() > 3
+    found.check()
+    np.testing.assert_allclose(found.margin[looked], certificate.margin[looked], rtol=0, atol=2e-8)
 
 
 @pytest.mark.parametrize("name", CASES)
