@@ -96,7 +96,7 @@ def fold_and_map(
 
     def one_chunk(index: jax.Array) -> tuple[Any, Any]:
         start = jnp.minimum(index * chunk, size - chunk)
-        values, kept = _map_chunk(fn, _slice(xs, start, chunk), chunk)
+        values, kept = jax.vmap(fn)(_slice(xs, start, chunk))
         return _reduce(how, _leave_out_repeats(how, values, index, size, chunk)), kept
 
     first = jnp.zeros((), jnp.int32)
@@ -116,14 +116,6 @@ def fold_and_map(
         0
     ]
     return found
-
-
-def _map_chunk(fn: Callable[[Any], Any], elements: Any, chunk: int) -> Any:
-    if chunk > 1:
-        return jax.vmap(fn)(elements)
-    # An axis of length one costs XLA's CPU programs a twentieth of a convolutional gradient's time.
-    alone = fn(jax.tree.map(lambda leaf: leaf[0], elements))
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], alone)
 
 
 def _fold(fn: Callable[[Any], Any], xs: Any, how: Any, chunk: int) -> Any:
