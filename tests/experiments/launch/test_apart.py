@@ -77,7 +77,7 @@ def test_processes_end_with_the_one_that_started_them(run):
     _wait_for(lambda: not any(map(_is_running, pids)))
 
 
-def _wait_for(holds, seconds=60):
+def _wait_for(holds, seconds=240):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
