@@ -17,10 +17,10 @@ import jax.numpy as jnp
 
 _ULP = 2.0**-52
 _TINY = 1e-300
+"""More than what is lost where numbers near zero are taken for zero."""
 _TIE = 2.0**-26
 """Share of an interval within which two lines count as equally good, so that rounding of the ends,
 which another order of sums has otherwise, does not choose between them."""
-"""More than what is lost where numbers near zero are taken for zero."""
 _HALVINGS = 40
 """Of the search for a tangent; each half that is kept is valid, whenever the search ends."""
 

@@ -33,8 +33,8 @@ from bnn_adv.posteriors.posterior import Posterior, hash_draws, logit_rounding
 Arithmetic = Literal["float32", "real"]
 
 _APART = 1e-4
-_CLOSE = 1e-6
-"""By how much a claimed margin may be above the referee's, but for what float64 rounds."""
+_CLOSE, _ROUNDED = 1e-6, 1e-3
+"""By how much a claimed margin may be above the referee's: always; at most, for what rounds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,8 +48,8 @@ class CertificateVerification:
       rounding: What float32 may take from it, [N].
       proved: Whether the claimed ball is confirmed, [N].
       radius_proved: Whether ``radius`` is confirmed, [N]; True where it claims nothing.
-      margin_holds: Whether the claimed margin is at most the referee's, [N]; True where it is not
-        positive.
+      margin_holds: Whether the claimed margin is at most the referee's, but for what rounds,
+        [N]; True where it is not positive.
       consistent: Whether ``certified``, ``margin``, ``clean_correct`` and ``radius`` of the file
         say the same, [N].
       in_box: Whether every value of the input lies in the box, [N].
@@ -254,11 +254,11 @@ def verify_certificate_arrays(
     at_radius = referee.judge(referee.bound(radius, elsewhere, "radius_rounds", "radius_points"))
     margin = np.where(asked, found.margin, -np.inf)
     # What was bounded must be what predicts: constants may have been computed otherwise.
-    apart = np.abs(np.exp(log_probs) - found.clean).max(axis=1)
-    same = ~asked | (apart <= found.drift + _APART)
+    same = ~asked | (np.abs(np.exp(log_probs) - found.clean).max(axis=1) <= found.drift + _APART)
     with np.errstate(invalid="ignore"):
-        # Twice: both may have rounded, and only one of them have allowed for it.
-        allowed = margin + 2 * found.slack + _CLOSE * (1 + np.abs(stored["margin"]))
+        # Below the truth by what rounds, and by what was taken off for that.
+        above = np.minimum(2 * found.slack, _ROUNDED) + _CLOSE * (1 + np.abs(stored["margin"]))
+        allowed = margin + above
         holds = (stored["margin"] <= 0) | (stored["margin"] <= allowed)
     lower, upper = (stored["x"].dtype.type(stored[name]) for name in ("lower", "upper"))
     images = stored["x"].reshape(len(rows), -1)

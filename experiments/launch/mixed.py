@@ -53,7 +53,7 @@ class Chains(NamedTuple):
         return {f"hmc.{name}": value for name, value in {**given, **_ALWAYS}.items()}
 
     def to_study(self) -> dict[str, Any]:
-        """Return the settings as fields of ``MixedChains``; what HMC decides itself is left out."""
+        """Return the settings as fields of ``MixedChains``, whose own stand where there is none."""
         given = {_FIELDS.get(name, name): value for name, value in self._asdict().items()}
         return {f"mixed_{name}": value for name, value in given.items() if value is not None}
 
