@@ -132,6 +132,8 @@ def bound_prediction(
             points = own.x[:, None] + own.radius[:, None, None] * moved
             part = _one_draw(network, _take(bounds, rows), own, y[rows], way, points)
             totals[r + 1] = _add(totals[r + 1], part)
+        # A wide convolution takes gigabytes here: not two of them.
+        del network, bounds
     first = totals[0]
     assert first is not None
     drift, least = _drift(first, num_samples, way), first.least.copy()
