@@ -127,12 +127,11 @@ def _is_brief(
         return False
     if isinstance(posterior.samples, DiskDraws):
         return False
-    sizes, num_classes = network.sizes(one_draw(posterior))
     is_linear = settings.method in ("crown", "alpha-crown")
-    tightened = [size for size in sizes if size <= settings.most_rows] if is_linear else []
+    tightened = [size for size in network.sizes if size <= settings.most_rows] if is_linear else []
     # Both ends of every unit that has linear bounds, and three bounds of every class: each costs
     # about what the network costs, in numbers of twice the size.
-    rows = 2 * sum(tightened) + 3 * num_classes
+    rows = 2 * sum(tightened) + 3 * network.num_classes
     rounds = 1 + (settings.num_rounds if settings.method == "alpha-crown" else 0)
     each = 2 * blocks.bytes_per_input(posterior.apply_fn, one_draw(posterior), problem.x)
     passes = rows * rounds * (1 + settings.num_halvings) * posterior.num_samples
@@ -198,22 +197,18 @@ class Network:
     Args:
       key: Function, structure and shapes of a draw, and the input's shape.
       traced: The equations for one input.
+      sizes: Units of every activation, in order.
+      num_classes: Logits.
     """
 
     key: Any
     traced: core.ClosedJaxpr = dataclasses.field(compare=False)
+    sizes: tuple[int, ...] = dataclasses.field(default=(), compare=False)
+    num_classes: int = dataclasses.field(default=0, compare=False)
 
     def read(self, draw: Any) -> Graph:
         """Return its graph with the weights of one draw."""
         return read(self.traced, draw, self.key[-1])
-
-    def sizes(self, draw: Any) -> tuple[list[int], int]:
-        """Return how many units every activation has, in order, and the number of logits."""
-        found: list[Graph] = []
-        with jax.enable_x64(True):
-            jax.eval_shape(lambda draw: found.append(self.read(draw)), draw)
-        (graph,) = found
-        return [math.prod(node.input.shape) for node in graph.nodes], graph.output.shape[1]
 
 
 def open_network(posterior: Posterior, shape: tuple[int, ...]) -> Network:
@@ -227,8 +222,12 @@ def open_network(posterior: Posterior, shape: tuple[int, ...]) -> Network:
     kinds = tuple((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves)
     traced = trace(lambda params, x: posterior.logits(params, x), draw, shape)
     network = Network((posterior.apply_fn, structure, kinds, tuple(shape)), traced)
-    network.sizes(draw)
-    return network
+    graphs: list[Graph] = []
+    with jax.enable_x64(True):
+        jax.eval_shape(lambda draw: graphs.append(network.read(draw)), draw)
+    (graph,) = graphs
+    sizes = tuple(math.prod(node.input.shape) for node in graph.nodes)
+    return dataclasses.replace(network, sizes=sizes, num_classes=graph.output.shape[1])
 
 
 @dataclasses.dataclass(frozen=True)
