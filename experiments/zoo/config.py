@@ -63,14 +63,20 @@ class Config(Settings):
     num_pgd: int = setting(7, "Steps of PGD while training.", least=1)
     learning_rate: float = setting(0.001, "Adam's rate.", above=0)
     minibatch_size: int = setting(128, "Examples of a step.", least=1)
-    num_draws: int = setting(20, "Draws that predict; chains and dropout too.", least=1)
+    num_draws: int = setting(20, "Draws that predict, but HMC's; chains and dropout too.", least=1)
     num_members: int = setting(10, "Networks of the ensemble.", least=1)
     prior_kind: Literal["isotropic", "fan_in"] = setting(
         "fan_in", "Prior of kernels, see --hmc.prior.kind of experiments.compare."
     )
     chains: int = setting(4, "Chains of HMC and of cyclical SGMCMC.", least=1)
+    hmc_draws: int = setting(
+        400,
+        "Draws of HMC over all chains; all predict, and fewer could not show that chains have "
+        "mixed.",
+        least=1,
+    )
     hmc_warmup: int = setting(50, "HMC: transitions before the first draw.", least=1)
-    hmc_thinning: int = setting(20, "HMC: transitions a draw.", least=1)
+    hmc_thinning: int = setting(3, "HMC: transitions a draw.", least=1)
     hmc_length: float = setting(1.3, "HMC: trajectories, in units of the prior's scale.", above=0)
     hmc_most_steps: int = setting(500, "HMC: most leapfrog steps of one.", least=1)
     sgmcmc_step_size: float = setting(1e-4, "Cyclical SGMCMC: first step of a cycle.", above=0)
@@ -121,6 +127,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "num_robust_epochs": 2,
         "num_draws": 4,
         "chains": 2,
+        "hmc_draws": 4,
         "hmc_warmup": 2,
         "hmc_thinning": 1,
         "hmc_most_steps": 5,

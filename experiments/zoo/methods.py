@@ -103,7 +103,7 @@ def _csgmcmc(config: Any, robust: Robust, epochs: int) -> csgmcmc.Config:
 def _hmc(config: Any, robust: Robust, epochs: int) -> hmc.Config:
     return hmc.Config(
         num_chains=config.chains,
-        num_samples=-(-config.num_draws // config.chains),
+        num_samples=-(-config.hmc_draws // config.chains),
         num_warmup=config.hmc_warmup,
         thinning=config.hmc_thinning,
         trajectory_length=config.hmc_length,
