@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.inference import hmc
 from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
+from experiments.launch.sampled import sampled_runs
 
 _RHATS, _SIZES = ("max_rhat", "log_density_rhat"), ("min_ess", "log_density_ess")
 _ALWAYS = {"adapt": "step_size", "init": "prior"}
@@ -130,6 +131,13 @@ class MixedChains(Settings):
     mixed_max_steps: int = setting(
         STUDIES.max_integration_steps, "Mixed HMC: most leapfrog steps a transition.", least=1
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledChains(MixedChains):
+    """The same of studies on data sets that are known by name."""
+
+    mixed_runs: tuple[str, ...] = sampled_runs()
 
 
 def mixed_hmc(config: MixedChains, **others: Any) -> hmc.Config:

@@ -201,8 +201,9 @@ def cached_posterior(
         run.write(save_posterior, draws, result.posterior)
         # Last: its presence says that the draws are complete.
         values = {
-            **result.diagnostics,
             "training_seconds": seconds(),
+            # Draws that another run has sampled say how long that took.
+            **result.diagnostics,
             **seal(run, {name: Posterior(get_apply_fn(network), result.posterior.samples)}),
         }
         run.write(files.write_json, record, values)

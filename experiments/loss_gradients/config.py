@@ -12,7 +12,7 @@ from bnn_adv.compute.settings import PRECISIONS, SettingError, seed, setting
 from bnn_adv.inference import hmc, svi
 from bnn_adv.networks import build_network
 from experiments.launch.checks import parse_counts
-from experiments.launch.mixed import MixedChains, mixed_hmc
+from experiments.launch.mixed import SampledChains, mixed_hmc
 from experiments.launch.presets import PRESETS
 
 DATASETS = ("mnist", "fashion_mnist", "digits")
@@ -26,7 +26,7 @@ _TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion MNIST", "digits": "digits
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(MixedChains):
+class Config(SampledChains):
     """Settings of ``experiments.loss_gradients``.
 
     Where a setting of HMC or VI is 0 or empty, it is the paper's (tables 3 and 4). Settings of
@@ -167,6 +167,7 @@ class Item(NamedTuple):
     title: Data set and method, for readers.
     num_train: Training examples; 0: all.
     stream: Number that its random keys are derived with.
+      is_mixed: Whether HMC has long trajectories, and may come from a run that has sampled them.
     """
 
     name: str
@@ -178,6 +179,7 @@ class Item(NamedTuple):
     title: str
     num_train: int
     stream: int
+    is_mixed: bool
 
 
 def build_item(config: Config, name: str) -> Item:
@@ -207,6 +209,7 @@ def build_item(config: Config, name: str) -> Item:
         f"{_TITLES[dataset]}, {method.upper()}{' of long trajectories' if is_mixed else ''}",
         config.mixed_num_train if is_mixed else config.num_train,
         _PUBLISHED.index(name) if name in _PUBLISHED else zlib.crc32(name.encode()),
+        is_mixed,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from bnn_adv.theory import gradient_decay, gradients
 from bnn_adv.theory.expected_norm import Groups, group_draws
 from bnn_adv.theory.gradients import LossGradients
 from experiments.launch.run_directory import RunDirectory
+from experiments.launch.sampled import SampledRun, find_runs
 from experiments.launch.stages import cached, cached_arrays, cached_posterior, note_data
 from experiments.loss_gradients.config import (
     Config,
@@ -48,13 +50,28 @@ class Measured(NamedTuple):
 
 
 def check(config: Config) -> None:
-    """Raise unless there are as many examples as are asked for.
+    """Raise unless there are as many examples as are asked for, and runs have what is taken.
 
     Raises:
       ValueError: The message names what is wrong.
     """
-    for name, num_train in dict.fromkeys(_data_of(build_item(config, i)) for i in config.items):
-        _load(config, name, num_train)
+    items = [build_item(config, name) for name in config.items]
+    found = {key: _load(config, *key) for key in dict.fromkeys(map(_data_of, items))}
+    runs = _find_runs(config)
+    for item in items:
+        if item.is_mixed and item.dataset in runs:
+            run, most = runs[item.dataset], read_counts(config)[-1]
+            run.check(item.network, found[_data_of(item)], item.settings, config.data_dir)
+            if most > (draws := run.row.config.num_draws):
+                raise ValueError(
+                    f"--counts must be at most the draws of {run.path} ({draws}), got {most}."
+                )
+
+
+def _find_runs(config: Config) -> Mapping[str, SampledRun]:
+    """Return the runs whose chains are taken, by their data."""
+    items = [build_item(config, name) for name in config.items]
+    return find_runs(config.mixed_runs, [item.dataset for item in items if item.is_mixed])
 
 
 def _data_of(item: Item) -> tuple[str, int]:
@@ -81,7 +98,10 @@ def measure_item(config: Config, run: RunDirectory, name: str) -> Measured:
     """
     item = build_item(config, name)
     dataset = _note(config, run, item)
-    posterior, diagnostics = _train(config, item, dataset, run)
+    sampled = _find_runs(config).get(item.dataset) if item.is_mixed else None
+    if sampled is not None:
+        item = item._replace(settings=sampled.row.config)
+    posterior, diagnostics = _train(config, item, dataset, run, sampled)
     found = _measure(config, item, posterior, dataset, run)
     record = _describe(config, item, posterior, dataset, found, diagnostics, run)
     return Measured(record, dataset, found[POSTERIOR])
@@ -101,11 +121,13 @@ def _key(config: Config, item: Item, purpose: int) -> jax.Array:
 
 
 def _train(
-    config: Config, item: Item, dataset: Dataset, run: RunDirectory
+    config: Config, item: Item, dataset: Dataset, run: RunDirectory, sampled: SampledRun | None
 ) -> tuple[Posterior, dict[str, Any]]:
     unit = "transitions" if item.method == "hmc" else "minibatches"
 
     def train() -> InferenceResult:
+        if sampled is not None:
+            return sampled.read(item.network, dataset.input_shape)
         data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
         held_out = Data(
             jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])

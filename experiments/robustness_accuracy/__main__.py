@@ -25,7 +25,14 @@ from experiments.launch.config import to_json
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
-from experiments.robustness_accuracy.config import SCALES, Config, list_tasks, matched_data
+from experiments.robustness_accuracy.config import (
+    SCALES,
+    Config,
+    find_sampled,
+    list_tasks,
+    matched_data,
+    method_config,
+)
 from experiments.robustness_accuracy.measure import Work, build, measure_all, reopen
 from experiments.robustness_accuracy.report import build_study
 
@@ -46,6 +53,8 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
 def check(config: Config) -> None:
     """Raise unless there are as many images as are asked for, which every network takes.
 
+    Runs whose chains are taken must be of the same network, images and posterior.
+
     Raises:
       ValueError: The message names what is wrong.
     """
@@ -53,7 +62,14 @@ def check(config: Config) -> None:
     # Whether one takes the inputs does not depend on its width.
     examples = {str(network.get("architecture")): network for network in networks}
     sources = ",".join(config.sources)
-    for dataset in _load(config).values():
+    datasets, runs = _load(config), find_sampled(config)
+    for task in list_tasks(config):
+        if task.is_sampled and task.dataset in runs:
+            dataset = datasets[task.data]
+            network = build(task.members[0], dataset.num_classes)
+            settings = method_config(config, task.members, len(dataset.y_train))
+            runs[task.dataset].check(network, dataset, settings, config.data_dir)
+    for dataset in datasets.values():
         for architecture, example in examples.items():
             network = build(example, dataset.num_classes)
             check_inputs(

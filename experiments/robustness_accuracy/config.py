@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from bnn_adv.compute.settings import SettingError, data_folder, seed, setting
 from bnn_adv.data import DATASETS
 from bnn_adv.inference import hmc, sgd, svi
+from experiments.launch.sampled import SampledRun, find_runs
 from experiments.robustness_accuracy import grids, matched
 from experiments.robustness_accuracy.grids import GRIDS, GridNetwork
 
@@ -117,6 +119,11 @@ class Task(NamedTuple):
         return self.members[0].source == matched.SOURCE
 
     @property
+    def is_sampled(self) -> bool:
+        """Whether their chains may come from a run that has sampled them."""
+        return self.is_matched and self.members[0].method == "hmc"
+
+    @property
     def data(self) -> str:
         """Name of the data they are trained on."""
         return matched_data(self.dataset) if self.is_matched else self.dataset
@@ -124,6 +131,22 @@ class Task(NamedTuple):
     def stage(self, network: GridNetwork) -> str:
         """Return the name of a network's stages."""
         return f"{self.dataset}-{network.name}"
+
+
+def find_sampled(config: Config) -> Mapping[str, SampledRun]:
+    """Return the runs whose chains are taken for mixed HMC, by their data.
+
+    Raises:
+      ValueError: See ``sampled.find_runs``; or one run would be several repetitions.
+    """
+    sampled = [task.dataset for task in list_tasks(config) if task.is_sampled]
+    found = find_runs(config.mixed_runs, sampled)
+    if found and len(sampled) > len(set(sampled)):
+        raise ValueError(
+            "--mixed_runs has one posterior a data set: leave it out, or let "
+            "--matched_hmc_repeats be 1 and --matched_hidden one width."
+        )
+    return found
 
 
 def matched_data(dataset: str) -> str:

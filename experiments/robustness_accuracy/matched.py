@@ -13,7 +13,7 @@ from typing import Any
 
 from bnn_adv.compute.settings import setting
 from bnn_adv.inference import laplace, sgd, svi, swag
-from experiments.launch.mixed import MixedChains, mixed_hmc
+from experiments.launch.mixed import SampledChains, mixed_hmc
 from experiments.robustness_accuracy.grids import GridNetwork
 
 SOURCE = "matched"
@@ -23,7 +23,7 @@ METHODS = ("hmc", "sgd", "ensemble", "vi", "laplace", "swag")
 
 
 @dataclasses.dataclass(frozen=True)
-class Matched(MixedChains):
+class Matched(SampledChains):
     """Settings of the methods on equal terms; the study adds them to its own."""
 
     matched: tuple[str, ...] = setting(

@@ -28,7 +28,7 @@ from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, one_draw
 from experiments.launch import stages
 from experiments.launch.run_directory import RunDirectory, identify_run
-from experiments.robustness_accuracy.config import Config, Task, method_config
+from experiments.robustness_accuracy.config import Config, Task, find_sampled, method_config
 from experiments.robustness_accuracy.grids import GridNetwork
 
 _HELD_OUT = 200
@@ -160,7 +160,11 @@ class _Trainer:
             jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])
         )
 
+        sampled = find_sampled(work.config).get(self._task.dataset)
+
         def train() -> InferenceResult:
+            if sampled is not None and self._task.is_sampled:
+                return sampled.read(network, dataset.input_shape)
             with progress(name, "steps") as report:
                 return METHODS[_METHODS.get(first.method, first.method)].run(
                     _key(work.config, name, 0),
