@@ -179,8 +179,13 @@ def norm_curves(panels: Mapping[str, Mapping[str, Curve]]) -> Figure:
             ax.grid(color=style.GRID, linewidth=0.5, zorder=0)
         figure.supxlabel("draws S in the expectation", fontsize=8.0)
         figure.supylabel(f"{NORM}, median and quartiles", fontsize=8.0)
+        # One panel is narrower than a row of four.
         figure.legend(
-            handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False
+            handles.values(),
+            handles.keys(),
+            loc="outside upper center",
+            ncols=4 if len(panels) > 1 else 2,
+            frameon=False,
         )
     return figure
 

@@ -168,6 +168,18 @@ def _of_samplers(results: Record) -> str:
     return (mixed if "none is shown" in results["summary"].partition(".")[0] else found)(results)
 
 
+def _of_loss_gradients(results: Record) -> str:
+    zeros = _of_summary(
+        "MNIST, VI: {0} % of single gradients are exactly zero",
+        r"MNIST, VI: [^:]*, (\d+) % of single gradients are exactly zero",
+    )
+    mean = _of_summary(
+        "the expectation's norm is {0} of a single gradient's",
+        r"a single gradient's root mean square norm: (\S+ \[.*?\] %) \(chains: mixed",
+    )
+    return (mean if "(chains: mixed" in results["summary"] else zeros)(results)
+
+
 def _of_benchmark(results: Record) -> str:
     promised = [row["met"] for row in results["rows"] if row["target"] is not None]
     return f"{sum(map(bool, promised))} of {len(promised)} targets met"
@@ -192,10 +204,7 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
         "the published attack misses {0} of {1} points that a dense grid breaks",
         r"it missed (\d+) of (\d+)",
     ),
-    "loss_gradients": _of_summary(
-        "MNIST, VI: {0} % of single gradients are exactly zero",
-        r"MNIST, VI: [^:]*, (\d+) % of single gradients are exactly zero",
-    ),
+    "loss_gradients": _of_loss_gradients,
     "robustness_accuracy": _of_summary(
         "HMC, MNIST: median published score {0}, accuracy under a strong attack {1}; chains have "
         "mixed for {2} networks",
@@ -263,6 +272,12 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     "Figs 2 and 3: gradients against draws": (
         "loss_gradients/results/cpu",
         "python -m experiments.loss_gradients --scale=cpu",
+        "loss_gradients",
+    ),
+    "Figs 2 and 3, of HMC whose chains have mixed": (
+        "loss_gradients/results/mixed",
+        "python -m experiments.loss_gradients --scale=cpu --items=mnist-hmc-mixed "
+        "--mixed_runs=runs/mixed_mnist",
         "loss_gradients",
     ),
     "Fig. 4, Table 1: robustness against accuracy": (

@@ -109,7 +109,7 @@ def test_robustness_is_of_those_draws(finished, tmp_path):
     config = RobustnessConfig(
         **ROBUSTNESS["smoke"] | own | small, matched_repeats=1, mixed_runs=(str(finished),)
     )
-    rows = run_robustness(config, str(tmp_path / "robustness"))["data"]["rows"]
+    rows = run_robustness(config, str(tmp_path / "robustness"))["data"]["networks"]
     (of_hmc,) = (row for row in rows if row["method"] == "hmc")
     assert (of_hmc["status"], of_hmc["num_draws"], of_hmc["num_attacked"]) == ("done", 8, 4)
     twice = dataclasses.replace(config, matched_hmc_repeats=2)
