@@ -180,6 +180,19 @@ def _of_loss_gradients(results: Record) -> str:
     return (mean if "(chains: mixed" in results["summary"] else zeros)(results)
 
 
+def _of_robustness(results: Record) -> str:
+    grids = _of_summary(
+        "HMC, MNIST: median published score {0}, accuracy under a strong attack {1}; chains have "
+        "mixed for {2} networks",
+        r"hmc on mnist (\S+) and (\S+ %).*mixed for (\d+ of \d+) HMC",
+    )
+    equal = _of_summary(
+        "under a strong attack: SGD {0}, VI {1}, HMC {2}",
+        r"SGD on mnist (\S+ %);.* VI on mnist (\S+ %);.* long trajectories on mnist (\S+ %)",
+    )
+    return (equal if "HMC of long trajectories" in results["summary"] else grids)(results)
+
+
 def _of_benchmark(results: Record) -> str:
     promised = [row["met"] for row in results["rows"] if row["target"] is not None]
     return f"{sum(map(bool, promised))} of {len(promised)} targets met"
@@ -205,11 +218,7 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
         r"it missed (\d+) of (\d+)",
     ),
     "loss_gradients": _of_loss_gradients,
-    "robustness_accuracy": _of_summary(
-        "HMC, MNIST: median published score {0}, accuracy under a strong attack {1}; chains have "
-        "mixed for {2} networks",
-        r"hmc on mnist (\S+) and (\S+ %).*mixed for (\d+ of \d+) HMC",
-    ),
+    "robustness_accuracy": _of_robustness,
     "bayesian_gain": _of_summary(
         "within {0}, {1}: {2} draws of HMC against one network: {3} points",
         r"Within (\S+): ([^:]+): (\d+) draws .*?([+-]\S+ \[[^]]*\]) points",
@@ -277,12 +286,18 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     "Figs 2 and 3, of HMC whose chains have mixed": (
         "loss_gradients/results/mixed",
         "python -m experiments.loss_gradients --scale=cpu --items=mnist-hmc-mixed "
-        "--mixed_runs=runs/mixed_mnist",
+        "--counts=1,10,50,100,400 --num_test=1000 --mixed_runs=runs/mixed_mnist",
         "loss_gradients",
     ),
     "Fig. 4, Table 1: robustness against accuracy": (
         "robustness_accuracy/results/cpu",
         "python -m experiments.robustness_accuracy --scale=cpu",
+        "robustness_accuracy",
+    ),
+    "Fig. 4, methods on equal terms": (
+        "robustness_accuracy/results/matched",
+        "python -m experiments.robustness_accuracy --scale=cpu --datasets=mnist "
+        "--grid_filter=matched --suite=strong --mixed_runs=runs/mixed_mnist",
         "robustness_accuracy",
     ),
     "Sections 9 and 10: gradients and manifolds": (
