@@ -11,16 +11,18 @@ import numpy as np
 from flax import linen as nn
 
 from bnn_adv.compute import files
+from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.compute.settings import setting
-from bnn_adv.data import Dataset, load_dataset
+from bnn_adv.data import Dataset, hash_data, load_dataset
 from bnn_adv.inference import InferenceResult
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import hash_draws, load_posterior
 from experiments.launch.methods import Row, make_rows
 
 _MODEL = "hmc"
-_DENSITY = ("prior", "likelihood", "temperature", "robust")
-"""Settings that say what is sampled; all others say how."""
+_SAME = ("prior", "likelihood", "temperature", "robust", "precision", "init")
+"""Settings on which it depends what draws are of, and what their diagnostics can see."""
+_NEEDED = ("dataset", "network", "num_train", "num_test", "seed", "data_hash")
 
 
 def sampled_runs() -> Any:
@@ -28,9 +30,9 @@ def sampled_runs() -> Any:
     return setting(
         (),
         "Finished runs of experiments.compare or experiments.train, at most one a data set, whose "
-        "draws of hmc are taken where HMC of long trajectories would be sampled; they must be of "
-        "the same network, training images and posterior. Other settings of those chains then say "
-        "nothing.",
+        "draws of hmc are taken where HMC of long trajectories would be sampled. They must be of "
+        "the same network, training images and posterior, and stay where they are until the study "
+        "is finished. The other settings of those chains are then ignored.",
         is_distinct=True,
     )
 
@@ -67,7 +69,12 @@ class SampledRun(NamedTuple):
         own = self.row.build(dataset.num_classes)
         if own != network:
             raise ValueError(f"{self._flag}: its network is {own}, the study's is {network}.")
-        for name in _DENSITY:
+        if self.row.config.trajectory_length is None:
+            raise ValueError(
+                f"{self._flag}: its trajectories have a number of steps and no length; the study "
+                f"takes long ones: sample with --{_MODEL}.trajectory_length."
+            )
+        for name in _SAME:
             there, here = (getattr(config, name) for config in (self.row.config, settings))
             if there != here:
                 raise ValueError(
@@ -77,15 +84,21 @@ class SampledRun(NamedTuple):
             self.dataset,
             data_dir or None,
             num_train=self.known["num_train"] or None,
-            num_test=1,
+            num_test=self.known["num_test"] or None,
             seed=self.known["seed"],
         )
+        if hash_data(theirs) != self.known["data_hash"]:
+            raise ValueError(
+                f"{self._flag}: it was trained on other files than those of {self.dataset} in "
+                f"{data_dir or 'the usual places'}."
+            )
         pairs = ((theirs.x_train, dataset.x_train), (theirs.y_train, dataset.y_train))
         if not all(np.array_equal(there, here) for there, here in pairs):
             raise ValueError(
                 f"{self._flag}: it was trained on other images ({len(theirs.y_train):,} with seed "
                 f"{self.known['seed']}; the study has {len(dataset.y_train):,})."
             )
+        self.read(network, dataset.input_shape)
 
     def read(self, network: nn.Module, input_shape: tuple[int, ...]) -> InferenceResult:
         """Return its draws and their diagnostics, with the command that sampled them.
@@ -95,15 +108,24 @@ class SampledRun(NamedTuple):
           input_shape: Shape of one input.
 
         Raises:
-          ValueError: The draws do not fit the network, or were replaced since.
+          OtherWorkError: The draws do not fit the network or the run, or were replaced since.
         """
         folder = self.path / "posterior"
         expected = jax.eval_shape(lambda: init_params(jax.random.key(0), network, input_shape))
-        posterior = load_posterior(folder / f"{_MODEL}.npz", get_apply_fn(network), expected)
-        record = files.read_json(folder / f"{_MODEL}.json")
+        try:
+            posterior = load_posterior(folder / f"{_MODEL}.npz", get_apply_fn(network), expected)
+            record = files.read_json(folder / f"{_MODEL}.json")
+        except ValueError as error:
+            raise OtherWorkError(f"{self._flag}: {error}") from None
+        said = (self.row.config.num_chains, self.row.config.num_draws)
+        if said != (there := (record.get("num_chains"), posterior.num_samples)):
+            raise OtherWorkError(
+                f"{self._flag}: its settings say {said[0]} chains and {said[1]} draws, its draws "
+                f"are {there[1]} of {there[0]} chains."
+            )
         trained, found = record.pop("draws_hash", {}).get(_MODEL), hash_draws(posterior)
         if trained != found:
-            raise ValueError(
+            raise OtherWorkError(
                 f"{self._flag}: its draws were replaced: its training wrote draws of the hash "
                 f"{trained}, they have {found}."
             )
@@ -147,20 +169,23 @@ def find_runs(paths: Sequence[str], datasets: Sequence[str]) -> Mapping[str, Sam
 
 
 def _open(path: Path) -> SampledRun:
-    folder = path / "posterior"
+    folder, flag = path / "posterior", f"--mixed_runs={path}"
+    if (folder / _MODEL).is_dir():
+        raise ValueError(f"{flag} was run with --draws_on_disk: such draws cannot be taken.")
     names = [path / "config.json", path / "command.txt"]
     names += [folder / f"{_MODEL}.json", folder / f"{_MODEL}.npz"]
     if missing := [str(name) for name in names if not name.exists()]:
         raise ValueError(
-            f"--mixed_runs={path} is no run directory with finished draws of {_MODEL} in one file: "
+            f"{flag} is no run directory with finished draws of {_MODEL}: "
             f"{', '.join(missing)} is missing."
         )
-    known = files.read_json(path / "config.json")
     try:
+        known = files.read_json(path / "config.json")
+        if lacking := [name for name in _NEEDED if name not in known]:
+            raise ValueError(f"its settings lack {', '.join(lacking)}")
         (row,) = make_rows(known, (_MODEL,), known["network"])
-        return SampledRun(path, row, {**known, "dataset": known["dataset"]})
-    except (KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(
-            f"--mixed_runs={path} is no run of experiments.compare or experiments.train: {error} "
-            "is not among its settings."
+            f"{flag} is no run of experiments.compare or experiments.train: {error}"
         ) from None
+    return SampledRun(path, row, known)

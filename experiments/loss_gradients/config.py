@@ -167,7 +167,7 @@ class Item(NamedTuple):
     title: Data set and method, for readers.
     num_train: Training examples; 0: all.
     stream: Number that its random keys are derived with.
-      is_mixed: Whether HMC has long trajectories, and may come from a run that has sampled them.
+    is_mixed: Whether HMC has long trajectories, and may come from a run that has sampled them.
     """
 
     name: str

@@ -98,10 +98,11 @@ def measure_item(config: Config, run: RunDirectory, name: str) -> Measured:
     """
     item = build_item(config, name)
     dataset = _note(config, run, item)
-    sampled = _find_runs(config).get(item.dataset) if item.is_mixed else None
-    if sampled is not None:
-        item = item._replace(settings=sampled.row.config)
-    posterior, diagnostics = _train(config, item, dataset, run, sampled)
+    posterior, diagnostics = _train(config, item, dataset, run)
+    if item.is_mixed:
+        # Those of the draws, which another run may have sampled.
+        chains = {"num_chains": diagnostics["num_chains"]}
+        item = item._replace(settings=dataclasses.replace(item.settings, **chains))
     found = _measure(config, item, posterior, dataset, run)
     record = _describe(config, item, posterior, dataset, found, diagnostics, run)
     return Measured(record, dataset, found[POSTERIOR])
@@ -121,12 +122,12 @@ def _key(config: Config, item: Item, purpose: int) -> jax.Array:
 
 
 def _train(
-    config: Config, item: Item, dataset: Dataset, run: RunDirectory, sampled: SampledRun | None
+    config: Config, item: Item, dataset: Dataset, run: RunDirectory
 ) -> tuple[Posterior, dict[str, Any]]:
     unit = "transitions" if item.method == "hmc" else "minibatches"
 
     def train() -> InferenceResult:
-        if sampled is not None:
+        if item.is_mixed and (sampled := _find_runs(config).get(item.dataset)):
             return sampled.read(item.network, dataset.input_shape)
         data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
         held_out = Data(

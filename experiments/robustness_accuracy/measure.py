@@ -28,6 +28,7 @@ from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior, one_draw
 from experiments.launch import stages
 from experiments.launch.run_directory import RunDirectory, identify_run
+from experiments.launch.sampled import SampledRun
 from experiments.robustness_accuracy.config import Config, Task, find_sampled, method_config
 from experiments.robustness_accuracy.grids import GridNetwork
 
@@ -37,7 +38,7 @@ _METHODS = {"vi": "svi", "ensemble": "sgd"}
 _LOGITS = ("sgd", "ensemble")
 """The output of a deterministic network are its logits, that of an ensemble their mean."""
 _HARMLESS = {"data_dir", "checkpoint_every"}
-_KEPT = (*MIXING_KEYS, "num_divergent", "training_seconds")
+_KEPT = (*MIXING_KEYS, "num_divergent", "training_seconds", "sampled_by", "sampled_hash")
 _FAILURES = (FloatingPointError, ValueError, RuntimeError, MemoryError)
 """What makes a network a row with a reason: numbers, settings, and devices out of memory. What is
 stored and is not this run's ends the run: it says nothing of a network."""
@@ -160,10 +161,8 @@ class _Trainer:
             jnp.asarray(dataset.x_test[:_HELD_OUT]), jnp.asarray(dataset.y_test[:_HELD_OUT])
         )
 
-        sampled = find_sampled(work.config).get(self._task.dataset)
-
         def train() -> InferenceResult:
-            if sampled is not None and self._task.is_sampled:
+            if self._task.is_sampled and (sampled := _find(work.config, self._task.dataset)):
                 return sampled.read(network, dataset.input_shape)
             with progress(name, "steps") as report:
                 return METHODS[_METHODS.get(first.method, first.method)].run(
@@ -185,6 +184,14 @@ class _Trainer:
         if checkpoints is not None:
             checkpoints.remove()
         return posterior, diagnostics
+
+
+def _find(config: Config, dataset: str) -> SampledRun | None:
+    """Return the run whose chains are taken; one that has gone since the start ends the study."""
+    try:
+        return find_sampled(config).get(dataset)
+    except ValueError as error:
+        raise OtherWorkError(str(error)) from None
 
 
 def _attack(

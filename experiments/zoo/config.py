@@ -63,7 +63,7 @@ class Config(Settings):
     num_pgd: int = setting(7, "Steps of PGD while training.", least=1)
     learning_rate: float = setting(0.001, "Adam's rate.", above=0)
     minibatch_size: int = setting(128, "Examples of a step.", least=1)
-    num_draws: int = setting(20, "Draws that predict, but HMC's; chains and dropout too.", least=1)
+    num_draws: int = setting(20, "Draws that predict; chains and dropout too.", least=1)
     num_members: int = setting(10, "Networks of the ensemble.", least=1)
     prior_kind: Literal["isotropic", "fan_in"] = setting(
         "fan_in", "Prior of kernels, see --hmc.prior.kind of experiments.compare."
@@ -71,8 +71,8 @@ class Config(Settings):
     chains: int = setting(4, "Chains of HMC and of cyclical SGMCMC.", least=1)
     hmc_draws: int = setting(
         400,
-        "Draws of HMC over all chains; all predict, and fewer could not show that chains have "
-        "mixed.",
+        "Draws of HMC over all chains, by which mixing is judged; as many of them predict as "
+        "draws of others, evenly spaced along the chains.",
         least=1,
     )
     hmc_warmup: int = setting(50, "HMC: transitions before the first draw.", least=1)

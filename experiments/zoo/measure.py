@@ -243,6 +243,10 @@ class _Judged:
     def _split(self) -> tuple[Posterior, Posterior | None]:
         """Return the draws that predict, and those that no attacker knows."""
         posterior, _ = self._train()
+        if METHODS[self._subject.method].has_chains:
+            kept, most = posterior.num_samples, self._config.num_draws
+            places = np.linspace(0, kept - 1, min(most, kept)).round().astype(int)
+            return posterior.take(places), None
         if not METHODS[self._subject.method].is_redrawn:
             return posterior, None
         half = posterior.num_samples // 2
