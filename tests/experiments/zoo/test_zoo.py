@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from experiments.zoo import __main__ as zoo
@@ -44,3 +45,17 @@ def test_what_leaves_nothing_to_train_is_refused(tmp_path):
     with pytest.raises(ValueError, match="leave nothing to train"):
         zoo.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_of_chains_as_many_draws_predict_as_of_others_and_all_are_judged(tmp_path):
+    own = {"methods": ("hmc",), "trainings": ("standard",), "hmc_draws": 12, "num_draws": 3}
+    config = dataclasses.replace(TINY, **own, suite="fast", num_test=2)
+    results = zoo.run(config, str(tmp_path / "run"))
+    (found,) = results["data"]["posteriors"]
+    assert found["num_draws"] == 3
+    # Two chains of six: of three draws in all there would be none to compare.
+    assert found["diagnostics"]["num_chains"] == 2
+    assert found["diagnostics"]["max_rhat"] is not None
+    with np.load(tmp_path / "run" / "posterior" / "digits_hmc_standard.npz") as stored:
+        assert {len(array) for array in stored.values()} == {12}
