@@ -22,10 +22,11 @@ _MARKERS = {
     **{"hmc": "o", "sgd": "^", "vi": "s"},
     **{"ensemble": "v", "laplace": "D", "swag": "P"},
 }
-_WORDS = {
+NAMES = {
     **{"hmc": "HMC", "sgd": "SGD", "vi": "VI"},
     **{"ensemble": "ensemble", "laplace": "Laplace", "swag": "SWAG"},
 }
+"""For readers."""
 PUBLISHED_FLOOR = 0.853
 """Below this the published metric cannot fall with ten classes (``metrics``)."""
 
@@ -152,9 +153,7 @@ def _scatter(
                     markeredgewidth=0.6 if starred else 0.3,
                     linestyle="none",
                     alpha=1.0 if starred else 0.75,
-                    label=f"{_WORDS.get(method, method)}, starred"
-                    if starred
-                    else _WORDS.get(method, method),
+                    label=f"{NAMES[method]}, starred" if starred else NAMES[method],
                     # The first methods are few and alike: they lie on top.
                     zorder=4 if starred else 3 - place / 10,
                 )

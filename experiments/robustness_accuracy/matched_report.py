@@ -15,6 +15,7 @@ from bnn_adv.report.table import Table
 from experiments.launch.mixed import describe_all, describe_chains
 from experiments.launch.tables import Verdict
 from experiments.robustness_accuracy.correlation import SIGN_LEVEL
+from experiments.robustness_accuracy.figures import NAMES as METHOD_NAMES
 from experiments.robustness_accuracy.figures import (
     Row,
     corrected_accuracy,
@@ -26,11 +27,8 @@ from experiments.robustness_accuracy.figures import (
 from experiments.robustness_accuracy.matched import SOURCE
 from experiments.robustness_accuracy.multiplicity import holm
 
-NAMES = {
-    **{"hmc": "HMC of long trajectories", "sgd": "SGD", "ensemble": "ensemble", "vi": "VI"},
-    **{"laplace": "Laplace", "swag": "SWAG"},
-}
-"""For readers."""
+NAMES = METHOD_NAMES | {"hmc": "HMC of long trajectories"}
+"""For readers; HMC of the grids has another length."""
 
 CAPTION = (
     "The same network on the same images by every method: softmax robustness under the published "
