@@ -101,6 +101,28 @@ def kronecker(
     return found
 
 
+@functools.partial(jax.jit, static_argnames=("network", "layers", "likelihood"))
+def input_sides(
+    params: Params, data: Data, *, network: nn.Module, layers: Sequence[Layer], likelihood: str
+) -> dict[str, jax.Array]:
+    """Return the mean over a layer's outputs f of the blocks ``H_ff``, [D, D], by name of layer.
+
+    Of a convolution without the products of gradients at different places (as in KFC).
+    """
+
+    def one_block(x: jax.Array) -> dict[str, jax.Array]:
+        inputs, outputs = pull_back(params, x, network, layers, likelihood)
+        found = {}
+        for name, a in inputs.items():
+            weights = jnp.square(outputs[name]).mean(axis=-1).sum(axis=0)
+            rows = (a * weights[..., None]).reshape(-1, a.shape[-1])
+            found[name] = rows.T @ a.reshape(-1, a.shape[-1])
+        return found
+
+    found: dict[str, jax.Array] = _sum(one_block, params, data, network, 0)
+    return found
+
+
 @functools.partial(jax.jit, static_argnames=("network", "layer", "likelihood"))
 def full(
     params: Params, data: Data, *, network: nn.Module, layer: Layer, likelihood: str

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 
 from bnn_adv.compute import parallel
 from bnn_adv.compute.settings import PRECISIONS, setting
+from bnn_adv.inference import preconditioning
 from bnn_adv.inference.base import (
     InferenceResult,
     RunOptions,
@@ -36,9 +37,12 @@ from bnn_adv.inference.densities import (
     get_likelihood,
     logdensity_fn,
 )
+from bnn_adv.inference.preconditioning import Maps
 from bnn_adv.inference.states import (
+    Chains,
     Ensemble,
     count_starting,
+    describe_states,
     map_chains,
     start_chains,
     train_ensemble,
@@ -96,6 +100,9 @@ class Config(MethodConfig):
       prior: The prior.
       likelihood: A name in ``densities.LIKELIHOODS``.
       temperature: Target ``p(w | D)^(1 / T)``.
+      precondition: Move in coordinates in which the posterior's scales are alike, by the
+        ``"curvature"`` of the likelihood at draws of the prior, see ``preconditioning``: longer
+        steps for the same law. ``"none"``: in the weights.
       precision: Of matrix products, see ``Posterior``.
     """
 
@@ -108,6 +115,7 @@ class Config(MethodConfig):
     prior: Prior = Prior()
     likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
     temperature: float = setting(1.0, above=0)
+    precondition: Literal["none", "curvature"] = "none"
     precision: str = setting("highest", choices=PRECISIONS)
 
     has_keys: ClassVar[bool] = False
@@ -133,7 +141,7 @@ class Target(NamedTuple):
     config: Any
     mesh: Mesh | None
 
-    def kernel(self, data: Data) -> Kernel:
+    def kernel(self, data: Data, maps: Maps | None = None) -> Kernel:
         """Return the kernel of the posterior given data, which stay arguments of a program."""
         density = functools.partial(
             logdensity_fn,
@@ -144,7 +152,8 @@ class Target(NamedTuple):
             temperature=self.config.temperature,
             centred=True,
         )
-        return self.build(density, self.config)
+        kernel: Kernel = preconditioning.build(self.build, density, self.config, maps)
+        return kernel
 
     def map_chains(self, fn: Callable[[jax.Array, Any], Any], states: Any) -> Any:
         """Map ``fn`` over (number, state) of all chains, at the run's precision."""
@@ -152,27 +161,36 @@ class Target(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
-def init(rng_key: jax.Array, data: Data, trained: Params | None = None, *, target: Target) -> Any:
+def init(
+    rng_key: jax.Array,
+    data: Data,
+    trained: Params | None = None,
+    maps: Maps | None = None,
+    *,
+    target: Target,
+) -> Chains:
     """Start every chain at its own draw of the prior or of the network's initialiser.
 
     Args:
       rng_key: Key of the starts.
       data: Training data.
       trained: Where chains start instead, stacked.
+      maps: The coordinates that they move in.
       target: What is sampled.
     """
-    kernel, shape = target.kernel(data), data.x.shape[1:]
-    return start_chains(rng_key, kernel.init, target.network, shape, target.config, trained)
+    kernel, shape = target.kernel(data, maps), data.x.shape[1:]
+    own = start_chains(rng_key, kernel.init, target.network, shape, target.config, trained)
+    return Chains(own, maps)
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
-def tune(rng_key: jax.Array, state: Any, data: Data, *, target: Target) -> tuple[Any, Any]:
+def tune(rng_key: jax.Array, state: Chains, data: Data, *, target: Target) -> tuple[Chains, Any]:
     """Let every chain learn what its kernel learns in one call.
 
     Returns:
       State; the gradients that it took, [chains], None where the kernel learns nothing.
     """
-    kernel = target.kernel(data)
+    kernel = target.kernel(data, state.maps)
     if kernel.tune is None:
         return state, None
     learn = kernel.tune
@@ -181,20 +199,21 @@ def tune(rng_key: jax.Array, state: Any, data: Data, *, target: Target) -> tuple
         tuned, count = learn(jax.random.fold_in(rng_key, chain), own)
         return tuned, jnp.asarray(count, jnp.int32)
 
-    tuned, counts = target.map_chains(one_chain, state)
-    return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), tuned, state), counts
+    tuned, counts = target.map_chains(one_chain, state.own)
+    tuned = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), tuned, state.own)
+    return state._replace(own=tuned), counts
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
 def warm_up(
     rng_key: jax.Array,
-    state: Any,
+    state: Chains,
     data: Data,
     first: jax.Array | int,
     count: jax.Array | int,
     *,
     target: Target,
-) -> tuple[Any, Any]:
+) -> tuple[Chains, Any]:
     """Make ``count`` adapting transitions, from number ``first``.
 
     Args:
@@ -208,7 +227,7 @@ def warm_up(
     Returns:
       State; info of the last transition, [chains], but for ``num_gradients``: that of all.
     """
-    kernel = target.kernel(data)
+    kernel = target.kernel(data, state.maps)
 
     def one_transition(index: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         def one_chain(chain: jax.Array, own: Any) -> tuple[Any, Any]:
@@ -222,20 +241,20 @@ def warm_up(
         return after, info
 
     blank = _blank(rng_key, state, data, target)[1]
-    state, info = jax.lax.fori_loop(first, first + count, one_transition, (state, blank))
-    return state, info
+    own, info = jax.lax.fori_loop(first, first + count, one_transition, (state.own, blank))
+    return state._replace(own=own), info
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
 def step(
     rng_key: jax.Array,
-    state: Any,
+    state: Chains,
     data: Data,
     first: jax.Array | int,
     count: jax.Array | int,
     *,
     target: Target,
-) -> tuple[Any, tuple[Any, Any]]:
+) -> tuple[Chains, tuple[Any, Any]]:
     """Make ``count`` transitions, from number ``first``; every ``thinning``-th is a draw.
 
     Args:
@@ -251,7 +270,8 @@ def step(
       The state; positions, [_DRAWS_PER_CALL, chains, ...], of which as many are draws as ended
       within the call; infos, [_DRAWS_PER_CALL * thinning, chains], of which ``count`` are filled.
     """
-    kernel, thinning = target.kernel(data), target.config.thinning
+    kernel, thinning = target.kernel(data, state.maps), target.config.thinning
+    read = jax.vmap(kernel.position)
     position, blank = _blank(rng_key, state, data, target)
 
     def space(size: int) -> Any:
@@ -268,15 +288,15 @@ def step(
         )
         # Each transition of a draw takes its place; the last one stays.
         place = index // thinning - first // thinning
-        positions = jax.tree.map(
-            lambda all_, one: all_.at[place].set(one), positions, kernel.position(after)
-        )
+        positions = jax.tree.map(lambda all_, one: all_.at[place].set(one), positions, read(after))
         return after, positions, jax.tree.map(lambda all_, x: all_.at[done].set(x), infos, info)
 
     positions = jax.tree.map(space(_DRAWS_PER_CALL), position)
     infos = jax.tree.map(space(_DRAWS_PER_CALL * thinning), blank)
-    state, positions, infos = jax.lax.fori_loop(0, count, one_transition, (state, positions, infos))
-    return state, (positions, infos)
+    own, positions, infos = jax.lax.fori_loop(
+        0, count, one_transition, (state.own, positions, infos)
+    )
+    return state._replace(own=own), (positions, infos)
 
 
 def most_transitions(first: int, thinning: int) -> int:
@@ -311,8 +331,9 @@ def run(
     """
     data, options = open_data(rng_key, network, data, options, likelihood=config.likelihood)
     mesh = options.mesh
-    keys = [jax.random.fold_in(rng_key, number) for number in range(5)]
+    keys = [jax.random.fold_in(rng_key, number) for number in range(6)]
     target = Target(build, network, config, mesh)
+    maps = parallel.replicate(preconditioning.estimate(keys[5], network, data, config), mesh)
     whole, data = data, parallel.spread(data, mesh, "data")
     plan = Plan(
         config.num_warmup,
@@ -320,8 +341,9 @@ def run(
         lambda done: done // config.thinning,
     )
 
-    def begin(trained: Params | None = None) -> Any:
-        return parallel.spread(init(keys[0], data, trained, target=target), mesh, "draws")
+    def begin(trained: Params | None = None) -> Chains:
+        own, _ = init(keys[0], data, trained, maps, target=target)
+        return Chains(parallel.spread(own, mesh, "draws"), maps)
 
     def learn(state: Any) -> tuple[Any, Any]:
         if config.init == "ensemble":
@@ -329,8 +351,8 @@ def run(
             state = begin(
                 train_ensemble(keys[4], network, whole, config, options, num_transitions=size)
             )
-        after, gradients = tune(keys[3], state, data, target=target)
-        return after, gradients
+        learned: tuple[Any, Any] = tune(keys[3], state, data, target=target)
+        return learned
 
     ran = run_chains(
         begin(),
@@ -351,11 +373,12 @@ def run(
     by_draw = (config.num_samples, config.thinning, config.num_chains)
     record = jax.tree.map(lambda values: values.reshape(by_draw), ran.record)
     counts = getattr(record, "num_gradients", None)
-    gradients = Gradients(**ran.spent, starting=count_starting(config, len(whole.y)))
+    before = preconditioning.count_gradients(network, whole, config)
+    gradients = Gradients(**ran.spent, starting=count_starting(config, len(whole.y), before))
     if counts is not None:
         sampling = int(counts.sum(dtype=np.int64))
         gradients = gradients._replace(sampling=sampling, warmup=gradients.warmup or 0)
-    constants = _describe_state(ran.state)
+    constants = describe_states(ran.state.own)
     return conclude(posterior, record, options.held_out, gradients, constants)
 
 
@@ -364,20 +387,13 @@ def name_of(build: Callable[..., Any]) -> str:
     return build.__module__.rpartition(".")[2]
 
 
-def _describe_state(state: Any) -> dict[str, list[float]]:
-    """Return what a kernel says of its last state, one number a chain each."""
-    describe = getattr(state, "describe", None)
-    found: dict[str, Any] = {} if describe is None else describe()
-    return {name: parallel.to_host(one).astype(float).tolist() for name, one in found.items()}
-
-
-def _blank(rng_key: jax.Array, state: Any, data: Data, target: Target) -> tuple[Any, Any]:
+def _blank(rng_key: jax.Array, state: Chains, data: Data, target: Target) -> tuple[Any, Any]:
     """Return positions and an info of zeros, of the shapes of a transition's."""
-    kernel = target.kernel(data)
+    kernel = target.kernel(data, state.maps)
 
     def one_transition() -> tuple[Any, Any]:
-        after, info = target.map_chains(lambda _, own: kernel.step(rng_key, own), state)
-        return kernel.position(after), info
+        after, info = target.map_chains(lambda _, own: kernel.step(rng_key, own), state.own)
+        return jax.vmap(kernel.position)(after), info
 
     shapes = jax.eval_shape(one_transition)
     position, info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,21 @@ from bnn_adv.compute.streaming import map_samples
 from bnn_adv.inference import minibatches, sgd
 from bnn_adv.inference.base import RunOptions
 from bnn_adv.inference.densities import Data, sample_prior
+from bnn_adv.inference.preconditioning import Maps
 from bnn_adv.inference.robust import get_robust
 from bnn_adv.networks import Params, init_params
+
+
+class Chains(NamedTuple):
+    """States of all chains.
+
+    own: The kernel's, stacked.
+    maps: The coordinates that they move in; None: weights. Kept with the states, so that a run
+      that is continued moves in the same ones to the bit.
+    """
+
+    own: Any
+    maps: Maps | None = None
 
 
 def map_chains(
@@ -106,21 +119,22 @@ def train_ensemble(
     return parallel.replicate(found.posterior.samples, options.mesh)
 
 
-def count_starting(config: Any, num_data: int) -> float | None:
-    """Return the gradients that ``train_ensemble`` takes, of all chains, in those of all data.
+def count_starting(config: Any, num_data: int, num_before: int = 0) -> float | None:
+    """Return the gradients before the first transition, of all chains, in those of all data.
 
     Args:
-      config: Settings of the chains.
+      config: Settings of the chains, with those of ``train_ensemble``.
       num_data: Training examples, N.
+      num_before: Those of ``preconditioning``.
 
     Returns:
-      None where chains start at no ensemble.
+      None where chains start at no ensemble, and move in their weights.
     """
     if config.init != "ensemble":
-        return None
+        return float(num_before) if num_before else None
     size = min(config.ensemble.minibatch_size, num_data)
     each = minibatches.count(num_data, size) * size / num_data
-    return float(config.num_chains * config.ensemble.num_epochs * each)
+    return float(config.num_chains * config.ensemble.num_epochs * each) + num_before
 
 
 def start_chains(
@@ -157,3 +171,10 @@ def start_chains(
     # BlackJAX starts from Python numbers, whose weak types every transition makes strong: without
     # this, all programs would compile twice.
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+
+
+def describe_states(state: Any) -> dict[str, list[float]]:
+    """Return what a kernel says of the last states of all chains, one number a chain each."""
+    describe = getattr(state, "describe", None)
+    found: dict[str, Any] = {} if describe is None else describe()
+    return {name: parallel.to_host(one).astype(float).tolist() for name, one in found.items()}

@@ -128,6 +128,45 @@ def test_the_whole_block_of_the_last_layer(network, shape, likelihood, monkeypat
 
 
 @pytest.mark.slow
+@LIKELIHOODS
+@pytest.mark.parametrize("shape", [(2,), (4, 3, 1)])
+def test_input_sides_are_means_over_the_outputs(shape, likelihood, monkeypatch):
+    """Of dense layers; in blocks of data, with a remainder."""
+    monkeypatch.setattr(blocks, "choose_block", lambda *args: 4)
+    network = MLP((4,), 3, "tanh")
+    params, data = make(network, *shape)
+    layers = list_layers(network, shape)
+    found = curvature.input_sides(
+        params, data, network=network, layers=layers, likelihood=likelihood
+    )
+    expected = gauss_newton(params, data, network, likelihood)
+    for layer in layers:
+        names, size = [f"{layer.name}/kernel", f"{layer.name}/bias"], layer.outputs[-1]
+        whole = np.block([[expected[a, b] for b in names] for a in names])
+        blocks_of = [whole[output::size, output::size] for output in range(size)]
+        np.testing.assert_allclose(
+            found[layer.name], np.mean(blocks_of, axis=0), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.slow
+def test_input_sides_of_a_convolution_of_one_place_are_those_of_a_dense_layer():
+    """A window as large as the image; elsewhere products of different places are left out."""
+    network = Pictures(window=3)
+    params, data = make(network, 3, 3, 1)
+    layers = list_layers(network, (3, 3, 1))
+    found = curvature.input_sides(
+        params, data, network=network, layers=layers, likelihood="categorical"
+    )
+    expected = gauss_newton(params, data, network, "categorical")
+    names = ["conv/kernel", "conv/bias"]
+    whole = np.block([[expected[a, b] for b in names] for a in names])
+    np.testing.assert_allclose(
+        found["conv"], (whole[::2, ::2] + whole[1::2, 1::2]) / 2, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.slow
 def test_of_a_softmax_over_linear_outputs_it_is_the_hessian():
     network = MLP((), 3)
     params, data = make(network, 2)

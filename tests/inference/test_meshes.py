@@ -62,6 +62,10 @@ CASES = {
             ensemble=Ensemble(num_epochs=2, minibatch_size=8),
         ),
     ),
+    "hmc in other coordinates": (
+        hmc,
+        hmc.Config(**CHAINS, step_size=0.01, num_integration_steps=2, precondition="curvature"),
+    ),
     "nuts": (nuts, nuts.Config(**CHAINS, max_num_doublings=2, step_size=0.01)),
     "mclmc": (mclmc, mclmc.Config(**CHAINS, step_size=0.05, length=1.0, num_tune=20)),
     "adjusted_mclmc": (
@@ -95,6 +99,7 @@ def data():
         ("swag", "draws:2,data:2"),
         ("hmc", "draws:2,data:2"),
         ("hmc from an ensemble", "draws:2,data:2"),
+        ("hmc in other coordinates", "draws:2,data:2"),
         ("nuts", "draws:4"),
         ("mclmc", "draws:2,data:2"),
         ("adjusted_mclmc", "draws:4"),

@@ -178,6 +178,8 @@ def test_draws_differ_from_one_another(name):
         ("hmc", {"target_acceptance_rate": 1.0}, "target_acceptance_rate"),
         ("hmc", {"step_size": -1.0}, "step_size"),
         ("sgld", {"minibatch_size": 0}, "minibatch_size.*got 0"),
+        ("sghmc", {"precondition": "curvature"}, "precondition is for chains on all data: hmc"),
+        ("nuts", {"precondition": "full"}, "none, curvature, got 'full'"),
         ("sghmc", {"friction": 101.0}, r"at most 1 / step_size \(100\), got 101"),
         ("sghmc", {"gradient_variance": 2001.0}, r"friction / .*\(2000\), got 2001"),
         ("csgmcmc", {"exploration": 0.9999999999}, r"num_samples makes 1.*transitions a chain"),

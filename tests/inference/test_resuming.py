@@ -44,6 +44,10 @@ CASES = {
             **{"trajectory_length": 0.03, "jitter": 0.8},
         },
     ),
+    "hmc in other coordinates": (
+        "hmc",
+        {**HMC, "num_integration_steps": 3, "precondition": "curvature"},
+    ),
     "nuts": ("nuts", {**HMC, "max_num_doublings": 3, "thinning": 2}),
     "mclmc": ("mclmc", {**CHAINS, "num_tune": 20, "thinning": 3}),
     "adjusted_mclmc": ("adjusted_mclmc", {**CHAINS, "step_size": 0.05, "thinning": 2}),
