@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ from bnn_adv.inference.densities import (
     get_likelihood,
     logdensity_fn,
 )
-from bnn_adv.inference.preconditioning import Maps
+from bnn_adv.inference.preconditioning import Maps, Precondition
 from bnn_adv.inference.states import (
     Chains,
     Ensemble,
@@ -100,9 +100,9 @@ class Config(MethodConfig):
       prior: The prior.
       likelihood: A name in ``densities.LIKELIHOODS``.
       temperature: Target ``p(w | D)^(1 / T)``.
-      precondition: Move in coordinates in which the posterior's scales are alike, by the
-        ``"curvature"`` of the likelihood at draws of the prior, see ``preconditioning``: longer
-        steps for the same law. ``"none"``: in the weights.
+      precondition: Coordinates that chains move in: the weights (``"none"``), or some in which
+        scales are more alike, by the ``"curvature"`` of the likelihood, see ``preconditioning``.
+      precondition_power: How far: of a linear model 1 makes all scales alike.
       precision: Of matrix products, see ``Posterior``.
     """
 
@@ -115,7 +115,8 @@ class Config(MethodConfig):
     prior: Prior = Prior()
     likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
     temperature: float = setting(1.0, above=0)
-    precondition: Literal["none", "curvature"] = "none"
+    precondition: Precondition = "none"
+    precondition_power: float = setting(0.5, above=0, most=1)
     precision: str = setting("highest", choices=PRECISIONS)
 
     has_keys: ClassVar[bool] = False
@@ -351,8 +352,7 @@ def run(
             state = begin(
                 train_ensemble(keys[4], network, whole, config, options, num_transitions=size)
             )
-        learned: tuple[Any, Any] = tune(keys[3], state, data, target=target)
-        return learned
+        return cast("tuple[Any, Any]", tune(keys[3], state, data, target=target))
 
     ran = run_chains(
         begin(),

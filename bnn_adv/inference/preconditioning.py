@@ -1,26 +1,32 @@
-r"""Linear coordinates in which the posterior's scales are alike, for every chain on all data.
+r"""Linear coordinates in which the posterior's scales are more alike, for chains on all data.
 
 A leapfrog step can be no longer than the narrowest direction of the posterior is wide, and of a
 network that direction is far narrower than the prior: the one along which all inputs agree. Chains
 move in v instead of the weights w of a layer, a column an output, with the bias as last row:
 
-    w = P v,    P = S (I + S H S / T)^(-1/2) / sigma,    H = E_{w ~ prior} [ (1/F) sum_f H_ff ]
+    w = P v,    P = S (I + S H S / T)^(-power / 2) / sigma,
+    H = E_{w ~ prior} [ (1/F) sum_f H_ff ]
 
-S = diag of the tempered prior's scales, sigma the one of its scale, T the temperature, H_ff the
-block of output f of F of the generalised Gauss-Newton matrix (``curvature``). One matrix serves all
-outputs of a layer, as units can be exchanged under the posterior, and it is taken at draws of the
-prior, so that it depends on no chain. Directions of which the data say nothing keep the prior's
-scale sigma: lengths of trajectories mean what they meant. The law of the draws is the same under
-any P; a good one allows longer steps. For a linear model with a Gaussian likelihood all scales
-become sigma exactly. (Cf. Girolami, Calderhead 2011, with a constant metric; K-FAC, Martens,
-Grosse 2015, arXiv 1503.05671, whose input factors these are, weighted by the outputs' gradients.)
+S = diag of the tempered prior's scales, sigma the tempered prior's own scale, T the temperature,
+H_ff the block of output f of F of the generalised Gauss-Newton matrix (``curvature``). One matrix
+serves all outputs of a layer, as units can be exchanged under the posterior, and it is taken at
+draws of the prior, so that it depends on no chain. Directions of which the data say nothing keep
+the prior's scale sigma: lengths of trajectories mean what they meant. The law of the draws is the
+same under any P; a good one allows longer steps. (Cf. Girolami, Calderhead 2011, with a constant
+metric; K-FAC, Martens, Grosse 2015, arXiv 1503.05671, whose input factors these are, weighted by
+the outputs' gradients.)
+
+Power 1 makes all scales of a linear model with a Gaussian likelihood sigma exactly. Of a network it
+goes too far: moves of several units that undo each other are far freer than those of one, which is
+all that H knows, and chains become slow along them. A half leaves them about as fast a gradient
+as in the weights.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +40,8 @@ from bnn_adv.inference.densities import Data, Prior, prior_scales, sample_prior
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.networks.layers import Layer, list_layers
 
+Precondition = Literal["none", "curvature"]
+"""Settings of chains: which coordinates they move in."""
 NUM_DRAWS = 16
 """Draws of the prior that H is the mean of."""
 # Beyond it decomposing a matrix takes minutes, and multiplying by it more than the layer itself.
@@ -89,7 +97,7 @@ def estimate(rng_key: jax.Array, network: nn.Module, data: Data, config: Any) ->
       rng_key: Typed key of the draws of the prior.
       network: The network.
       data: Training data, x [N, ...].
-      config: Has ``precondition``, ``prior``, ``likelihood`` and ``temperature``.
+      config: Settings of the chains.
 
     Raises:
       SettingError: See ``choose_layers``.
@@ -141,7 +149,7 @@ def _whiten(side: np.ndarray, scales: np.ndarray, config: Any) -> tuple[jax.Arra
     own = config.prior.scale * config.temperature**0.5
     scaled = scales[:, None] * side * scales / config.temperature
     values, vectors = np.linalg.eigh((scaled + scaled.T) / 2)
-    roots = np.sqrt(1 + np.maximum(values, 0))
+    roots = (1 + np.maximum(values, 0)) ** (config.precondition_power / 2)
     to_weights = scales[:, None] * ((vectors / roots) @ vectors.T) / own
     to_coordinates = own * ((vectors * roots) @ vectors.T) / scales
     return jnp.asarray(to_weights, jnp.float32), jnp.asarray(to_coordinates, jnp.float32)

@@ -116,6 +116,7 @@ def _mixed(config: Any, draws: int, length: float, temperature: float) -> hmc.Co
         max_integration_steps=config.hmc_most_steps,
         adapt="step_size",
         target_acceptance_rate=config.hmc_acceptance,
+        precondition=config.hmc_precondition,
         temperature=temperature,
     )
 

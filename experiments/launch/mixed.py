@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.inference import hmc
 from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
+from bnn_adv.inference.preconditioning import Precondition
 from experiments.launch.sampled import sampled_runs
 
 _RHATS, _SIZES = ("max_rhat", "log_density_rhat"), ("min_ess", "log_density_ess")
@@ -32,6 +33,7 @@ class Chains(NamedTuple):
     max_integration_steps: Most leapfrog steps a transition; None: HMC's own.
     num_chains: Chains.
     thinning: Transitions a draw that is kept.
+    precondition: Coordinates that they move in; None: the weights.
     """
 
     step_size: float
@@ -42,6 +44,7 @@ class Chains(NamedTuple):
     max_integration_steps: int | None = None
     num_chains: int = 4
     thinning: int = 1
+    precondition: Precondition | None = None
 
     @property
     def num_draws(self) -> int:
@@ -128,6 +131,9 @@ class MixedChains(Settings):
     mixed_max_steps: int = setting(
         STUDIES.max_integration_steps, "Mixed HMC: most leapfrog steps a transition.", least=1
     )
+    mixed_precondition: Precondition = setting(
+        "none", "Mixed HMC: coordinates in which it moves, see --hmc.precondition of compare."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +159,7 @@ def mixed_hmc(config: MixedChains, **others: Any) -> hmc.Config:
         "step_size": config.mixed_step_size,
         "trajectory_length": config.mixed_trajectory_length,
         "max_integration_steps": config.mixed_max_steps,
+        "precondition": config.mixed_precondition,
         **_ALWAYS,
     }
     return hmc.Config(**settings | others)

@@ -14,9 +14,10 @@ from experiments.launch.apart import processes
 HMC_PUBLISHED, HMC, NUTS = "hmc_published", "hmc", "nuts"
 MCLMC, ADJUSTED_MCLMC = "mclmc", "adjusted_mclmc"
 SGLD, SGHMC, CSGMCMC = "sgld", "sghmc", "csgmcmc"
-METHODS = (HMC_PUBLISHED, HMC, NUTS, MCLMC, ADJUSTED_MCLMC, SGLD, SGHMC, CSGMCMC)
+HMC_CURVATURE = "hmc_curvature"
+METHODS = (HMC_PUBLISHED, HMC, NUTS, MCLMC, ADJUSTED_MCLMC, SGLD, SGHMC, CSGMCMC, HMC_CURVATURE)
 """Rows; a method's place here decides its random keys."""
-ADJUSTED = (HMC, NUTS, ADJUSTED_MCLMC)
+ADJUSTED = (HMC, NUTS, ADJUSTED_MCLMC, HMC_CURVATURE)
 """Methods whose draws have the posterior's law where chains have mixed, in the order in which they
 are taken to judge the others."""
 MINIBATCH = (SGLD, SGHMC, CSGMCMC)

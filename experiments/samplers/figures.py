@@ -17,6 +17,7 @@ from experiments.samplers.config import (
     ADJUSTED_MCLMC,
     CSGMCMC,
     HMC,
+    HMC_CURVATURE,
     HMC_PUBLISHED,
     MCLMC,
     NUTS,
@@ -36,6 +37,7 @@ _LINES = {
     SGLD: (style.CLASS_COLOURS[1], "v", ":"),
     SGHMC: (style.CLASS_COLOURS[3], "P", ":"),
     CSGMCMC: (style.INK, "*", ":"),
+    HMC_CURVATURE: ("#5b3a8c", "h", "-"),
 }
 _LEAST_EXCESS = 1e-3
 _MARGIN = 1.4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from experiments.samplers.config import (
     ADJUSTED_MCLMC,
     CSGMCMC,
     HMC,
+    HMC_CURVATURE,
     HMC_PUBLISHED,
     MCLMC,
     NUTS,
@@ -41,6 +43,7 @@ class Tuned(NamedTuple):
 
     published_step: First leapfrog step of HMC as published.
     leapfrog_step: First step of HMC and NUTS; their warm-up adapts it.
+    curvature_step: The same of HMC in coordinates of the curvature.
     nuts_steps: Most leapfrog steps of a NUTS transition, one less than a power of two: a length
       of one and a half, about, where trees would grow to three and pay twice for it.
     adjusted_steps: Steps of an adjusted microcanonical trajectory, in the mean.
@@ -56,6 +59,7 @@ class Tuned(NamedTuple):
 
     published_step: float
     leapfrog_step: float
+    curvature_step: float
     nuts_steps: int
     adjusted_steps: int
     adjusted_step: float
@@ -71,6 +75,7 @@ class Tuned(NamedTuple):
 _MNIST = Tuned(
     published_step=0.002,
     leapfrog_step=0.0032,
+    curvature_step=0.02,
     nuts_steps=511,
     adjusted_steps=75,
     adjusted_step=1.0,
@@ -86,6 +91,7 @@ TUNED = {
     "digits": _MNIST._replace(
         published_step=0.001,
         leapfrog_step=0.0068,
+        curvature_step=0.03,
         nuts_steps=255,
         mclmc_length=100.0,
         sgld_step=1e-4,
@@ -95,6 +101,7 @@ TUNED = {
     "half_moons": _MNIST._replace(
         published_step=0.001,
         leapfrog_step=0.0028,
+        curvature_step=0.006,
         adjusted_steps=100,
         adjusted_step=0.1,
         mclmc_step=0.15,
@@ -105,10 +112,11 @@ TUNED = {
         minibatch_size=500,
     ),
     "mnist_6000": _MNIST,
-    "fashion_mnist_6000": _MNIST._replace(published_step=0.001),
+    "fashion_mnist_6000": _MNIST._replace(published_step=0.001, curvature_step=0.015),
     # Ten times the data: the stiffest directions are narrower by about sqrt(10).
     "mnist_60000": _MNIST._replace(
         leapfrog_step=0.001,
+        curvature_step=0.01,
         nuts_steps=1023,
         adjusted_steps=200,
         adjusted_step=0.35,
@@ -176,16 +184,24 @@ def _plan_published(config: Config, tuned: Tuned, num_data: int) -> Plan:
 
 
 def _plan_hmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
-    steps = _limit(config, math.ceil(TRAJECTORY / tuned.leapfrog_step))
+    return Plan(hmc, _long_trajectories(config, tuned.leapfrog_step))
+
+
+def _plan_curvature(config: Config, tuned: Tuned, num_data: int) -> Plan:
+    settings = _long_trajectories(config, tuned.curvature_step)
+    return Plan(hmc, dataclasses.replace(settings, precondition="curvature"))
+
+
+def _long_trajectories(config: Config, first_step: float) -> hmc.Config:
+    steps = _limit(config, math.ceil(TRAJECTORY / first_step))
     transitions = config.budget // steps
-    settings = hmc.Config(
+    return hmc.Config(
         **_split(config, transitions, _adapting(transitions)),
-        step_size=tuned.leapfrog_step,
+        step_size=first_step,
         trajectory_length=TRAJECTORY,
         max_integration_steps=2 * steps,
         adapt="step_size",
     )
-    return Plan(hmc, settings)
 
 
 def _plan_nuts(config: Config, tuned: Tuned, num_data: int) -> Plan:
@@ -284,4 +300,5 @@ _PLANS = {
     SGLD: _plan_sgld,
     SGHMC: _plan_sghmc,
     CSGMCMC: _plan_csgmcmc,
+    HMC_CURVATURE: _plan_curvature,
 }

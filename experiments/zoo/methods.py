@@ -111,6 +111,7 @@ def _hmc(config: Any, robust: Robust, epochs: int) -> hmc.Config:
         step_size=0.003,
         adapt="step_size",
         target_acceptance_rate=0.7,
+        precondition=config.hmc_precondition,
         robust=robust,
     )
 

@@ -17,7 +17,7 @@ from tests.linear_regression import COVARIANCE, DATA, NETWORK, SCALE
 
 KEY = jax.random.key(2)
 RNG = np.random.default_rng(0)
-ON = {"precondition": "curvature"}
+ON = {"precondition": "curvature", "precondition_power": 1.0}
 LINEAR = hmc.Config(prior=Prior(SCALE), likelihood="gaussian", **ON)
 
 
@@ -65,6 +65,15 @@ def test_all_scales_of_a_linear_model_become_the_priors():
     np.testing.assert_allclose(
         inverse @ COVARIANCE @ inverse.T, SCALE**2 * np.eye(3), rtol=1e-4, atol=1e-4
     )
+
+
+def test_a_power_makes_them_alike_in_part():
+    """Half of the way takes the roots of the scales, in units of the prior's."""
+    config = dataclasses.replace(LINEAR, precondition_power=0.5)
+    maps = preconditioning.estimate(KEY, NETWORK, DATA, config)
+    inverse = np.asarray(maps.to_coordinates["logits"], np.float64)
+    found = inverse @ COVARIANCE @ inverse.T / SCALE**2
+    np.testing.assert_allclose(found @ found, COVARIANCE / SCALE**2, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.25, 4.0])
