@@ -27,8 +27,8 @@ from bnn_adv.posteriors.posterior import Posterior, predict_log_probs
 SuiteProgress = Callable[[str, int, int], None]
 """Called with (name of the attack, image-steps done, image-steps in all)."""
 
-_UNMOVED, _NEAR = 0.1, 2.0
-"""Share of the gap up to which an attack may have been blind; lead in nats that counts as small."""
+_UNMOVED = 0.1
+"""Share of the gap up to which an attack may have been blind."""
 
 NOT_RUN, WITHSTOOD, BROKEN = -1, 0, 1
 """What an attack did to an image."""
@@ -308,7 +308,7 @@ def is_within_reach(entry: Entry, before: HostNumbers, now: HostNumbers) -> Host
     with np.errstate(divide="ignore", invalid="ignore"):
         closed = 1 - now / before
     # What is not a number is attacked.
-    is_far = (closed < entry.reach) & (closed > _UNMOVED) & (now > _NEAR)
+    is_far = (closed < entry.reach) & (closed > _UNMOVED) & (now > entry.near)
     return np.asarray(~is_far)
 
 

@@ -10,6 +10,7 @@ and therefore its loss and its metric, follows the posterior's decision rule.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from bnn_adv.attacks import (
     apgd,
@@ -43,10 +44,11 @@ class Entry:
       reach: Of a worst-case suite: images are set aside, and not attacked, where the attacks before
         have closed less than this share of the gap between the label and the next class, in
         [0, 1); see ``cascade.is_within_reach``. 0 sets none aside.
+      near: Nor are those of which no more than this is left of the gap, in nats.
 
     Raises:
       TypeError: ``attack`` is none.
-      ValueError: It takes no step, or ``reach`` is out of range.
+      ValueError: It takes no step, or ``reach`` or ``near`` is out of range.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Entry:
     objective: str | Objective
     surrogate: Surrogate = "posterior"
     reach: float = 0.0
+    near: float = 2.0
 
     def __post_init__(self) -> None:
         """Check that it can be run."""
@@ -67,6 +70,8 @@ class Entry:
         arguments.check_count("num_steps", self.attack.num_steps, 1)
         if not 0 <= self.reach < 1:
             raise ValueError(f"reach of {self.name} must be in [0, 1), got {self.reach!r}.")
+        if not self.near >= 0:
+            raise ValueError(f"near of {self.name} must be at least 0, got {self.near!r}.")
 
     @property
     def objective_name(self) -> str:
@@ -181,46 +186,48 @@ _FAST = Suite(
 _PGD = pgd.build(num_steps=100, stop_on_success=True)
 _APGD = apgd.build(num_steps=100, stop_on_success=True)
 
-_REACH = 0.75
-"""Late attacks break next to no image of whose gap less was closed before."""
+_half_way = functools.partial(Entry, reach=0.5)
+_at_the_end = functools.partial(Entry, reach=0.9, near=0.25)
+"""Short attacks towards every class are run from half of the way on, long ones at its end: what
+they break lies beyond."""
 
 
-def _aim(num_targets: int) -> Attack:
-    """Return Auto-PGD of 25 steps towards each of the likeliest other classes."""
-    return apgd_t.build(num_steps=25, num_targets=num_targets, start="clean", stop_on_success=True)
+def _aim(num_targets: int, num_steps: int = 25) -> Attack:
+    """Return Auto-PGD towards each of the likeliest other classes."""
+    return apgd_t.build(
+        num_steps=num_steps, num_targets=num_targets, start="clean", stop_on_success=True
+    )
 
 
 _STRONG = Suite(
     name="strong",
     description="PGD of 20 steps on the margin of the mean logits; then, on the images that still "
     "stand, PGD of 20 on the normalised vote and Auto-PGD of 20 on the log-predictive margin; "
-    "then, where those have closed three quarters of the gap to the next class, or all but 2 nats, "
-    "or next to nothing of it: Auto-PGD of 25 steps towards each of the 9 likeliest other classes "
-    "on the log-predictive margin and on that of the mean logits, of the 3 likeliest on the "
-    "difference-of-logits ratio; PGD of 100 steps on the margin of the mean logits and Auto-PGD of "
-    "100 on the log-predictive margin; FAB of 10 steps towards 3 classes; the square attack with "
-    "500 queries; per-image worst case.",
+    "then, where those have closed half of the gap to the next class, or all but 2 nats, or next "
+    "to nothing of it: Auto-PGD of 8 steps towards each of the 9 likeliest other classes on the "
+    "log-predictive margin; then, where nine tenths are closed, or all but a quarter nat, or next "
+    "to nothing: the same of 25 steps, and on the margin of the mean logits, and towards the 3 "
+    "likeliest on the difference-of-logits ratio; PGD of 100 steps on the margin of the mean "
+    "logits and Auto-PGD of 100 on the log-predictive margin; FAB of 10 steps towards 3 classes; "
+    "the square attack with 500 queries; per-image worst case.",
     entries=(
         # All steps are taken also by images that are fooled early: they move away from the
         # boundary, and so keep fooling predictions from fresh draws.
         Entry("pgd_mean_logit_margin", pgd.build(num_steps=20), "mean_logit_margin"),
         *_FAST.entries[1:],
-        Entry("apgd_t_log_predictive_margin", _aim(9), "log_predictive_margin", reach=_REACH),
-        Entry("apgd_t_mean_logit_margin", _aim(9), "mean_logit_margin", reach=_REACH),
-        Entry("apgd_t_dlr", _aim(3), "dlr", reach=_REACH),
-        Entry("pgd_mean_logit_margin_100", _PGD, "mean_logit_margin", reach=_REACH),
-        Entry("apgd_log_predictive_margin_100", _APGD, "log_predictive_margin", reach=_REACH),
-        Entry(
+        _half_way("apgd_t_log_predictive_margin_8", _aim(9, 8), "log_predictive_margin"),
+        _at_the_end("apgd_t_log_predictive_margin", _aim(9), "log_predictive_margin"),
+        _at_the_end("apgd_t_mean_logit_margin", _aim(9), "mean_logit_margin"),
+        _at_the_end("apgd_t_dlr", _aim(3), "dlr"),
+        _at_the_end("pgd_mean_logit_margin_100", _PGD, "mean_logit_margin"),
+        _at_the_end("apgd_log_predictive_margin_100", _APGD, "log_predictive_margin"),
+        _at_the_end(
             "fab_t_log_predictive_margin",
             fab_t.build(num_steps=10, num_targets=3, stop_on_success=True),
             "log_predictive_margin",
-            reach=_REACH,
         ),
-        Entry(
-            "square_log_predictive_margin",
-            square.build(num_steps=500),
-            "log_predictive_margin",
-            reach=_REACH,
+        _at_the_end(
+            "square_log_predictive_margin", square.build(num_steps=500), "log_predictive_margin"
         ),
     ),
     worst_case=True,

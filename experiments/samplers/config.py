@@ -17,6 +17,8 @@ SGLD, SGHMC, CSGMCMC = "sgld", "sghmc", "csgmcmc"
 HMC_CURVATURE = "hmc_curvature"
 METHODS = (HMC_PUBLISHED, HMC, NUTS, MCLMC, ADJUSTED_MCLMC, SGLD, SGHMC, CSGMCMC, HMC_CURVATURE)
 """Rows; a method's place here decides its random keys."""
+USUAL = METHODS[:-1]
+"""Those that are run unless others are named: the last is a variant, with results of its own."""
 ADJUSTED = (HMC, NUTS, ADJUSTED_MCLMC, HMC_CURVATURE)
 """Methods whose draws have the posterior's law where chains have mixed, in the order in which they
 are taken to judge the others."""
@@ -75,7 +77,7 @@ class Config(Settings):
         least_length=1,
     )
     methods: tuple[str, ...] = setting(
-        METHODS, "Methods.", choices=METHODS, is_distinct=True, least_length=1
+        USUAL, "Methods.", choices=METHODS, is_distinct=True, least_length=1
     )
     data_dir: str = data_folder()
     num_chains: int = setting(4, "Chains of each method, each from its own draw.", least=2)

@@ -17,7 +17,7 @@ from bnn_adv.evaluation.cascade import (
     predict,
     run_cascade,
 )
-from bnn_adv.evaluation.suites import Entry, Suite
+from bnn_adv.evaluation.suites import Entry, Suite, get_suite
 from bnn_adv.posteriors.posterior import Posterior
 from tests import flat
 
@@ -106,6 +106,26 @@ def test_a_sign_is_raised_where_an_attack_would_have_broken_what_was_set_aside(r
         assert sign.evidence == {"set_aside": 8, "broken": 8}
     else:
         assert sign.value is None
+
+
+def test_how_little_is_left_of_the_gap_is_the_entrys():
+    before, now = np.array([4.0, 4.0]), np.array([0.3, 0.2])
+    entry = Entry("late", attack(1.0), "mean_logit_margin", reach=0.97, near=0.25)
+    np.testing.assert_array_equal(is_within_reach(entry, before, now), [False, True])
+
+
+@pytest.mark.parametrize("suite", ["strong"])
+def test_long_attacks_follow_short_ones_where_those_came_closer(suite):
+    """An attack is never run where one before it had no business."""
+    found = [(entry.reach, -entry.near) for entry in get_suite(suite).entries if entry.reach]
+    assert found == sorted(found)
+    assert len(set(found)) > 1
+
+
+@pytest.mark.parametrize("near", [-0.1, float("nan")])
+def test_a_lead_out_of_range_is_refused(near):
+    with pytest.raises(ValueError, match="near of late must be at least 0"):
+        Entry("late", attack(1.0), "mean_logit_margin", near=near)
 
 
 @pytest.mark.parametrize("reach", [-0.1, 1.0, float("nan")])

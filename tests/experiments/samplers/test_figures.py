@@ -20,7 +20,7 @@ def test_every_method_has_a_line_in_each_of_three_panels():
     np.testing.assert_allclose(rhat.lines[0].get_ydata(), [0.4, 0.02])
     np.testing.assert_allclose(size.lines[0].get_ydata(), [12, 200])
     np.testing.assert_allclose(likelihood.lines[0].get_ydata(), [0.1, 0.1])
-    assert [len(ax.lines) for ax in figure.axes] == [9, 9, 8, 3, 3, 2]
+    assert [len(ax.lines) for ax in figure.axes] == [10, 10, 9, 3, 3, 2]
     looks = {(line.get_color(), line.get_marker()) for line in likelihood.lines}
     assert len(looks) == len(METHODS)
     names = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -113,7 +113,7 @@ def count_gradients(method, settings, num_data):
         end = settings.num_warmup + settings.cycle.end(settings.num_samples - 1)
         return end * settings.minibatch_size / num_data
     transitions = settings.num_warmup + settings.num_samples * settings.thinning
-    if method == "hmc":
+    if method in ("hmc", "hmc_curvature"):
         return transitions * settings.trajectory_length / settings.step_size
     if method == "nuts":
         return transitions * (2**settings.max_num_doublings - 1)
