@@ -124,7 +124,10 @@ def _describe_benchmark(results: Record, folder: Path, path: str) -> list[str]:
         summarise_targets(results["rows"]),
         format_markdown(results["rows"]),
         describe_peers(results["rows"]),
-        _picture("Cost against draws and against images", path, "figures/cost.png"),
+        # A run of some cases has no such figure.
+        _picture("Cost against draws and against images", path, "figures/cost.png")
+        if (folder / "figures" / "cost.png").exists()
+        else "",
     ]
 
 

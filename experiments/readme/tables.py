@@ -197,6 +197,11 @@ def _of_robustness(results: Record) -> str:
 
 def _of_benchmark(results: Record) -> str:
     promised = [row["met"] for row in results["rows"] if row["target"] is not None]
+    if not promised:
+        ratios = [row for row in results["rows"] if "time / ours, strong" in row["figure"]]
+        slow = [row for row in ratios if "AutoAttack" in row["work"]]
+        times = " and ".join(f"{row['value']:.2g}" for row in slow)
+        return f"AutoAttack of {len(slow)} packages takes {times} times as long as `strong`"
     return f"{sum(map(bool, promised))} of {len(promised)} targets met"
 
 
