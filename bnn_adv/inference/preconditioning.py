@@ -11,7 +11,8 @@ S = diag of the tempered prior's scales, sigma the tempered prior's own scale, T
 H_ff the block of output f of F of the generalised Gauss-Newton matrix (``curvature``). One matrix
 serves all outputs of a layer, as units can be exchanged under the posterior, and it is taken at
 draws of the prior, so that it depends on no chain. Directions of which the data say nothing keep
-the prior's scale sigma: lengths of trajectories mean what they meant. The law of the draws is the
+the prior's scale sigma: lengths of trajectories mean what they meant, under a ``fan_in`` prior in
+units of each kernel's own scale. The law of the draws is the
 same under any P; a good one allows longer steps. (Cf. Girolami, Calderhead 2011, with a constant
 metric; K-FAC, Martens, Grosse 2015, arXiv 1503.05671, whose input factors these are, weighted by
 the outputs' gradients.)
@@ -65,7 +66,11 @@ def choose_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[Lay
     Raises:
       SettingError: There is none, or one has too many inputs.
     """
-    layers = list_layers(network, input_shape)
+    try:
+        layers = list_layers(network, input_shape)
+    except ValueError as error:
+        what = "curvature takes layers that are called once. Give none."
+        raise SettingError("precondition", f"{what} ({error})") from None
     chosen = tuple(layer for layer in layers if layer.kind in ("Dense", "Convolve"))
     if not chosen:
         kinds = ", ".join(sorted({layer.kind for layer in layers})) or "none"
@@ -148,6 +153,12 @@ def _whiten(side: np.ndarray, scales: np.ndarray, config: Any) -> tuple[jax.Arra
     """Return P and its inverse, by an eigendecomposition in float64."""
     own = config.prior.scale * config.temperature**0.5
     scaled = scales[:, None] * side * scales / config.temperature
+    if not np.isfinite(scaled).all():
+        raise SettingError(
+            "precondition",
+            "curvature is not finite at draws of the prior: give none, or a prior of a smaller "
+            "scale.",
+        )
     values, vectors = np.linalg.eigh((scaled + scaled.T) / 2)
     roots = (1 + np.maximum(values, 0)) ** (config.precondition_power / 2)
     to_weights = scales[:, None] * ((vectors / roots) @ vectors.T) / own

@@ -16,7 +16,7 @@ class Gradients(NamedTuple):
     sampling: After the warm-up.
     warmup: Of the warm-up.
     tuning: Before it.
-    starting: Of the training of networks that chains start at.
+    starting: Of the training of networks that chains start at, and of ``preconditioning``.
     """
 
     sampling: float | None = None

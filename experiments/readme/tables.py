@@ -165,7 +165,14 @@ def _of_samplers(results: Record) -> str:
     mixed = _of_summary(
         "{0}: within the budget {1} alone has mixed", r"^([^:]+): none is shown .*?: (\w+)\."
     )
-    return (mixed if "none is shown" in results["summary"].partition(".")[0] else found)(results)
+    alone = _of_summary(
+        "{0}: {1} has mixed, with {2} effective draws per 1,000 gradients",
+        r"^([^:]+): (\w+) has mixed, with (\S+) effective draws",
+    )
+    first = results["summary"]
+    if " has mixed, with " in first:
+        return alone(results)
+    return (mixed if "none is shown" in first.partition(".")[0] else found)(results)
 
 
 def _of_loss_gradients(results: Record) -> str:

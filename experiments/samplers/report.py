@@ -11,7 +11,7 @@ from bnn_adv.inference.diagnostics import has_mixed
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT
 from bnn_adv.report.table import Table
 from experiments.launch.tables import Plot, Study, Verdict
-from experiments.samplers.config import HMC_PUBLISHED, MINIBATCH
+from experiments.samplers.config import ADJUSTED, HMC_PUBLISHED, MINIBATCH
 from experiments.samplers.figures import mixing_curves
 from experiments.samplers.prefixes import smallest_ess
 from experiments.samplers.verdicts import (
@@ -149,7 +149,7 @@ def _law_table(judged: Mapping[str, Sequence[Judged]]) -> Table:
         tuple(rows),
         "Log likelihood of the predictive, nats an example. Log density of the draws on all "
         "training data, in nats up to a constant, and its difference from the reference's (the "
-        "first of hmc, nuts, adjusted_mclmc that has mixed) with a 99 % Monte Carlo interval from "
+        f"first of {', '.join(ADJUSTED)} that has mixed) with a 99 % Monte Carlo interval from "
         "the effective sample sizes of both; for chains that have not mixed the interval is too "
         f"short. {_PER_PAIR} energy variance: of a step's energy change, divided by the number of "
         "parameters, of the later half; unadjusted microcanonical Langevin only. step: mean over "

@@ -69,8 +69,8 @@ class Judged(NamedTuple):
 def find_reference(records: Sequence[Record]) -> Record | None:
     """Return the adjusted method of a posterior that judges the others.
 
-    That is the first of HMC, NUTS and adjusted microcanonical Langevin that has mixed, for their
-    draws have the posterior's law; None where none has.
+    That is the first of ``ADJUSTED`` that has mixed, for their draws have the posterior's law; None
+    where none has.
     """
     by_method = {record["method"]: record for record in records}
     for method in ADJUSTED:
@@ -161,6 +161,11 @@ def recommend(title: str, rows: Sequence[Judged]) -> str:
     by_gradient = max(usable, key=lambda row: ess_per_gradient(row) or 0.0)
     by_second = max(usable, key=lambda row: ess_per_second(row) or 0.0)
     gradient = 1000 * (ess_per_gradient(by_gradient) or 0.0)
+    if len(rows) == 1:
+        name = by_gradient.record["method"]
+        return (
+            f"{title}: {name} has mixed, with {gradient:.3g} effective draws per 1,000 gradients."
+        )
     sentence = (
         f"{title}: of {len(usable)} of {len(rows)} methods that have mixed without a bias that was "
         f"told from zero, {by_gradient.record['method']} has the most effective draws per gradient "

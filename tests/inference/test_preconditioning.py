@@ -43,6 +43,17 @@ class Bare(nn.Module):
         return nn.Conv(3, (2, 2), name="conv")(x).mean(axis=(1, 2))
 
 
+class Twice(nn.Module):
+    """Calls a layer twice."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(3, name="out")
+        return layer(nn.tanh(layer(jnp.tile(x, (1, 2))[:, :3])))
+
+
 class Wide(nn.Module):
     """Sees more inputs than a matrix is kept for."""
 
@@ -175,10 +186,18 @@ def test_what_the_coordinates_take_is_counted():
     assert "num_starting_gradients" not in without
 
 
+def test_a_curvature_that_is_not_finite_is_refused():
+    config = hmc.Config(prior=Prior(1e25), likelihood="gaussian", **ON)
+    data = Data(jnp.ones((4, 2)), jnp.ones((4, 1)))
+    with pytest.raises(ValueError, match="not finite at draws of the prior: give none"):
+        preconditioning.estimate(KEY, networks.MLP((4, 4), 1), data, config)
+
+
 @pytest.mark.parametrize(
     ("network", "shape", "words"),
     [
         (Bare(), (4, 3, 1), "layers Dense or Convolve, and this one has Conv. Give none."),
+        (Twice(), (2,), "layers that are called once. Give none."),
         (Wide(), (2,), "of at most 4,096, and out has 4,099. Give none."),
     ],
 )

@@ -1,6 +1,7 @@
 """Verdicts on samplers, from records whose answers are known."""
 
 import math
+import re
 
 import pytest
 
@@ -127,6 +128,14 @@ def test_chains_have_mixed_from_where_on_they_stay_mixed():
     assert mixed_from(judge([record("hmc", *steps)])[0]) == 400
     steps[3] |= UNMIXED
     assert mixed_from(judge([record("hmc", *steps)])[0]) is None
+
+
+def test_one_method_alone_is_compared_with_none():
+    rows = judge([record("hmc_curvature", {"gradients": 500.0}, {"gradients": 2000.0})])
+    assert re.fullmatch(
+        r"digits: hmc_curvature has mixed, with \S+ effective draws per 1,000 gradients\.",
+        recommend("digits", rows),
+    )
 
 
 def test_the_recommended_methods_are_mixed_and_unbiased():
