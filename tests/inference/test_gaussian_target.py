@@ -50,6 +50,7 @@ from tests.linear_regression import (
                 "trajectory_length": 1.3,
                 "target_acceptance_rate": 0.9,
                 "precondition": "curvature",
+                "precondition_power": 1.0,
             },
         ),
         ("nuts", {"adapt": "window"}),
