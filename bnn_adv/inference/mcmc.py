@@ -37,7 +37,7 @@ from bnn_adv.inference.densities import (
     get_likelihood,
     logdensity_fn,
 )
-from bnn_adv.inference.preconditioning import Maps, Precondition
+from bnn_adv.inference.preconditioning import Maps
 from bnn_adv.inference.states import (
     Chains,
     Ensemble,
@@ -100,9 +100,9 @@ class Config(MethodConfig):
       prior: The prior.
       likelihood: A name in ``densities.LIKELIHOODS``.
       temperature: Target ``p(w | D)^(1 / T)``.
-      precondition: Coordinates that chains move in: the weights (``"none"``), or some in which
-        scales are more alike, by the ``"curvature"`` of the likelihood, see ``preconditioning``.
-      precondition_power: How far: of a linear model 1 makes all scales alike.
+      precondition: How far the coordinates that chains move in follow the likelihood's curvature,
+        so that scales are more alike, see ``bnn_adv.inference.preconditioning``: 0 are the weights,
+        of a linear model 1 makes all scales alike, of networks 0.5 is a start.
       precision: Of matrix products, see ``Posterior``.
     """
 
@@ -115,8 +115,7 @@ class Config(MethodConfig):
     prior: Prior = Prior()
     likelihood: str = setting("categorical", choices=tuple(LIKELIHOODS))
     temperature: float = setting(1.0, above=0)
-    precondition: Precondition = "none"
-    precondition_power: float = setting(0.5, above=0, most=1)
+    precondition: float = setting(0.0, least=0, most=1)
     precision: str = setting("highest", choices=PRECISIONS)
 
     has_keys: ClassVar[bool] = False

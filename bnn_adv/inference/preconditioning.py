@@ -11,23 +11,23 @@ S = diag of the tempered prior's scales, sigma the tempered prior's own scale, T
 H_ff the block of output f of F of the generalised Gauss-Newton matrix (``curvature``). One matrix
 serves all outputs of a layer, as units can be exchanged under the posterior, and it is taken at
 draws of the prior, so that it depends on no chain. Directions of which the data say nothing keep
-the prior's scale sigma: lengths of trajectories mean what they meant, under a ``fan_in`` prior in
-units of each kernel's own scale. The law of the draws is the
-same under any P; a good one allows longer steps. (Cf. Girolami, Calderhead 2011, with a constant
-metric; K-FAC, Martens, Grosse 2015, arXiv 1503.05671, whose input factors these are, weighted by
-the outputs' gradients.)
+the prior's scale sigma: lengths of trajectories mean what they meant, and under a ``fan_in`` prior
+those of kernels are in units of each kernel's own scale. The law of the draws is the same under any
+P; a good one allows longer steps. (Cf. Girolami, Calderhead 2011, with a constant metric; K-FAC,
+Martens, Grosse 2015, arXiv 1503.05671, whose input factors these are, weighted by the outputs'
+gradients.)
 
-Power 1 makes all scales of a linear model with a Gaussian likelihood sigma exactly. Of a network it
-goes too far: moves of several units that undo each other are far freer than those of one, which is
-all that H knows, and chains become slow along them. A half leaves them about as fast a gradient
-as in the weights.
+The power is the setting ``precondition``. 1 makes all scales of a linear model with a Gaussian
+likelihood sigma exactly. Of a network it goes too far: moves of several units that undo each other
+are far freer than those of one, which is all that H knows, and chains become slow along them; with
+a half far less.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +41,6 @@ from bnn_adv.inference.densities import Data, Prior, prior_scales, sample_prior
 from bnn_adv.networks import Params, get_apply_fn, init_params
 from bnn_adv.networks.layers import Layer, list_layers
 
-Precondition = Literal["none", "curvature"]
-"""Settings of chains: which coordinates they move in."""
 NUM_DRAWS = 16
 """Draws of the prior that H is the mean of."""
 # Beyond it decomposing a matrix takes minutes, and multiplying by it more than the layer itself.
@@ -69,22 +67,21 @@ def choose_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[Lay
     try:
         layers = list_layers(network, input_shape)
     except ValueError as error:
-        what = "curvature takes layers that are called once. Give none."
+        what = "is defined for layers that are called once. Give 0."
         raise SettingError("precondition", f"{what} ({error})") from None
     chosen = tuple(layer for layer in layers if layer.kind in ("Dense", "Convolve"))
     if not chosen:
         kinds = ", ".join(sorted({layer.kind for layer in layers})) or "none"
         raise SettingError(
             "precondition",
-            f"curvature is for networks with layers Dense or Convolve, and this one has {kinds}. "
-            "Give none.",
+            f"is for networks with layers Dense or Convolve, and this one has {kinds}. Give 0.",
         )
     for layer in chosen:
         if (size := count_inputs(layer)) > _MOST_INPUTS:
             raise SettingError(
                 "precondition",
-                f"curvature keeps a matrix of all pairs of a layer's inputs, of at most "
-                f"{_MOST_INPUTS:,}, and {layer.name} has {size:,}. Give none.",
+                f"keeps a matrix of all pairs of a layer's inputs, of at most {_MOST_INPUTS:,}, "
+                f"and {layer.name} has {size:,}. Give 0.",
             )
     return chosen
 
@@ -107,7 +104,7 @@ def estimate(rng_key: jax.Array, network: nn.Module, data: Data, config: Any) ->
     Raises:
       SettingError: See ``choose_layers``.
     """
-    if config.precondition == "none":
+    if not config.precondition:
         return None
     shape = data.x.shape[1:]
     layers = choose_layers(network, shape)
@@ -131,7 +128,7 @@ def estimate(rng_key: jax.Array, network: nn.Module, data: Data, config: Any) ->
 
 def count_gradients(network: nn.Module, data: Data, config: Any) -> int:
     """Return the backward passes of all data that ``estimate`` takes: one an output and draw."""
-    if config.precondition == "none":
+    if not config.precondition:
         return 0
     two = jax.ShapeDtypeStruct((2, *data.x.shape[1:]), data.x.dtype)
     params = jax.eval_shape(lambda: init_params(jax.random.key(0), network, data.x.shape[1:]))
@@ -156,11 +153,11 @@ def _whiten(side: np.ndarray, scales: np.ndarray, config: Any) -> tuple[jax.Arra
     if not np.isfinite(scaled).all():
         raise SettingError(
             "precondition",
-            "curvature is not finite at draws of the prior: give none, or a prior of a smaller "
+            "takes a curvature that is not finite at draws of this prior. Give 0, or a smaller "
             "scale.",
         )
     values, vectors = np.linalg.eigh((scaled + scaled.T) / 2)
-    roots = (1 + np.maximum(values, 0)) ** (config.precondition_power / 2)
+    roots = (1 + np.maximum(values, 0)) ** (config.precondition / 2)
     to_weights = scales[:, None] * ((vectors / roots) @ vectors.T) / own
     to_coordinates = own * ((vectors * roots) @ vectors.T) / scales
     return jnp.asarray(to_weights, jnp.float32), jnp.asarray(to_coordinates, jnp.float32)

@@ -100,9 +100,9 @@ class Config(mcmc.Config):
     def __post_init__(self) -> None:
         """Check every field, and that transitions can be counted in int32."""
         super().__post_init__()
-        if self.precondition != "none":
-            problem = "is for chains on all data: hmc, nuts, mclmc, adjusted_mclmc. Give none."
-            raise SettingError("precondition", problem)
+        if self.precondition:
+            problem = "is for chains on all data: hmc, nuts, mclmc, adjusted_mclmc. Give 0, got "
+            raise SettingError("precondition", f"{problem}{self.precondition}.")
         count = self.num_warmup + self.cycle.end(self.num_samples - 1)
         if count > _MOST_TRANSITIONS:
             problem = f"makes {count:,} transitions a chain, with the other settings: at most "

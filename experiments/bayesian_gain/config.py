@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from bnn_adv.compute.settings import SettingError, Settings, data_folder, seed, setting
 from bnn_adv.data import DATASETS
-from bnn_adv.inference.preconditioning import Precondition
 from experiments.bayesian_gain.trainings import TRAININGS
 from experiments.launch.apart import processes
 from experiments.launch.mixed import GAIN, Chains
@@ -123,8 +122,8 @@ class Config(Settings):
         above=0,
         below=1,
     )
-    hmc_precondition: Precondition = setting(
-        "none", "Coordinates in which HMC moves, see --hmc.precondition of experiments.compare."
+    hmc_precondition: float = setting(
+        0.0, "HMC: see --hmc.precondition of experiments.compare.", least=0, most=1
     )
     cold: float = setting(0.1, "Temperature of the cold posterior.", above=0, below=1)
     cold_draws: int = setting(200, "Draws of the cold posterior, over all chains.", least=1)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from bnn_adv.compute.settings import Settings, setting
 from bnn_adv.inference import hmc
 from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
-from bnn_adv.inference.preconditioning import Precondition
 from experiments.launch.sampled import sampled_runs
 
 _RHATS, _SIZES = ("max_rhat", "log_density_rhat"), ("min_ess", "log_density_ess")
@@ -33,7 +32,7 @@ class Chains(NamedTuple):
     max_integration_steps: Most leapfrog steps a transition; None: HMC's own.
     num_chains: Chains.
     thinning: Transitions a draw that is kept.
-    precondition: Coordinates that they move in; None: the weights.
+    precondition: How far their coordinates follow the curvature; None: they are the weights.
     """
 
     step_size: float
@@ -44,7 +43,7 @@ class Chains(NamedTuple):
     max_integration_steps: int | None = None
     num_chains: int = 4
     thinning: int = 1
-    precondition: Precondition | None = None
+    precondition: float | None = None
 
     @property
     def num_draws(self) -> int:
@@ -131,8 +130,8 @@ class MixedChains(Settings):
     mixed_max_steps: int = setting(
         STUDIES.max_integration_steps, "Mixed HMC: most leapfrog steps a transition.", least=1
     )
-    mixed_precondition: Precondition = setting(
-        "none", "Mixed HMC: coordinates in which it moves, see --hmc.precondition of compare."
+    mixed_precondition: float = setting(
+        0.0, "Mixed HMC: see --hmc.precondition of experiments.compare.", least=0, most=1
     )
 
 

@@ -27,6 +27,7 @@ TRAJECTORY = 1.3
 of a period of the directions that the data say nothing about."""
 
 _PUBLISHED_STEPS = 10
+_PRECONDITION = 0.5
 _WARMUP, _LEAST_WARMUP = 0.2, 30
 """Share of the transitions in which a step is adapted, and how many there are unless that were more
 than half."""
@@ -189,7 +190,7 @@ def _plan_hmc(config: Config, tuned: Tuned, num_data: int) -> Plan:
 
 def _plan_curvature(config: Config, tuned: Tuned, num_data: int) -> Plan:
     settings = _long_trajectories(config, tuned.curvature_step)
-    return Plan(hmc, dataclasses.replace(settings, precondition="curvature"))
+    return Plan(hmc, dataclasses.replace(settings, precondition=_PRECONDITION))
 
 
 def _long_trajectories(config: Config, first_step: float) -> hmc.Config:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from bnn_adv.compute.settings import Settings, data_folder, seed, setting
 from bnn_adv.data import DATASETS
-from bnn_adv.inference.preconditioning import Precondition
 from experiments.zoo.methods import METHODS
 
 TRAININGS = ("standard", "adversarial", "interval")
@@ -80,8 +79,8 @@ class Config(Settings):
     hmc_thinning: int = setting(3, "HMC: transitions a draw.", least=1)
     hmc_length: float = setting(1.3, "HMC: trajectories, in units of the prior's scale.", above=0)
     hmc_most_steps: int = setting(500, "HMC: most leapfrog steps of one.", least=1)
-    hmc_precondition: Precondition = setting(
-        "none", "HMC: coordinates, see --hmc.precondition of experiments.compare."
+    hmc_precondition: float = setting(
+        0.0, "HMC: see --hmc.precondition of experiments.compare.", least=0, most=1
     )
     sgmcmc_step_size: float = setting(1e-4, "Cyclical SGMCMC: first step of a cycle.", above=0)
     sgmcmc_thinning: int = setting(200, "Cyclical SGMCMC: steps a draw.", least=1)

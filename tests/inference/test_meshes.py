@@ -64,7 +64,7 @@ CASES = {
     ),
     "hmc in other coordinates": (
         hmc,
-        hmc.Config(**CHAINS, step_size=0.01, num_integration_steps=2, precondition="curvature"),
+        hmc.Config(**CHAINS, step_size=0.01, num_integration_steps=2, precondition=0.5),
     ),
     "nuts": (nuts, nuts.Config(**CHAINS, max_num_doublings=2, step_size=0.01)),
     "mclmc": (mclmc, mclmc.Config(**CHAINS, step_size=0.05, length=1.0, num_tune=20)),

@@ -17,7 +17,7 @@ from tests.linear_regression import COVARIANCE, DATA, NETWORK, SCALE
 
 KEY = jax.random.key(2)
 RNG = np.random.default_rng(0)
-ON = {"precondition": "curvature", "precondition_power": 1.0}
+ON = {"precondition": 1.0}
 LINEAR = hmc.Config(prior=Prior(SCALE), likelihood="gaussian", **ON)
 
 
@@ -80,7 +80,7 @@ def test_all_scales_of_a_linear_model_become_the_priors():
 
 def test_a_power_makes_them_alike_in_part():
     """Half of the way takes the roots of the scales, in units of the prior's."""
-    config = dataclasses.replace(LINEAR, precondition_power=0.5)
+    config = dataclasses.replace(LINEAR, precondition=0.5)
     maps = preconditioning.estimate(KEY, NETWORK, DATA, config)
     inverse = np.asarray(maps.to_coordinates["logits"], np.float64)
     found = inverse @ COVARIANCE @ inverse.T / SCALE**2
@@ -181,7 +181,7 @@ def test_what_the_coordinates_take_is_counted():
     config = hmc.Config(num_samples=1, num_warmup=0, num_chains=1, adapt="none", **ON)
     found = hmc.run(KEY, networks.MLP((4,), 3, "tanh"), classes(2), config, RunOptions())
     assert found.diagnostics["num_starting_gradients"] == 3 * preconditioning.NUM_DRAWS
-    off = dataclasses.replace(config, precondition="none")
+    off = dataclasses.replace(config, precondition=0.0)
     without = hmc.run(KEY, networks.MLP((4,), 3, "tanh"), classes(2), off).diagnostics
     assert "num_starting_gradients" not in without
 
@@ -189,16 +189,16 @@ def test_what_the_coordinates_take_is_counted():
 def test_a_curvature_that_is_not_finite_is_refused():
     config = hmc.Config(prior=Prior(1e25), likelihood="gaussian", **ON)
     data = Data(jnp.ones((4, 2)), jnp.ones((4, 1)))
-    with pytest.raises(ValueError, match="not finite at draws of the prior: give none"):
+    with pytest.raises(ValueError, match=r"not finite at draws of this prior\. Give 0"):
         preconditioning.estimate(KEY, networks.MLP((4, 4), 1), data, config)
 
 
 @pytest.mark.parametrize(
     ("network", "shape", "words"),
     [
-        (Bare(), (4, 3, 1), "layers Dense or Convolve, and this one has Conv. Give none."),
-        (Twice(), (2,), "layers that are called once. Give none."),
-        (Wide(), (2,), "of at most 4,096, and out has 4,099. Give none."),
+        (Bare(), (4, 3, 1), "layers Dense or Convolve, and this one has Conv. Give 0."),
+        (Twice(), (2,), "layers that are called once. Give 0."),
+        (Wide(), (2,), "of at most 4,096, and out has 4,099. Give 0."),
     ],
 )
 def test_networks_without_such_layers_are_refused(network, shape, words):

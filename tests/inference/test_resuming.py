@@ -46,7 +46,7 @@ CASES = {
     ),
     "hmc in other coordinates": (
         "hmc",
-        {**HMC, "num_integration_steps": 3, "precondition": "curvature"},
+        {**HMC, "num_integration_steps": 3, "precondition": 0.5},
     ),
     "nuts": ("nuts", {**HMC, "max_num_doublings": 3, "thinning": 2}),
     "mclmc": ("mclmc", {**CHAINS, "num_tune": 20, "thinning": 3}),
