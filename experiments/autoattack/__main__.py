@@ -10,7 +10,6 @@ The same command again resumes a run that was stopped; on a finished one it prin
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
@@ -19,16 +18,13 @@ from typing import Any
 
 from absl import flags
 
-from bnn_adv.compute import files
-from bnn_adv.compute.canonical import digest
-from bnn_adv.evaluation.suites import get_suite
-from bnn_adv.posteriors.posterior import hash_draws
 from experiments.autoattack import attackers
-from experiments.autoattack.config import Config, ProcessConfig, parse_threats
-from experiments.autoattack.posteriors import Target, load_images, make_target, read_run
-from experiments.autoattack.report import build_row, format_results, list_errors, summarise
+from experiments.autoattack.config import Config, ProcessConfig
+from experiments.autoattack.measure import measure_all
+from experiments.autoattack.posteriors import load_images, read_run
+from experiments.autoattack.report import format_results, list_errors, summarise
 from experiments.launch import runtime, stages
-from experiments.launch.apart import share_devices, work_apart
+from experiments.launch.apart import share_devices
 from experiments.launch.config import define_flags, make, read_flags, to_json
 from experiments.launch.entry import start
 from experiments.launch.run_directory import RunDirectory, describe_command
@@ -86,70 +82,10 @@ def compare(config: Config, workdir: str, processes: ProcessConfig) -> dict[str,
         stored = stages.cached(run, "autoattack_versions", lambda: versions)
         if stored != versions:
             raise ValueError(f"{run.path} was begun with {stored}, and {python} has {versions}.")
-        results = _finish(run, config, versions, _work_all(run, config, python, processes.jobs))
+        results = _finish(run, config, versions, measure_all(run, config, python, processes.jobs))
     print(format_results(results))
     print(f"Results: {run.path / 'results.json'}")
     return results
-
-
-def _work_all(run: RunDirectory, config: Config, python: str, jobs: int) -> list[dict[str, Any]]:
-    names = (config.model,) if config.posterior else config.posteriors
-    found = work_apart(functools.partial(_work, config, python), run, names, jobs)
-    return [row for rows in found for row in rows]
-
-
-def _work(config: Config, python: str, run: RunDirectory, name: str) -> list[dict[str, Any]]:
-    """Return the rows of one posterior; what an earlier start finished is read."""
-    if config.posterior:
-        target = read_run(config.posterior, name, config.num_images, config.data_dir)
-    else:
-        target = make_target(run, name, config.num_images)
-    stages.note_suites(run, map(get_suite, config.suites))
-    draws = {"hash": hash_draws(target.posterior), "images": digest((target.x, target.y))}
-    rows = []
-    if stages.cached(run, f"{name}-draws", lambda: draws) != draws:
-        raise ValueError(
-            f"{run.path} was begun with other draws or images of {name}: give another --workdir."
-        )
-    for text, (norm, epsilon) in parse_threats(config).items():
-        asked = attackers.Asked(norm, epsilon, config.seed)
-        head = {"posterior": name, "num_draws": target.posterior.num_samples, "threat": text}
-        head |= {"norm": norm, "epsilon": epsilon, "num_images": len(target.x)}
-        parts = {
-            attacker: _attack(run, config, python, target, (name, text, attacker), asked)
-            for attacker in ("autoattack", *config.suites)
-        }
-        rows.append(build_row(head, parts.pop("autoattack"), parts))
-    return rows
-
-
-def _attack(
-    run: RunDirectory,
-    config: Config,
-    python: str,
-    target: Target,
-    names: tuple[str, str, str],
-    asked: attackers.Asked,
-) -> dict[str, Any]:
-    """Return what one attacker left of one posterior under one threat."""
-    part = "-".join(names).replace(":", "_").replace(".", "_")
-
-    def compute() -> dict[str, Any]:
-        if names[-1] == "autoattack":
-            record, arrays = attackers.run_autoattack(
-                target,
-                asked,
-                version=config.autoattack_version,
-                python=python,
-                say=lambda line: run.say(f"{part}: {line}"),
-            )
-        else:
-            record, arrays = attackers.run_suite(target, asked, names[-1])
-        run.write(files.write_arrays, f"adversarial/{part}.npz", arrays)
-        run.say(f"{part}: {len(record['standing'])} of {len(target.x)} stand")
-        return record
-
-    return stages.cached(run, part, compute)
 
 
 def _finish(

@@ -45,6 +45,17 @@ def share_devices(jobs: int) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
+def _check_module(work: Callable[..., Any]) -> None:
+    """Raise unless a process that is started anew finds ``work`` where its module says."""
+    function = work
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = f"{function.__module__}.{getattr(function, '__name__', function)}"
+    # ``python -m package`` runs the package's __main__, which children do not import.
+    if function.__module__.rpartition(".")[2] == "__main__":
+        raise ValueError(f"{name} is worked on apart: it must be a function of another module.")
+
+
 def work_apart(
     work: Callable[[RunDirectory, Any], Any], run: RunDirectory, parts: Sequence[Any], jobs: int
 ) -> list[Any]:
@@ -59,7 +70,11 @@ def work_apart(
       run: The run.
       parts: What is worked on, each with a text that names it.
       jobs: Processes at most; 1: this one works on all.
+
+    Raises:
+      ValueError: ``work`` is a function of a command's ``__main__``, which its children lack.
     """
+    _check_module(work)
     if min(jobs, len(parts)) <= 1:
         return [work(run, part) for part in parts]
     # A child that were forked would inherit JAX's threads' locks, but not the threads.

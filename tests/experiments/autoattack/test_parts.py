@@ -12,7 +12,7 @@ from bnn_adv.data import load_dataset
 from bnn_adv.networks import MLP, build_network, get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import Posterior, save_posterior
 from experiments.autoattack import __main__ as autoattack
-from experiments.autoattack import attackers
+from experiments.autoattack import attackers, measure
 from experiments.autoattack.config import Config, ProcessConfig
 from experiments.autoattack.posteriors import Target, export, read_run
 from experiments.autoattack.report import build_row, format_results, list_errors, summarise
@@ -115,9 +115,9 @@ def test_rows_of_posteriors_worked_on_apart_are_reported_in_order(monkeypatch):
     def work(config, python, run, name):
         return [{"posterior": name, "python": python, "run": run}]
 
-    monkeypatch.setattr(autoattack, "work_apart", apart)
-    monkeypatch.setattr(autoattack, "_work", work)
-    rows = autoattack._work_all("run", Config(posteriors=("vi", "ensemble")), "python", 9)
+    monkeypatch.setattr(measure, "work_apart", apart)
+    monkeypatch.setattr(measure, "_work", work)
+    rows = measure.measure_all("run", Config(posteriors=("vi", "ensemble")), "python", 9)
     assert rows == [
         {"posterior": name, "python": "python", "run": "run"} for name in ("vi", "ensemble")
     ]

@@ -1,6 +1,7 @@
 """``experiments.launch.apart``: parts of a run in processes of their own."""
 
 import concurrent.futures
+import functools
 import multiprocessing
 import os
 import time
@@ -37,6 +38,12 @@ def fail(run, part):
 @pytest.fixture
 def run(tmp_path):
     return RunDirectory(tmp_path / "run", "test", {"jobs": 2, "seed": 0}, "python -m test")
+
+
+def test_functions_that_other_processes_do_not_find_are_refused(run, monkeypatch):
+    monkeypatch.setattr(note, "__module__", "experiments.study.__main__")
+    with pytest.raises(ValueError, match=r"study.__main__.note .* a function of another module"):
+        apart.work_apart(functools.partial(functools.partial(note), run), run, ("a",), 1)
 
 
 def _never(*_, **__):
