@@ -66,28 +66,47 @@ def summarise_chains(
     density = np.asarray(info.logdensity, np.float64)
     with np.errstate(invalid="ignore"):
         curves = density.mean(axis=1).T
-    names = name_draws(posterior)
-    each = max(posterior.num_samples // num_chains, 1)
-    still = [len(set(names[first : first + each])) == 1 for first in range(0, len(names), each)]
-    chains = [tuple(names[first : first + each]) for first in range(0, len(names), each)]
-    mixing = _mixing(predictions, density[:, -1].T)
+    agreement = summarise_draws(posterior, density[:, -1].T, predictions)
     summary: dict[str, Any] = {
-        "num_chains": num_chains,
+        **agreement,
         **describe_transitions(info),
-        "num_distinct_draws": len(set(names)),
-        "num_still_chains": sum(still) if each > 1 else 0,
-        "num_equal_chains": len(still) - len(set(chains)),
         "log_density": [
             [float(value) if np.isfinite(value) else None for value in curve] for curve in curves
         ],
         "num_nonfinite_log_densities": int(np.sum(~np.isfinite(density))),
-        "rhat": _RANK_NORMALISED,
-        **mixing,
         **describe_energies(info, count_params(posterior.take([0]).samples)),
-        **describe_cost(mixing, gradients or Gradients()),
+        **describe_cost(agreement, gradients or Gradients()),
     }
     summary["warnings"] = _warnings(summary, posterior.num_samples)
     return summary
+
+
+def summarise_draws(
+    posterior: Posterior, log_density: np.ndarray, predictions: np.ndarray | None
+) -> dict[str, Any]:
+    """Summarise how well chains agree, from their draws alone.
+
+    Args:
+      posterior: Draws of all chains, chain after chain.
+      log_density: Of every draw, in nats up to a constant, [chains, draws].
+      predictions: Log probability of held-out labels, see ``predict_held_out``; None leaves these
+        out.
+
+    Returns:
+      What ``has_mixed`` reads of ``summarise_chains``, but for what transitions say.
+    """
+    names, num_chains = name_draws(posterior), len(log_density)
+    each = max(posterior.num_samples // num_chains, 1)
+    chains = [tuple(names[first : first + each]) for first in range(0, len(names), each)]
+    still = [len(set(chain)) == 1 for chain in chains]
+    return {
+        "num_chains": num_chains,
+        "num_distinct_draws": len(set(names)),
+        "num_still_chains": sum(still) if each > 1 else 0,
+        "num_equal_chains": len(still) - len(set(chains)),
+        "rhat": _RANK_NORMALISED,
+        **_mixing(predictions, np.asarray(log_density, np.float64)),
+    }
 
 
 def predict_held_out(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.bayesian_gain.config import SCALES, Config
-from experiments.bayesian_gain.measure import load, measure_all, open_work
+from experiments.bayesian_gain.measure import check_sampled, load, measure_all, open_work
 from experiments.bayesian_gain.report import build_study
 from experiments.launch.apart import share_devices
 from experiments.launch.run_directory import RunDirectory
@@ -36,12 +36,12 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Raise unless there are as many images as are asked for.
+    """Raise unless there are as many images as are asked for, and chains that fit them.
 
     Raises:
       ValueError: The message names what is wrong.
     """
-    load(config)
+    check_sampled(config, load(config))
 
 
 def _work(config: Config, run: RunDirectory) -> Study:

@@ -10,6 +10,7 @@ from bnn_adv.data import DATASETS
 from experiments.bayesian_gain.trainings import TRAININGS
 from experiments.launch.apart import processes
 from experiments.launch.mixed import GAIN, Chains
+from experiments.launch.sampled import sampled_runs
 
 _CHAINS = GAIN["paper"]
 
@@ -125,6 +126,7 @@ class Config(Settings):
     hmc_precondition: float = setting(
         0.0, "HMC: see --hmc.precondition of experiments.compare.", least=0, most=1
     )
+    mixed_runs: tuple[str, ...] = sampled_runs()
     cold: float = setting(0.1, "Temperature of the cold posterior.", above=0, below=1)
     cold_draws: int = setting(200, "Draws of the cold posterior, over all chains.", least=1)
     cold_length: float = setting(

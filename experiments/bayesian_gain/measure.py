@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from bnn_adv.attacks.base import Settings
 from bnn_adv.compute.progress import progress
@@ -32,8 +33,14 @@ from experiments.bayesian_gain.trainings import TRAININGS, list_sizes
 from experiments.launch import stages
 from experiments.launch.apart import work_apart
 from experiments.launch.run_directory import RunDirectory
+from experiments.launch.sampled import SampledRun, find_runs
 
-_KEPT = (*MIXING_KEYS, "num_divergent", "held_out_log_likelihood", "training_seconds", "warnings")
+_SAMPLED = "hmc"
+"""The training whose chains another run may have sampled."""
+_KEPT = (
+    *(*MIXING_KEYS, "num_divergent", "held_out_log_likelihood", "training_seconds", "warnings"),
+    *("sampled_by", "sampled_hash"),
+)
 
 
 class Work(NamedTuple):
@@ -93,6 +100,24 @@ def load(config: Config) -> dict[str, Dataset]:
         )
         for name in config.datasets
     }
+
+
+def check_sampled(config: Config, datasets: Mapping[str, Dataset]) -> None:
+    """Raise unless the runs whose chains are taken have sampled what the study would sample.
+
+    Args:
+      config: Settings.
+      datasets: By name.
+
+    Raises:
+      ValueError: The message names what differs.
+    """
+    for name, run in find_runs(config.mixed_runs, config.datasets).items():
+        dataset = datasets[name]
+        settings = TRAININGS[_SAMPLED].configure(config, len(dataset.y_train))
+        for hidden in config.hidden:
+            run.check(_build_network(hidden, dataset), dataset, settings, config.data_dir)
+        run.check_shares(config.num_repeats, config.hmc_draws)
 
 
 def measure_all(work: Work) -> Iterator[dict[str, Any]]:
@@ -283,12 +308,14 @@ class _Draws:
 
     def _fit(self) -> tuple[Posterior, dict[str, Any]]:
         work, dataset, training = self._work, self._data, TRAININGS[self.training]
-        network = build_network(
-            "fc", hidden=self._case.hidden, num_classes=dataset.num_classes, activation="relu"
-        )
+        network = _build_network(self._case.hidden, dataset)
+        held_out = Data(jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test))
         checkpoints = work.run.checkpoints(self._stage, work.config.checkpoint_every)
 
         def train() -> InferenceResult:
+            if sampled := self._find_sampled():
+                share = {"number": self._case.repeat, "count": work.config.num_repeats}
+                return sampled.read_share(network, dataset.input_shape, held_out, **share)
             with progress(self._stage, training.module.UNIT) as report:
                 result: InferenceResult = training.module.run(
                     _derive(work.config, self._stage),
@@ -296,7 +323,7 @@ class _Draws:
                     Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)),
                     training.configure(work.config, len(dataset.y_train)),
                     RunOptions(
-                        held_out=Data(jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test)),
+                        held_out=held_out,
                         progress=report,
                         checkpoints=checkpoints,
                     ),
@@ -309,6 +336,18 @@ class _Draws:
         if checkpoints is not None:
             checkpoints.remove()
         return posterior, diagnostics
+
+    def _find_sampled(self) -> SampledRun | None:
+        """Return the run that has sampled its chains, if one has."""
+        config = self._work.config
+        if self.training != _SAMPLED:
+            return None
+        return find_runs(config.mixed_runs, config.datasets).get(self._case.dataset)
+
+
+def _build_network(hidden: int, dataset: Dataset) -> nn.Module:
+    classes = dataset.num_classes
+    return build_network("fc", hidden=hidden, num_classes=classes, activation="relu")
 
 
 def _derive(config: Config, name: str) -> jax.Array:

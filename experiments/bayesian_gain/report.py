@@ -88,11 +88,19 @@ def _summarise(settings: Sequence[Setting], config: Any) -> str:
     return (
         f"Suite {config.suite!r}, {config.num_test} test images, {config.num_repeats} "
         f"repetitions, l_inf. Within {epsilon:g}: {'; '.join(parts)}. Chains of HMC have mixed in "
-        f"{mixed} of {len(chains)} runs. A claim of more holds (yes) where the interval of the "
-        "difference, in points and covering all radii of its claim together to 95 %, is above "
+        f"{mixed} of {len(chains)} runs{_describe_source(chains)}. A claim of more holds (yes) "
+        "where the interval of the difference, in points and covering all radii of its claim "
+        "together to 95 %, is above "
         f"zero, and does not (no) where it is below {100 * COMPARABLE:g} points; a claim is not "
         "judged where chains have not mixed or a sign of masking was raised."
     )
+
+
+def _describe_source(chains: Sequence[Row]) -> str:
+    """Return whose chains of HMC they are, where another run has sampled some."""
+    taken = {row["dataset"] for row in chains if "sampled_by" in row["diagnostics"]}
+    words = ", ".join(sorted(taken))
+    return f" (on {words} of one run, whose chains the repetitions share)" if taken else ""
 
 
 def _main_table(setting: Setting, shown: Sequence[Shown], config: Any) -> Table:

@@ -15,6 +15,10 @@ from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.compute.settings import setting
 from bnn_adv.data import Dataset, hash_data, load_dataset
 from bnn_adv.inference import InferenceResult
+from bnn_adv.inference.base import summarise_held_out
+from bnn_adv.inference.densities import Data
+from bnn_adv.inference.diagnostics import predict_held_out, summarise_draws
+from bnn_adv.inference.records import load_chains
 from bnn_adv.networks import get_apply_fn, init_params
 from bnn_adv.posteriors.posterior import hash_draws, load_posterior
 from experiments.launch.methods import Row, make_rows
@@ -22,6 +26,7 @@ from experiments.launch.methods import Row, make_rows
 _MODEL = "hmc"
 _SAME = ("prior", "likelihood", "temperature", "robust", "precision", "init")
 """Settings on which it depends what draws are of, and what their diagnostics can see."""
+_OF_RUN = ("sampled_by", "sampled_hash", "training_seconds")
 _NEEDED = ("dataset", "network", "num_train", "num_test", "seed", "data_hash")
 
 
@@ -133,6 +138,73 @@ class SampledRun(NamedTuple):
         command = (self.path / "command.txt").read_text("utf-8").strip()
         diagnostics = {**record, "sampled_by": command, "sampled_hash": found}
         return InferenceResult(posterior, diagnostics, None)
+
+    def check_shares(self, count: int, num_draws: int) -> None:
+        """Raise unless repetitions can have chains of their own, and as many draws as they ask for.
+
+        Args:
+          count: Repetitions.
+          num_draws: Draws that the study takes for each.
+
+        Raises:
+          ValueError: The message says which setting to change.
+          OtherWorkError: The run has no record of its chains, by draw.
+        """
+        chains = self.row.config.num_chains
+        if chains % count or chains < 2 * count:
+            raise ValueError(
+                f"{self._flag}: its {chains} chains cannot be shared by {count} repetitions, two "
+                "or more and as many for each: change --num_repeats."
+            )
+        if num_draws != (there := self.row.config.num_draws // count):
+            raise ValueError(
+                f"{self._flag}: each of {count} repetitions has {there} of its draws, the study "
+                f"asks for {num_draws}: give --hmc_draws={there}."
+            )
+        self._read_stats()
+
+    def read_share(
+        self,
+        network: nn.Module,
+        input_shape: tuple[int, ...],
+        held_out: Data,
+        *,
+        number: int,
+        count: int,
+    ) -> InferenceResult:
+        """Return every so many of its chains, with diagnostics of these draws alone.
+
+        Args:
+          network: See ``check``.
+          input_shape: Shape of one input.
+          held_out: Points on which R-hat and ESS of predictions are taken.
+          number: Which share.
+          count: Shares, see ``check_shares``.
+
+        Raises:
+          OtherWorkError: See ``read``.
+        """
+        whole = self.read(network, input_shape)
+        posterior, num_chains = whole.posterior, self.row.config.num_chains
+        chains = np.arange(num_chains)[number::count]
+        draws = np.arange(posterior.num_samples).reshape(num_chains, -1)
+        share = posterior.take(draws[chains].ravel())
+        stats = self._read_stats()
+        predictions = predict_held_out(share, held_out, len(chains))
+        diagnostics = {
+            **{name: whole.diagnostics[name] for name in _OF_RUN if name in whole.diagnostics},
+            **summarise_draws(share, stats["lp"][chains], predictions),
+            "acceptance_rate": float(stats["acceptance_rate"][chains].mean()),
+            **summarise_held_out(share, held_out),
+        }
+        return InferenceResult(share, diagnostics, None)
+
+    def _read_stats(self) -> dict[str, np.ndarray]:
+        """Return what is recorded of every draw, each [chains, draws]."""
+        try:
+            return load_chains(self.path, _MODEL).sample_stats
+        except (FileNotFoundError, ValueError) as error:
+            raise OtherWorkError(f"{self._flag}: {error}") from None
 
     @property
     def _flag(self) -> str:

@@ -22,9 +22,9 @@ SETTINGS = {
 }
 
 
-def sample(folder):
+def sample(folder, **changed):
     """Fill a folder and return it."""
     from experiments.compare import compare
 
-    compare(make_comparison(SETTINGS), str(folder))
+    compare(make_comparison(SETTINGS | changed), str(folder))
     return folder
