@@ -21,7 +21,13 @@ from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.zoo.config import SCALES, Config
 from experiments.zoo.join import read_runs
-from experiments.zoo.measure import build, list_subjects, load_all, measure_all
+from experiments.zoo.measure import (
+    build,
+    check_sampled,
+    list_subjects,
+    load_all,
+    measure_all,
+)
 from experiments.zoo.page import render_zoo
 from experiments.zoo.report import TITLE, build_study, make_records
 
@@ -57,8 +63,10 @@ def check(config: Config) -> None:
             "--methods and --trainings leave nothing to train: HMC has no adversarial likelihood, "
             "which starts at random; add a method or a training."
         )
-    for dataset in load_all(config).values():
+    sets = load_all(config)
+    for dataset in sets.values():
         check_inputs(build(config, "sgd", dataset.num_classes), dataset, flag="--width")
+    check_sampled(config, sets)
 
 
 def _work(config: Config, run: RunDirectory) -> Study:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from bnn_adv.compute.settings import Settings, data_folder, seed, setting
 from bnn_adv.data import DATASETS
+from experiments.launch.sampled import sampled_runs
 from experiments.zoo.methods import METHODS
 
 TRAININGS = ("standard", "adversarial", "interval")
@@ -82,6 +83,7 @@ class Config(Settings):
     hmc_precondition: float = setting(
         0.0, "HMC: see --hmc.precondition of experiments.compare.", least=0, most=1
     )
+    mixed_runs: tuple[str, ...] = sampled_runs()
     sgmcmc_step_size: float = setting(1e-4, "Cyclical SGMCMC: first step of a cycle.", above=0)
     sgmcmc_thinning: int = setting(200, "Cyclical SGMCMC: steps a draw.", least=1)
     suite: str = setting("strong", "The strong attack.", choices=("strong", "fast", "full"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,16 +27,23 @@ from bnn_adv.evaluation.uncertainty import ShiftSettings, evaluate_shift
 from bnn_adv.inference import InferenceResult, RunOptions
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import MIXING_KEYS, has_mixed
+from bnn_adv.inference.robust import OFF
 from bnn_adv.networks import MLP
 from bnn_adv.networks.small_convnet import SmallConvNet
 from bnn_adv.posteriors.decision import predicted_class
 from bnn_adv.posteriors.posterior import Posterior
 from experiments.launch import stages
 from experiments.launch.run_directory import RunDirectory
+from experiments.launch.sampled import SampledRun, find_runs
 from experiments.zoo.config import Config
 from experiments.zoo.methods import METHODS, make_likelihood
 
-_KEPT = (*MIXING_KEYS, "num_divergent", "training_seconds", "warnings")
+_KEPT = (
+    *MIXING_KEYS,
+    *("num_divergent", "training_seconds", "warnings", "sampled_by", "sampled_hash"),
+)
+_SAMPLED = "hmc", "standard"
+"""Method and training whose chains another run may have sampled."""
 
 
 class Subject(NamedTuple):
@@ -75,10 +82,7 @@ def measure_all(config: Config, run: RunDirectory) -> list[dict[str, Any]]:
       run: Where stages are.
     """
     sets = load_all(config)
-    few = {
-        name: _load(config, name, min(config.num_train_hmc, len(dataset.y_train)))
-        for name, dataset in sets.items()
-    }
+    few = _load_few(config, sets)
     for dataset in sets.values():
         stages.note_data(run, dataset)
     stages.note_suites(run, [get_suite("published"), get_suite(config.suite)])
@@ -91,6 +95,35 @@ def measure_all(config: Config, run: RunDirectory) -> list[dict[str, Any]]:
 def load_all(config: Config) -> dict[str, Dataset]:
     """Return the data sets by name."""
     return {name: _load(config, name, config.num_train or None) for name in config.datasets}
+
+
+def check_sampled(config: Config, sets: Mapping[str, Dataset]) -> None:
+    """Raise unless the runs whose chains are taken have sampled what the zoo would sample.
+
+    Args:
+      config: Settings.
+      sets: See ``load_all``.
+
+    Raises:
+      ValueError: The message names what differs.
+    """
+    method, few = METHODS[_SAMPLED[0]], _load_few(config, sets)
+    for name, run in _find_runs(config).items():
+        network = build(config, _SAMPLED[0], few[name].num_classes)
+        run.check(network, few[name], method.configure(config, OFF, 0), config.data_dir)
+
+
+def _find_runs(config: Config) -> Mapping[str, SampledRun]:
+    subjects = list_subjects(config)
+    return find_runs(config.mixed_runs, [s.dataset for s in subjects if s[1:] == _SAMPLED])
+
+
+def _load_few(config: Config, sets: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Return the data sets with as many training images as HMC sees."""
+    return {
+        name: _load(config, name, min(config.num_train_hmc, len(dataset.y_train)))
+        for name, dataset in sets.items()
+    }
 
 
 def _load(config: Config, name: str, num_train: int | None) -> Dataset:
@@ -267,6 +300,8 @@ class _Judged:
         checkpoints = run.checkpoints(subject.name, config.checkpoint_every)
 
         def train() -> InferenceResult:
+            if sampled := self._find_sampled():
+                return sampled.read(network, data.input_shape)
             with progress(subject.name, method.module.UNIT) as report:
                 result: InferenceResult = method.module.run(
                     self._key("train"),
@@ -285,6 +320,12 @@ class _Judged:
         if checkpoints is not None:
             checkpoints.remove()
         return found
+
+    def _find_sampled(self) -> SampledRun | None:
+        """Return the run that has sampled its chains, if one has."""
+        if self._subject[1:] != _SAMPLED:
+            return None
+        return _find_runs(self._config).get(self._subject.dataset)
 
     def _key(self, purpose: str) -> jax.Array:
         """Return a key that depends on names alone."""

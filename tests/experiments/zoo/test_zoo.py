@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from bnn_adv.inference import hmc
 from experiments.zoo import __main__ as zoo
 from experiments.zoo import measure
 from experiments.zoo.config import SCALES, Config
 from experiments.zoo.record import PosteriorRecord
+from tests.experiments.sampled_run import sample
 
 TINY = Config(
     **{
@@ -59,3 +61,26 @@ def test_of_chains_as_many_draws_predict_as_of_others_and_all_are_judged(tmp_pat
     assert found["diagnostics"]["max_rhat"] is not None
     with np.load(tmp_path / "run" / "posterior" / "digits_hmc_standard.npz") as stored:
         assert {len(array) for array in stored.values()} == {12}
+
+
+@pytest.mark.slow
+def test_hmc_may_be_what_another_run_has_sampled(tmp_path, monkeypatch):
+    finished = sample(tmp_path / "sampled")
+
+    def never(*_, **__):
+        raise AssertionError("sampled again")
+
+    monkeypatch.setattr(hmc, "run", never)
+    own = {"methods": ("hmc",), "trainings": ("standard",), "num_train_hmc": 60, "num_draws": 3}
+    config = dataclasses.replace(TINY, **own, num_test=2, mixed_runs=(str(finished),))
+    results = zoo.run(config, str(tmp_path / "run"))
+    (found,) = results["data"]["posteriors"]
+    assert (found["num_draws"], found["diagnostics"]["num_chains"]) == (3, 2)
+    assert "experiments.compare" in found["diagnostics"]["sampled_by"]
+    for changed, message in (
+        ({"hmc_hidden": 5}, "its network is"),
+        ({"trainings": ("interval",)}, "samples no such chains"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            zoo.run(dataclasses.replace(config, **changed), str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
