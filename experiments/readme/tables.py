@@ -351,7 +351,8 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     ),
     "Suites beside AutoAttack": (
         "autoattack/results/digits",
-        "python -m experiments.autoattack --jobs=2",
+        "python -m experiments.autoattack --jobs=2 "
+        "--torch_python=venvs/pyautoattack/bin/python",
         "autoattack",
     ),
     "Robust posteriors between attack and proof": (
