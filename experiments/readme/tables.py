@@ -339,6 +339,14 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "python -m experiments.bayesian_gain --scale=paper --jobs=11",
         "bayesian_gain",
     ),
+    "The same on Fashion MNIST": (
+        "bayesian_gain/results/fashion_mnist",
+        "python -m experiments.bayesian_gain --scale=paper --datasets=fashion_mnist "
+        "--methods=sgd,map,vi,laplace,swag,csgmcmc,hmc,hmc_published --num_test=250 --num_probe=40 "
+        "--hmc_draws=320 --sizes=1,5,25,100,320 --batch_size=125 "
+        "--mixed_runs=runs/mixed_fashion_mnist --jobs=2",
+        "bayesian_gain",
+    ),
     "Which sampler to use": (
         "samplers/results/cpu",
         "python -m experiments.samplers --scale=cpu",
