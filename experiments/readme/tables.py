@@ -325,8 +325,9 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     ),
     "Fig. 4, methods on equal terms": (
         "robustness_accuracy/results/matched",
-        "python -m experiments.robustness_accuracy --scale=cpu --datasets=mnist "
-        "--grid_filter=matched --suite=strong --mixed_runs=runs/mixed_mnist",
+        "python -m experiments.robustness_accuracy --scale=cpu --datasets=mnist,fashion_mnist "
+        "--grid_filter=matched --suite=strong "
+        "--mixed_runs=runs/mixed_mnist,runs/mixed_fashion_mnist",
         "robustness_accuracy",
     ),
     "Sections 9 and 10: gradients and manifolds": (
