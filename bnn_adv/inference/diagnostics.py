@@ -93,7 +93,7 @@ def summarise_draws(
         out.
 
     Returns:
-      What ``has_mixed`` reads of ``summarise_chains``, but for what transitions say.
+      What ``has_mixed`` reads of ``summarise_chains``, but for what transitions say; no warnings.
     """
     names, num_chains = name_draws(posterior), len(log_density)
     each = max(posterior.num_samples // num_chains, 1)

@@ -155,7 +155,8 @@ class Config(Settings):
             raise SettingError("methods", "needs sgd and hmc, which all others are compared with.")
         for name in ("num_draws", "hmc_draws", "cold_draws"):
             draws = getattr(self, name)
-            if draws % self.chains:
+            is_taken = name == "hmc_draws" and self.mixed_runs
+            if draws % self.chains and not is_taken:
                 problem = f"must be a multiple of chains ({self.chains}), got {draws}."
                 raise SettingError(name, problem)
             if draws < self.num_draws:

@@ -81,6 +81,8 @@ def open_work(config: Config, run: RunDirectory) -> Work:
     """
     datasets = {name: stages.note_data(run, found) for name, found in load(config).items()}
     stages.note_suites(run, [get_suite(config.suite)])
+    for name, sampled in find_runs(config.mixed_runs, config.datasets).items():
+        stages.note_chains(run, name, sampled.draws_hash)
     return Work(config, run, datasets)
 
 

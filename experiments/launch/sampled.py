@@ -27,6 +27,7 @@ _MODEL = "hmc"
 _SAME = ("prior", "likelihood", "temperature", "robust", "precision", "init")
 """Settings on which it depends what draws are of, and what their diagnostics can see."""
 _OF_RUN = ("sampled_by", "sampled_hash", "training_seconds")
+_STATS = ("lp", "acceptance_rate")
 _NEEDED = ("dataset", "network", "num_train", "num_test", "seed", "data_hash")
 
 
@@ -58,6 +59,12 @@ class SampledRun(NamedTuple):
     def dataset(self) -> str:
         """Name of the data."""
         return str(self.known["dataset"])
+
+    @property
+    def draws_hash(self) -> str:
+        """What its training says that its draws are, see ``posterior.hash_draws``."""
+        record = files.read_json(self.path / "posterior" / f"{_MODEL}.json")
+        return str(record.get("draws_hash", {}).get(_MODEL))
 
     def check(self, network: nn.Module, dataset: Dataset, settings: Any, data_dir: str) -> None:
         """Raise unless its draws are what a study would have sampled itself, but for their keys.
@@ -202,9 +209,19 @@ class SampledRun(NamedTuple):
     def _read_stats(self) -> dict[str, np.ndarray]:
         """Return what is recorded of every draw, each [chains, draws]."""
         try:
-            return load_chains(self.path, _MODEL).sample_stats
+            stats = load_chains(self.path, _MODEL).sample_stats
         except (FileNotFoundError, ValueError) as error:
             raise OtherWorkError(f"{self._flag}: {error}") from None
+        config = self.row.config
+        shape = config.num_chains, config.num_draws // config.num_chains
+        for name in _STATS:
+            found = stats[name].shape if name in stats else ()
+            if found != shape:
+                raise OtherWorkError(
+                    f"{self._flag}: the record of its chains has {name} of shape {found}, its "
+                    f"draws ask for {shape}: it is of another sampling, or of an older version."
+                )
+        return stats
 
     @property
     def _flag(self) -> str:

@@ -84,6 +84,15 @@ def note_data(run: RunDirectory, dataset: Dataset) -> Dataset:
     return dataset
 
 
+def note_chains(run: RunDirectory, dataset: str, draws_hash: str) -> None:
+    """Remember whose chains the stages that follow take, where another run has sampled them.
+
+    Raises:
+      StageError: A stage that was read before has taken others.
+    """
+    _note(run, run.noted, f"chains of {dataset}", draws_hash)
+
+
 def note_suites(run: RunDirectory, suites: Iterable[Suite]) -> None:
     """Remember that the stages that follow run these suites, as they are defined today.
 

@@ -207,6 +207,8 @@ def _of_robustness(results: Record) -> str:
             assert match is not None, verdict["measured"]
             told = " (not told apart)" if verdict["holds"] is None else ""
             found.append(f"{words.partition(':')[0]}: HMC {match[1]}, VI {match[2]}{told}")
+    if not found:
+        raise ValueError("No claim compares HMC with VI on the same network.")
     return f"under a strong attack, {'; '.join(found)}"
 
 
@@ -360,8 +362,7 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     ),
     "Suites beside AutoAttack": (
         "autoattack/results/digits",
-        "python -m experiments.autoattack --jobs=2 "
-        "--torch_python=venvs/pyautoattack/bin/python",
+        "python -m experiments.autoattack --jobs=2 --torch_python=venvs/pyautoattack/bin/python",
         "autoattack",
     ),
     "Robust posteriors between attack and proof": (

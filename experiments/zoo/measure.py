@@ -111,6 +111,11 @@ def check_sampled(config: Config, sets: Mapping[str, Dataset]) -> None:
     for name, run in _find_runs(config).items():
         network = build(config, _SAMPLED[0], few[name].num_classes)
         run.check(network, few[name], method.configure(config, OFF, 0), config.data_dir)
+        if (draws := run.row.config.num_draws) < config.num_draws:
+            raise ValueError(
+                f"--mixed_runs={run.path} has {draws} draws, and as many as --num_draws, "
+                f"{config.num_draws}, predict: lower it, or sample more."
+            )
 
 
 def _find_runs(config: Config) -> Mapping[str, SampledRun]:

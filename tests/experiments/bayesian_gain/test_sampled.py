@@ -1,6 +1,7 @@
 """``experiments.bayesian_gain`` of chains that another run has sampled."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -14,18 +15,19 @@ from experiments.bayesian_gain import __main__ as bayesian_gain
 from experiments.bayesian_gain import measure
 from experiments.bayesian_gain.config import SCALES, Config
 from experiments.launch.sampled import find_runs
+from experiments.launch.stages import StageError
 from tests.experiments.sampled_run import sample
 
 OWN = {"num_train": 60, "hidden": (4,), "hmc_draws": 12, "num_test": 6}
 SMALL = Config(**SCALES["smoke"] | OWN)
+CHAINS = {"hmc.num_chains": 4, "hmc.num_samples": 6}
 NETWORK = MLP((4,), 10, "relu")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Return the folder of a run with four chains of six draws on 60 digits."""
-    chains = {"hmc.num_chains": 4, "hmc.num_samples": 6}
-    return sample(tmp_path_factory.mktemp("sampled") / "run", **chains)
+    return sample(tmp_path_factory.mktemp("sampled") / "run", **CHAINS)
 
 
 def test_a_share_is_some_of_the_chains_and_judged_by_itself(finished):
@@ -93,6 +95,43 @@ def test_chains_that_do_not_fit_are_refused(finished, tmp_path, changed, message
     with pytest.raises(ValueError, match=message):
         bayesian_gain.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda stats: {**stats, "lp": stats["lp"][:2]},
+        lambda stats: {**stats, "lp": stats["lp"][:, :3]},
+        lambda stats: {name: value for name, value in stats.items() if name != "lp"},
+    ],
+    ids=["fewer chains", "fewer draws", "no log density"],
+)
+def test_a_record_of_other_chains_is_refused(finished, tmp_path, change):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "posterior" / "hmc_chains.npz"
+    with np.load(path) as stored:
+        stats = dict(stored)
+    np.savez(path, **change(stats))
+    config = dataclasses.replace(SMALL, mixed_runs=(str(tmp_path / "run"),))
+    with pytest.raises(ValueError, match="the record of its chains has lp of shape"):
+        bayesian_gain.run(config, str(tmp_path / "study"))
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.slow
+def test_chains_that_were_replaced_end_the_study(finished, tmp_path, monkeypatch):
+    """Repetitions of two samplings would pass for shares of one."""
+    short = Suite(get_suite("fast").entries[:1], "short", worst_case=True)
+    monkeypatch.setattr(measure, "get_suite", lambda _: short)
+    shutil.copytree(finished, tmp_path / "run")
+    config = dataclasses.replace(SMALL, mixed_runs=(str(tmp_path / "run"),))
+    monkeypatch.setattr(bayesian_gain, "build_study", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bayesian_gain.run(config, str(tmp_path / "study"))
+    shutil.rmtree(tmp_path / "run")
+    sample(tmp_path / "run", **CHAINS | {"hmc.step_size": 0.03})
+    with pytest.raises(StageError, match="chains of digits"):
+        bayesian_gain.run(config, str(tmp_path / "study"))
 
 
 def test_a_run_without_a_record_of_its_draws_is_refused(finished, tmp_path):

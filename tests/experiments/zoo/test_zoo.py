@@ -79,6 +79,7 @@ def test_hmc_may_be_what_another_run_has_sampled(tmp_path, monkeypatch):
     assert "experiments.compare" in found["diagnostics"]["sampled_by"]
     for changed, message in (
         ({"hmc_hidden": 5}, "its network is"),
+        ({"num_draws": 9}, "has 8 draws, and as many as --num_draws, 9, predict"),
         ({"trainings": ("interval",)}, "samples no such chains"),
     ):
         with pytest.raises(ValueError, match=message):
