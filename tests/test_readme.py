@@ -16,7 +16,8 @@ from experiments.benchmark.table import format_markdown
 from experiments.launch.config import to_json
 from experiments.launch.tables import list_tables, verdicts_table
 from experiments.readme.__main__ import PART, ROOT, generate, list_parts, list_readmes
-from experiments.readme.tables import EXPERIMENTS, list_results, one_number
+from experiments.readme.one_number import one_number
+from experiments.readme.tables import EXPERIMENTS, list_results
 
 READMES = list_readmes()
 FIRST = (ROOT / "README.md").read_text("utf-8")

@@ -19,8 +19,8 @@ from bnn_adv.evaluation.suites import Entry, Suite
 from bnn_adv.networks import get_apply_fn, init_params, mlp
 from bnn_adv.posteriors.posterior import save_posterior
 from experiments import certify
+from experiments.readme.one_number import one_number
 from experiments.readme.results import describe_result
-from experiments.readme.tables import one_number
 from tests.experiments.command import arguments, refuse, run_here
 
 ROOT = Path(__file__).parents[2]

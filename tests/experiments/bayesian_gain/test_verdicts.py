@@ -9,7 +9,7 @@ from experiments.bayesian_gain.report import build_study
 from experiments.bayesian_gain.rows import list_settings
 from experiments.bayesian_gain.verdicts import confidence, find_end, is_more, is_same, list_verdicts
 from experiments.launch.tables import to_record
-from experiments.readme.tables import one_number
+from experiments.readme.one_number import one_number
 from tests.experiments.bayesian_gain.rows import CONFIG, all_rows, known
 
 
