@@ -11,10 +11,11 @@ from experiments.loss_gradients import config as loss_gradients
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("mixed_")])
 def test_mixed_presets_can_mix(name):
-    """Four chains of long trajectories from the prior, transitions enough for an ESS of 100."""
+    """Four chains or more of long trajectories from the prior, enough for an ESS of 100."""
     (hmc,) = make_comparison(PRESETS[name]).rows
     config = hmc.config
-    assert (config.num_chains, config.init) == (4, "prior")
+    assert config.num_chains >= 4
+    assert config.init == "prior"
     assert config.trajectory_length >= 1.3
     assert config.num_draws * config.thinning >= 600
     assert config.num_draws >= 400
