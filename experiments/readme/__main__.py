@@ -19,7 +19,12 @@ from pathlib import Path
 
 from bnn_adv.compute import files
 from experiments.readme.results import describe_result
-from experiments.readme.tables import table_of_experiments, table_of_paper, table_of_results
+from experiments.readme.tables import (
+    table_of_experiments,
+    table_of_paper,
+    table_of_passes,
+    table_of_results,
+)
 
 ROOT = Path(__file__).parents[2]
 END = "<!-- end of generated -->"
@@ -30,6 +35,7 @@ PARTS: Mapping[str, Callable[[Path], str]] = {
     "experiments": lambda folder: table_of_experiments(ROOT, folder),
     "all results": lambda folder: table_of_results(ROOT, folder),
     "beside the paper": lambda folder: table_of_paper(ROOT, folder),
+    "passes over the data": lambda folder: table_of_passes(ROOT),
 }
 """Parts with a name: functions of the folder in which the README lies."""
 

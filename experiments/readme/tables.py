@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,30 @@ def table_of_paper(root: Path, folder: Path) -> str:
             )
     header = ("network", "paper: accuracy", "FGSM", "PGD", "ours: accuracy", "FGSM, published")
     return to_markdown(Table("", (*header, "PGD, published", "worst case"), tuple(rows)))
+
+
+def table_of_passes(root: Path) -> str:
+    """Return what networks that trained for more and fewer passes keep, beside HMC."""
+    runs: dict[int, Sequence[Record]] = {}
+    for name in ("passes_5", "passes_10", "matched", "passes_60"):
+        path = root / "experiments" / "robustness_accuracy" / "results" / name / "results.json"
+        results = files.read_json(path)
+        runs[results["config"]["matched_epochs"]] = results["data"]["networks"]
+    # HMC's are the same draws in all runs.
+    columns = [(networks, None) for networks in runs.values()] + [(runs[20], "hmc")]
+    rows = []
+    for dataset, method in itertools.product(("mnist", "fashion_mnist"), ("sgd", "ensemble")):
+        left, clean = [], []
+        for networks, other in columns:
+            asked = dataset, other or method
+            found = [row for row in networks if (row["dataset"], row["method"]) == asked]
+            left.append(statistics.mean(statistics.mean(row["standing"]) for row in found))
+            clean.append(statistics.median(row["accuracy"] for row in found))
+        title = f"{dataset}, {'one network' if method == 'sgd' else 'ensemble'}"
+        for words, values in (("left", left), ("clean", clean)):
+            rows.append((f"{title}: {words}, %", *(f"{100 * value:.1f}" for value in values)))
+    header = ("", *(f"{count} passes" for count in runs), "HMC")
+    return to_markdown(Table("", header, tuple(rows)))
 
 
 def _relative(path: Path, folder: Path) -> str:

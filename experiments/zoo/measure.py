@@ -86,6 +86,8 @@ def measure_all(config: Config, run: RunDirectory) -> list[dict[str, Any]]:
     for dataset in sets.values():
         stages.note_data(run, dataset)
     stages.note_suites(run, [get_suite("published"), get_suite(config.suite)])
+    for name, sampled in _find_runs(config).items():
+        stages.note_chains(run, name, sampled.draws_hash)
     return [
         _Judged(config, run, subject, (few if METHODS[subject.method].is_small else sets)).record()
         for subject in list_subjects(config)
@@ -107,8 +109,9 @@ def check_sampled(config: Config, sets: Mapping[str, Dataset]) -> None:
     Raises:
       ValueError: The message names what differs.
     """
-    method, few = METHODS[_SAMPLED[0]], _load_few(config, sets)
-    for name, run in _find_runs(config).items():
+    runs = _find_runs(config)
+    method, few = METHODS[_SAMPLED[0]], _load_few(config, {name: sets[name] for name in runs})
+    for name, run in runs.items():
         network = build(config, _SAMPLED[0], few[name].num_classes)
         run.check(network, few[name], method.configure(config, OFF, 0), config.data_dir)
         if (draws := run.row.config.num_draws) < config.num_draws:
