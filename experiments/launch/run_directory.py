@@ -260,7 +260,7 @@ def describe_environment() -> dict[str, Any]:
         **{name: importlib.metadata.version(name) for name in packages},
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
-        "cpu_count": os.cpu_count(),
+        "cpu_count": _count_cores(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "backend": jax.default_backend(),
         "commit": _commit(),
@@ -278,6 +278,12 @@ def describe_command(module: str) -> str:
     started = spec.name if spec is not None and spec.name.startswith("experiments.") else module
     # A folder is started by its name, and names its __main__ itself.
     return shlex.join(["python", "-m", started.removesuffix(".__main__"), *sys.argv[1:]])
+
+
+def _count_cores() -> int:
+    """Return how many cores this process may use, which may be fewer than the machine has."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _cpu_name() -> str:

@@ -69,7 +69,8 @@ def describe_machine(results: Record) -> str:
     count, _, device = found["device"].partition(" x ")
     if device != "cpu":
         return f"{count} {device}"
-    return f"{found['cpu_count']} CPU cores ({found['cpu']})"
+    cores = found["cpu_count"]
+    return f"{cores} CPU {'core' if cores == 1 else 'cores'} ({found['cpu']})"
 
 
 def _describe_comparison(results: Record, folder: Path, path: str) -> list[str]:

@@ -78,7 +78,7 @@ def _work(config: Config, run: RunDirectory) -> Study:
             found,
             command=run.command,
             seed=config.seed,
-            hardware=f"{device['cpu_count']} CPU cores ({device['cpu']}), {device['device']}",
+            hardware=f"{device['cpu_count']} x {device['cpu']} ({device['device']})",
         )
     study = build_study(found, records)
     if parallel.is_writer():

@@ -173,6 +173,16 @@ def test_environments_of_all_starts_are_listed_once_each(folder, monkeypatch):
     assert run.environments == [first, {**first, "jax": "1.0"}, {**first, "jax": "2.0"}]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be pinned here")
+def test_only_cores_that_a_run_may_use_are_counted(folder):
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert start(folder).environment["cpu_count"] == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def test_of_another_methods_run_the_method_alone_is_named(folder):
     start(folder, method="vi", **{"vi.num_epochs": 3})
     locks.release(folder)
