@@ -2,7 +2,7 @@
 
   python -m experiments.zoo --scale=cpu --data_dir=data --workdir=runs/zoo
   python -m experiments.zoo --datasets=mnist --methods=sgd,ensemble --trainings=interval
-  python -m experiments.zoo --join=runs/zoo_sgd,runs/zoo_vi --workdir=runs/zoo
+  python -m experiments.zoo --join=runs/zoo --workdir=runs/zoo_joined
 
 Every method with the standard, the adversarial and the interval likelihood, on one small network;
 HMC on a smaller one and fewer images. What is written: ``report.html``, and ``zoo.html``, one page

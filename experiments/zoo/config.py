@@ -100,8 +100,8 @@ class Config(Settings):
     batch_size: int = setting(100, "Images attacked at once.", least=1)
     join: tuple[str, ...] = setting(
         (),
-        "Finished run directories of this study whose posteriors are put into one table; nothing "
-        "is trained, and other flags say nothing.",
+        "Finished run directories of this study, or folders of them, whose posteriors are put into "
+        "one table; nothing is trained, and other flags say nothing.",
         is_distinct=True,
     )
     seed: int = seed()

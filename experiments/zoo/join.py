@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bnn_adv.data import DATASETS
+from experiments.zoo.config import TRAININGS, Config
+from experiments.zoo.methods import METHODS
 from experiments.zoo.record import PosteriorRecord
 
 _JUDGED_BY = ("num_test", "epsilons", "suite", "certify", "num_probe", "num_curve", "num_shift")
@@ -14,10 +17,10 @@ _JUDGED_BY = ("num_test", "epsilons", "suite", "certify", "num_probe", "num_curv
 
 
 def read_runs(folders: Sequence[str]) -> tuple[list[dict[str, Any]], list[PosteriorRecord]]:
-    """Return what several runs found, in their order.
+    """Return what several runs found, by data set, training and method.
 
     Args:
-      folders: Run directories.
+      folders: Run directories, or folders of run directories.
 
     Returns:
       Of every posterior what ``measure_all`` found; its record, with the command that trained it.
@@ -26,6 +29,7 @@ def read_runs(folders: Sequence[str]) -> tuple[list[dict[str, Any]], list[Poster
       ValueError: A folder holds no finished run of this study; runs were judged by other settings
         or on other images; or a posterior is in two of them.
     """
+    folders = [run for folder in folders for run in _find_runs(folder)]
     found: list[dict[str, Any]] = []
     records: list[PosteriorRecord] = []
     place: dict[str, str] = {}
@@ -47,7 +51,25 @@ def read_runs(folders: Sequence[str]) -> tuple[list[dict[str, Any]], list[Poster
                 )
             place[name] = folder
             found.append(one)
-    return found, records
+    order = sorted(range(len(found)), key=lambda number: _rank(found[number]))
+    return [found[number] for number in order], [records[number] for number in order]
+
+
+def _rank(one: dict[str, Any]) -> tuple[int, ...]:
+    """Return a posterior's place in the table: what can be compared stands together."""
+    datasets = dict.fromkeys((*Config().datasets, *DATASETS))
+    orders = {"dataset": datasets, "training": TRAININGS, "method": METHODS}
+    return tuple(list(order).index(one[name]) for name, order in orders.items())
+
+
+def _find_runs(folder: str) -> list[str]:
+    """Return a run directory, or those that a folder holds, by name."""
+    path = Path(folder).expanduser()
+    if (path / "config.json").exists() or not path.is_dir():
+        return [folder]
+    inside = sorted(str(own.parent) for own in path.glob("*/config.json"))
+    # What holds no runs is refused where it is read.
+    return inside or [folder]
 
 
 def _read(folder: str, name: str) -> dict[str, Any]:

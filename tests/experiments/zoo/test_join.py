@@ -58,6 +58,18 @@ def test_a_posterior_in_two_runs_is_refused(tmp_path):
         read_runs(runs)
 
 
+def test_a_folder_stands_for_the_runs_in_it(tmp_path):
+    for name, method in (("a", "vi"), ("b", "sgd")):
+        make_run(tmp_path / name, method)
+    (tmp_path / "notes").mkdir()
+    found, _ = read_runs([str(tmp_path)])
+    assert [one["method"] for one in found] == ["sgd", "vi"]
+    # One that has not finished is named, not left out.
+    (tmp_path / "b" / "results.json").unlink()
+    with pytest.raises(ValueError, match=r"--join: .*b is no finished run"):
+        read_runs([str(tmp_path)])
+
+
 @pytest.mark.parametrize("text", [None, "{", '{"experiment": "compare"}'])
 def test_what_is_no_finished_run_is_refused_by_name(tmp_path, text):
     folder = make_run(tmp_path / "a", "sgd")
