@@ -2,6 +2,7 @@
 
   python -m experiments.protocol_ablation --scale=smoke --workdir=runs/ablation_smoke
   python -m experiments.protocol_ablation --scale=cpu --data_dir=data --workdir=runs/ablation
+  python -m experiments.protocol_ablation --scale=cpu --parts=hmc --mixed_runs=runs/mixed_mnist
 
 Four VI posteriors (KL weight and start, each as published and corrected) are trained once and
 attacked under every switch, and the published one as each version of the published code does it; a
@@ -23,8 +24,9 @@ from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.networks import build_network
 from bnn_adv.posteriors.decision import predicted_class
 from experiments.launch.checks import check_inputs
+from experiments.launch.mixed import mixed_hmc
 from experiments.launch.run_directory import RunDirectory
-from experiments.launch.stages import note_data, note_suites
+from experiments.launch.stages import note_chains, note_data, note_suites
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.protocol_ablation import measure as stages
@@ -73,6 +75,9 @@ def check(config: Config) -> None:
             f"--mixed_num_train must be at most the {len(dataset.y_train)} training examples, or 0 "
             f"for none, got {config.mixed_num_train}."
         )
+    if sampled := stages.find_sampled(config):
+        few, own = stages.load_few(config, dataset), mixed_hmc(config)
+        sampled.check(stages.mixed_network(config, dataset.num_classes), few, own, config.data_dir)
 
 
 def _load(config: Config) -> Dataset:
@@ -89,7 +94,29 @@ def _work(config: Config, run: RunDirectory) -> Study:
     dataset = _load(config)
     whole = Work(config, run, note_data(run, dataset))
     note_suites(run, [get_suite(config.suite)])
+    if sampled := stages.find_sampled(config):
+        note_chains(run, config.dataset, sampled.draws_hash)
     work = whole.first(config.num_rows or len(dataset.y_test))
+    data = {
+        "dataset": config.dataset,
+        "epsilon": config.epsilon,
+        "num_test": len(work.dataset.y_test),
+        "num_version_images": len(dataset.y_test),
+        "num_train": len(dataset.y_train),
+        "num_classes": dataset.num_classes,
+        "network": f"{config.architecture}, {config.hidden}, {config.activation}",
+        "minibatches": -(-len(dataset.y_train) // config.vi_minibatch_size),
+        "suite": config.suite,
+    }
+    if "published" in config.parts:
+        data |= _published_rows(config, whole, work)
+    if "hmc" in config.parts:
+        data["hmc"] = _hmc_rows(work)
+    return build_study(data)
+
+
+def _published_rows(config: Config, whole: Work, work: Work) -> dict[str, Any]:
+    """Return what the versions of the published code and its departures leave of VI."""
     subjects = {
         training: stages.train_vi(work, training)
         for training in ablation.combinations(ablation.TRAINING)
@@ -113,22 +140,11 @@ def _work(config: Config, run: RunDirectory) -> Study:
         }
         for row in rows
     ]
-    data = {
-        "dataset": config.dataset,
-        "epsilon": config.epsilon,
-        "num_test": len(work.dataset.y_test),
-        "num_version_images": len(dataset.y_test),
-        "num_train": len(dataset.y_train),
-        "num_classes": dataset.num_classes,
-        "network": f"{config.architecture}, {config.hidden}, {config.activation}",
-        "minibatches": -(-len(dataset.y_train) // config.vi_minibatch_size),
-        "suite": config.suite,
+    return {
         "versions": versions,
         "rows": records,
-        "hmc": _hmc_rows(work),
         "shares": _shares(work, subjects) if config.num_factorial else None,
     }
-    return build_study(data)
 
 
 def _measure(

@@ -10,15 +10,25 @@ from bnn_adv.data import DATASETS
 from bnn_adv.evaluation.suites import SUITES
 from bnn_adv.networks import ACTIVATIONS, ARCHITECTURES
 from experiments.launch.checks import parse_counts
-from experiments.launch.mixed import MixedChains
+from experiments.launch.mixed import SampledChains
+
+PARTS = ("published", "hmc")
 
 _SUITES = tuple(name for name, suite in SUITES.items() if suite.worst_case)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(MixedChains):
+class Config(SampledChains):
     """Settings of ``experiments.protocol_ablation``."""
 
+    parts: tuple[str, ...] = setting(
+        PARTS,
+        "What is done: published, the versions and departures of the published code on VI; hmc, "
+        "HMC on all the data, on one minibatch as published, and mixed.",
+        choices=PARTS,
+        is_distinct=True,
+        least_length=1,
+    )
     dataset: str = setting("mnist", "Data set.", choices=tuple(DATASETS))
     data_dir: str = setting(
         "", "Folder of the data; empty looks in the usual places.", is_path=True

@@ -32,6 +32,7 @@ from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import Sampler
 from experiments.launch.mixed import mixed_hmc
 from experiments.launch.run_directory import RunDirectory
+from experiments.launch.sampled import SampledRun, find_runs
 from experiments.launch.stages import StageError, cached, cached_arrays, cached_posterior
 from experiments.protocol_ablation import switches as ablation
 from experiments.protocol_ablation.config import Config
@@ -152,12 +153,27 @@ def train_hmc(work: Work) -> tuple[Subject, ...]:
 def _train_mixed(work: Work) -> Subject:
     """Sample with trajectories of the prior's scale, on the data on which chains of them mix."""
     config = work.config
-    part = subset(work.dataset, num_train=config.mixed_num_train, seed=config.seed)
+    part = load_few(config, work.dataset)
     data = Data(jnp.asarray(part.x_train), jnp.asarray(part.y_train))
     chains, diagnostics = _train(work, MIXED, "hmc", mixed_hmc(config), data)
     count = min(config.mixed_num_draws, chains.num_samples)
     places = np.linspace(0, chains.num_samples - 1, count).round().astype(int)
     return Subject(MIXED, chains.take(places), None, {**diagnostics, "num_train": len(data.y)})
+
+
+def load_few(config: Config, dataset: Dataset) -> Dataset:
+    """Return the data with as many training images as chains that mix see."""
+    return subset(dataset, num_train=config.mixed_num_train, seed=config.seed)
+
+
+def find_sampled(config: Config) -> SampledRun | None:
+    """Return the run whose chains are taken in place of mixed HMC, if one is given.
+
+    Raises:
+      ValueError: See ``sampled.find_runs``.
+    """
+    is_sampled = "hmc" in config.parts and config.mixed_num_train
+    return find_runs(config.mixed_runs, [config.dataset] if is_sampled else []).get(config.dataset)
 
 
 def _train_hmc_as_published(
@@ -184,13 +200,24 @@ def _train_hmc_as_published(
 
 
 def _network(work: Work, method: str, name: str = "") -> nn.Module:
+    if name == MIXED:
+        return mixed_network(work.config, work.dataset.num_classes)
     config, is_hmc = work.config, method == "hmc"
-    hidden = config.mixed_hidden if name == MIXED else config.hmc_hidden
     return build_network(
         "fc" if is_hmc else config.architecture,
-        hidden=hidden if is_hmc else config.hidden,
+        hidden=config.hmc_hidden if is_hmc else config.hidden,
         num_classes=work.dataset.num_classes,
         activation=config.hmc_activation if is_hmc else config.activation,
+    )
+
+
+def mixed_network(config: Config, num_classes: int) -> nn.Module:
+    """Return the network of the chains that are meant to mix."""
+    return build_network(
+        "fc",
+        hidden=config.mixed_hidden,
+        num_classes=num_classes,
+        activation=config.hmc_activation,
     )
 
 
@@ -212,6 +239,8 @@ def _train(
     )
 
     def train() -> InferenceResult:
+        if name == MIXED and (sampled := find_sampled(config)):
+            return sampled.read(network, dataset.input_shape)
         checkpoints = work.run.checkpoints(f"{name}-training", config.checkpoint_every)
         unit = "transitions" if method == "hmc" else "minibatches"
         with progress(f"{name}: training", unit) as report:

@@ -32,19 +32,19 @@ def build_study(data: dict[str, Any]) -> Study:
     """Return everything that the ablation reports.
 
     Args:
-      data: ``versions``, ``rows`` and ``hmc``, records with accuracies in [0, 1] and what else a
-        row shows; ``shares``, the switches' Shapley values, or None; and the setting.
+      data: The setting; of the part on VI ``versions`` and ``rows``, records with accuracies in
+        [0, 1] and what else a row shows, and ``shares``, the switches' Shapley values, or None; of
+        the part on HMC ``hmc``, records like those of rows.
     """
-    plots = [Plot("departures", departures_figure(data), _figure_caption(data))]
-    tables = [
-        versions.versions_table(data),
-        _main_table(data),
-        _changes_table(data),
-        _hmc_table(data),
-    ]
-    if data["shares"]:
-        plots.append(Plot("shares", shares_figure(data), _shares_caption(data)))
-        tables.insert(3, _shares_table(data))
+    plots, tables = [], []
+    if "rows" in data:
+        plots.append(Plot("departures", departures_figure(data), _figure_caption(data)))
+        tables += [versions.versions_table(data), _main_table(data), _changes_table(data)]
+        if data["shares"]:
+            plots.append(Plot("shares", shares_figure(data), _shares_caption(data)))
+            tables.append(_shares_table(data))
+    if "hmc" in data:
+        tables.append(_hmc_table(data))
     return Study(
         "What each departure of the published code did",
         words.summarise(data),
@@ -195,7 +195,7 @@ def _hmc_table(data: Data) -> Table:
 
 
 def _claims(data: Data) -> tuple[Claim, ...]:
-    if data["dataset"] != "mnist":
+    if data["dataset"] != "mnist" or "rows" not in data:
         return ()
     base, everything = words.find(data, "base"), words.find(data, "version", "2020")
     line = versions.find_line(data, "2020")

@@ -60,6 +60,8 @@ def percent(row: Data, name: str) -> str:
 
 def summarise(data: Data) -> str:
     """Return the answer in a few sentences."""
+    if "rows" not in data:
+        return _summarise_hmc(data)
     base, everything = find(data, "base"), find(data, "version", "2020")
     today = find(data, "version", "today")
     trained, attacked = find(data, "half", "training"), find(data, "half", "attack")
@@ -75,6 +77,23 @@ def summarise(data: Data) -> str:
         f"{explain(data)} "
         "Adversarial images of the row as published in 2020 are those of the suite `published`, "
         "and of the row with no departure those of `corrected`, to the last bit."
+    )
+
+
+def _summarise_hmc(data: Data) -> str:
+    found = [row for row in data["hmc"] if row["attack"] == "published"]
+    names = {"hmc-full": "on all the data", "hmc-minibatch": "on one minibatch"}
+    return (
+        f"Accuracy on the first {data['num_test']} images of {data['dataset']} within "
+        f"{data['epsilon']:g}, clean, under PGD as published in 2020 and under the suite "
+        f"`{data['suite']}`: "
+        + "; ".join(
+            f"HMC {names.get(row['training'], 'of long trajectories')} {percent(row, 'accuracy')}, "
+            f"{percent(row, 'pgd')}, {percent(row, 'strong')} "
+            f"({describe_chains(row['diagnostics'])})"
+            for row in found
+        )
+        + "."
     )
 
 
@@ -107,6 +126,11 @@ def explain(data: Data) -> str:
 
 def verdicts(data: Data) -> tuple[Verdict, ...]:
     """Return the claims that the ablation tests."""
+    published = _published_verdicts(data) if "rows" in data else ()
+    return (*published, *(_hmc_verdict(data["hmc"], data["suite"]) if "hmc" in data else ()))
+
+
+def _published_verdicts(data: Data) -> tuple[Verdict, ...]:
     base, everything = find(data, "base"), find(data, "version", "2020")
     alone = _above(data, "alone")
     fixed = [row for row in data["rows"] if row["group"] == "all_but" and row["pgd"] < _HALF]
@@ -134,7 +158,6 @@ def verdicts(data: Data) -> tuple[Verdict, ...]:
             _score(data),
             False if _floor(data) > 0.5 else None,
         ),
-        *_hmc_verdict(data["hmc"], data["suite"]),
     )
 
 
