@@ -6,7 +6,7 @@ from experiments.protocol_ablation import __main__ as protocol_ablation
 from tests.experiments.command import refuse
 
 CASES = [
-    ({"parts": "vi"}, "--parts=vi: value should be one of <published|hmc>"),
+    ({"parts": "vi"}, "--parts must be one of published, hmc, got 'vi'"),
     ({"dataset": "letters"}, "--dataset=letters: value should be one of <digits|"),
     (
         {"dataset": "digits", "num_test": 12},
