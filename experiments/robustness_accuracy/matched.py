@@ -20,6 +20,8 @@ SOURCE = "matched"
 """Of these networks, where others have a table of the supplement."""
 
 METHODS = ("hmc", "sgd", "ensemble", "vi", "laplace", "swag")
+_TRAINED = ("sgd", "ensemble", "laplace", "swag")
+"""Methods of ``matched_epochs``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,29 +50,39 @@ class Matched(SampledChains):
     matched_repeats: int = setting(3, "Matched: networks of each method but HMC.", least=1)
     matched_hmc_repeats: int = setting(1, "Matched: posteriors sampled by mixed HMC.", least=1)
     matched_members: int = setting(10, "Matched: networks of an ensemble.", least=1)
-    matched_epochs: int = setting(
-        20, "Matched: epochs of SGD, ensembles, Laplace's mode and SWAG's iterates.", least=2
+    matched_epochs: tuple[int, ...] = setting(
+        (20,),
+        "Matched: epochs of SGD, ensembles, Laplace's mode and SWAG's iterates; several train "
+        "networks of each.",
+        least=2,
+        is_distinct=True,
+        least_length=1,
     )
     matched_vi_epochs: int = setting(60, "Matched: epochs of VI, as corrected.", least=1)
 
 
 def list_networks(config: Matched) -> Iterator[list[GridNetwork]]:
     """Yield networks that train side by side; mixed HMC, which takes longest, comes last."""
+    several = config.matched_epochs if len(config.matched_epochs) > 1 else (None,)
     for hidden in config.matched_hidden:
         for method in sorted(config.matched, key=lambda method: method == "hmc"):
             count = config.matched_hmc_repeats if method == "hmc" else config.matched_repeats
-            networks = [_network(method, hidden, repeat) for repeat in range(count)]
-            yield from [networks] if method == "sgd" else ([network] for network in networks)
+            for epochs in several if method in _TRAINED else (None,):
+                networks = [_network(method, hidden, epochs, repeat) for repeat in range(count)]
+                yield from [networks] if method == "sgd" else ([network] for network in networks)
 
 
-def _network(method: str, hidden: int, repeat: int) -> GridNetwork:
+def _network(method: str, hidden: int, epochs: int | None, repeat: int) -> GridNetwork:
+    """Return a network; that it trains for some epochs is said where others train for others."""
     shape = {"architecture": "fc", "hidden": hidden, "activation": "relu"}
-    return GridNetwork(SOURCE, method, (*shape.items(), ("repeat", repeat)))
+    trained = {} if epochs is None else {"num_epochs": epochs}
+    return GridNetwork(SOURCE, method, (*shape.items(), *trained.items(), ("repeat", repeat)))
 
 
 def method_config(config: Matched, members: tuple[GridNetwork, ...], num_train: int) -> Any:
     """Return the settings of the inference method for networks that train side by side."""
-    draws, epochs, batch = config.matched_num_draws, config.matched_epochs, min(128, num_train)
+    draws, batch = config.matched_num_draws, min(128, num_train)
+    epochs: int = members[0].get("num_epochs") or config.matched_epochs[0]
     match members[0].method:
         case "hmc":
             return mixed_hmc(config)

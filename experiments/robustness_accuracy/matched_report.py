@@ -35,6 +35,33 @@ CAPTION = (
     "PGD by the published metric, under the corrected PGD on probabilities, and accuracy under the "
     "strong suite. A dot is a repetition."
 )
+PASSES_CAPTION = (
+    "The same network on the same images, against the number of passes over them for which it was "
+    "trained: accuracy under the strong suite (filled) and of clean images (hollow). A mark is a "
+    "repetition, the line their mean. Level lines: methods that have no such number, their means, "
+    "and over the band the 95 % interval over images."
+)
+
+
+class Group(NamedTuple):
+    """Networks that differ in their random keys alone.
+
+    dataset: Name of the data set.
+    method: One of ``matched.METHODS``.
+    hidden: Units of the hidden layer.
+    passes: Passes over the data; None where all networks have as many, or the method has none.
+    """
+
+    dataset: str
+    method: str
+    hidden: int
+    passes: int | None
+
+    @property
+    def words(self) -> str:
+        """What readers call it, without data set and width."""
+        name = NAMES[self.method]
+        return name if self.passes is None else f"{name} of {self.passes} passes"
 
 
 class _Pair(NamedTuple):
@@ -60,12 +87,16 @@ def is_matched(row: Row) -> bool:
 def matched_table(rows: Sequence[Row]) -> Table:
     """Return medians over the repetitions of every method, and whether chains have mixed."""
     lines = []
-    for (dataset, method, hidden), own in _groups(rows).items():
-        chains = describe_group(own) if method == "hmc" else None
+    groups = list_groups(rows)
+    several = any(group.passes for group in groups)
+    for group, own in groups.items():
+        chains = describe_group(own) if group.method == "hmc" else None
         seconds = [row["diagnostics"].get("training_seconds") for row in own]
         lines.append(
             (
-                *(dataset, NAMES[method], hidden, len(own)),
+                *(group.dataset, NAMES[group.method], group.hidden),
+                *([group.passes] if several else []),
+                len(own),
                 100 * statistics.median(row["accuracy"] for row in own),
                 *(statistics.median(map(m, own)) for m in (published_metric, corrected_metric)),
                 *(
@@ -77,7 +108,8 @@ def matched_table(rows: Sequence[Row]) -> Table:
                 None if None in seconds else statistics.median(seconds),
             )
         )
-    header: tuple[str, ...] = ("data", "method", "hidden", "networks", "accuracy (%)")
+    header: tuple[str, ...] = ("data", "method", "hidden", *(["passes"] if several else []))
+    header += ("networks", "accuracy (%)")
     header += ("published metric", "corrected metric", "published PGD (%)", "corrected PGD (%)")
     header += ("strong (%)", "least to most", "chains", "training (s)")
     return Table(
@@ -101,9 +133,10 @@ def describe_group(rows: Sequence[Row]) -> str:
 def matched_sentence(rows: Sequence[Row]) -> str:
     """Return the accuracies under the strong suite as a sentence."""
     parts = [
-        f"{NAMES[method]} on {dataset} {100 * statistics.median(map(strong_accuracy, own)):.1f} %"
-        + (f" (chains: {describe_group(own)})" if method == "hmc" else "")
-        for (dataset, method, _), own in _groups(rows).items()
+        f"{group.words} on {group.dataset} "
+        f"{100 * statistics.median(map(strong_accuracy, own)):.1f} %"
+        + (f" (chains: {describe_group(own)})" if group.method == "hmc" else "")
+        for group, own in list_groups(rows).items()
     ]
     return f" On equal terms, under the strong suite: {'; '.join(parts)}."
 
@@ -134,14 +167,14 @@ def judge_matched(rows: Sequence[Row]) -> list[Verdict]:
 
 
 def _pairs(rows: Sequence[Row]) -> list[_Pair]:
-    groups, found = _groups(rows), []
-    for (dataset, method, hidden), own in groups.items():
-        sampled = groups.get((dataset, "hmc", hidden))
-        if method == "hmc" or sampled is None:
+    groups, found = list_groups(rows), []
+    for group, own in groups.items():
+        sampled = groups.get(group._replace(method="hmc", passes=None))
+        if group.method == "hmc" or sampled is None:
             continue
         claim = (
-            f"{dataset}, {hidden} units: the posterior by HMC keeps more accuracy under the strong "
-            f"suite than {NAMES[method]} on the same network and images"
+            f"{group.dataset}, {group.hidden} units: the posterior by HMC keeps more accuracy "
+            f"under the strong suite than {group.words} on the same network and images"
         )
         chains = describe_group(sampled)
         if not all(has_mixed(row["diagnostics"]) for row in sampled):
@@ -160,12 +193,14 @@ def _pairs(rows: Sequence[Row]) -> list[_Pair]:
     return found
 
 
-def _groups(rows: Sequence[Row]) -> dict[tuple[str, str, int], list[Row]]:
-    """Return rows by data set, method and width."""
-    found: dict[tuple[str, str, int], list[Row]] = {}
+def list_groups(rows: Sequence[Row]) -> dict[Group, list[Row]]:
+    """Return the repetitions of every method, by what they share."""
+    found: dict[Group, list[Row]] = {}
     for row in rows:
-        key = (row["dataset"], row["method"], row["settings"]["hidden"])
-        found.setdefault(key, []).append(row)
+        settings = row["settings"]
+        passes = settings.get("num_epochs")
+        group = Group(row["dataset"], row["method"], settings["hidden"], passes)
+        found.setdefault(group, []).append(row)
     return found
 
 

@@ -24,11 +24,13 @@ from experiments.robustness_accuracy.figures import (
 )
 from experiments.robustness_accuracy.matched_report import (
     CAPTION,
+    PASSES_CAPTION,
     is_matched,
     judge_matched,
     matched_sentence,
     matched_table,
 )
+from experiments.robustness_accuracy.passes_figure import passes_figure
 from experiments.robustness_accuracy.verdicts import (
     correlate,
     count_mixed,
@@ -93,6 +95,8 @@ def build_study(
     if matched:
         summary += matched_sentence(matched)
         plots.append(Plot("clouds_matched", cloud_figure(matched), CAPTION))
+        if (by_passes := passes_figure(matched)) is not None:
+            plots.append(Plot("passes", by_passes, PASSES_CAPTION))
         tables.append(matched_table(matched))
     if missing:
         tables.append(_missing_table(missing))

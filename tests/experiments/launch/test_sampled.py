@@ -35,7 +35,12 @@ NETWORK = MLP((4,), 10, "relu")
 MIXED = hmc.Config(init="prior")
 SMALL = {
     **{"grid_filter": ("matched",), "matched": ("sgd", "hmc"), "matched_hidden": (4,)},
-    **{"matched_num_train": 60, "matched_epochs": 2, "matched_num_draws": 4, "matched_repeats": 1},
+    **{
+        "matched_num_train": 60,
+        "matched_epochs": (2,),
+        "matched_num_draws": 4,
+        "matched_repeats": 1,
+    },
 }
 
 

@@ -18,6 +18,7 @@ from experiments.robustness_accuracy.matched_report import (
     matched_sentence,
     matched_table,
 )
+from experiments.robustness_accuracy.passes_figure import passes_figure
 from experiments.robustness_accuracy.report import build_study
 from tests.experiments.robustness_accuracy.test_figures import MIXED, ROWS, UNMIXED, row
 
@@ -34,7 +35,7 @@ TINY = Config(
     matched_num_draws=4,
     matched_repeats=1,
     matched_members=2,
-    matched_epochs=2,
+    matched_epochs=(2,),
     matched_vi_epochs=2,
     mixed_num_samples=4,
     mixed_num_chains=2,
@@ -118,10 +119,52 @@ def test_methods_are_trained_on_the_same_images(tmp_path, monkeypatch):
     assert [verdict["holds"] for verdict in results["verdicts"]] == [None]
 
 
-def matched(method, repeat, standing, diagnostics=()):
+def test_networks_train_for_each_of_several_numbers_of_passes():
+    both = dataclasses.replace(TINY, matched=METHODS, matched_epochs=(2, 3))
+    tasks = list_tasks(both)
+    found = {(t.members[0].method, t.members[0].get("num_epochs")): t for t in tasks}
+    assert len(found) == len(tasks)
+    assert set(found) == {
+        *((m, passes) for m in ("sgd", "ensemble", "laplace", "swag") for passes in (2, 3)),
+        *(("hmc", None), ("vi", None)),
+    }
+    assert method_config(both, found["ensemble", 3].members, 60).num_epochs == 3
+    assert method_config(both, found["swag", 3].members, 60).num_swag_epochs == 3
+    assert found["sgd", 3].members[0].name == "sgd-matched-fc-h4-relu-e3-r0"
+    # One number alone changes no name, and so no key.
+    (alone,) = list_tasks(dataclasses.replace(TINY, matched=("sgd",)))
+    assert alone.members[0].name == "sgd-matched-fc-h4-relu-r0"
+
+
+def test_what_is_kept_is_drawn_against_passes():
+    assert passes_figure([*OTHERS, POSTERIOR]) is None
+    trained = [
+        matched("sgd", repeat, [1] * kept + [0] * (20 - kept), passes=passes)
+        for passes, both in ((5, (12, 14)), (20, (2, 4)))
+        for repeat, kept in enumerate(both)
+    ]
+    figure = passes_figure([*trained, POSTERIOR])
+    (ax,) = figure.axes
+    lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    assert list(lines["SGD"].get_xdata()) == [5, 20]
+    assert lines["SGD"].get_ydata() == pytest.approx([65, 15])
+    assert lines["HMC"].get_ydata() == pytest.approx([75, 75])
+    verdicts = judge_matched([*trained, POSTERIOR])
+    assert [v.claim.split("than ")[1].split(" on ")[0] for v in verdicts] == [
+        "SGD of 5 passes",
+        "SGD of 20 passes",
+    ]
+    assert [v.holds for v in verdicts] == [None, True]
+    table = matched_table([*trained, POSTERIOR])
+    place = table.header.index("passes")
+    assert [line[place] for line in table.rows] == [5, 20, None]
+
+
+def matched(method, repeat, standing, diagnostics=(), passes=None):
     return row(method, repeat, 0.9, 2 * float(np.mean(standing))) | {
         "source": "matched",
-        "settings": {"hidden": 32, "repeat": repeat},
+        "settings": {"hidden": 32, "repeat": repeat}
+        | ({} if passes is None else {"num_epochs": passes}),
         "standing": standing,
         "diagnostics": {"training_seconds": 1.0, **dict(diagnostics)},
     }
