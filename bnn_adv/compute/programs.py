@@ -35,6 +35,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _compiled: list[Compiled] = []
 _noted: dict[int, Callable[[], Any]] = {}
+_memories: list[dict[Any, Any]] = []
 
 
 class _Room:
@@ -100,6 +101,13 @@ def jit(fn: Callable[..., Any], **options: Any) -> Any:
     return compiled
 
 
+def memory() -> dict[Any, Any]:
+    """Return an empty dictionary of what tracing has found of networks, which ``drop`` empties."""
+    found: dict[Any, Any] = {}
+    _memories.append(found)
+    return found
+
+
 def note(apply_fn: Any) -> None:
     """Say, outside of compiled programs, whose programs are about to run.
 
@@ -126,6 +134,8 @@ def drop() -> None:
     _noted.clear()
     for compiled in _compiled:
         compiled.renew()
+    for found in _memories:
+        found.clear()
     # One more place where JAX (0.10) remembers structures of arguments, and their functions. It has
     # no public name but for clear_caches, which would drop the caller's own programs as well.
     with contextlib.suppress(ImportError, AttributeError):

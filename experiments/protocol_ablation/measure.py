@@ -158,7 +158,9 @@ def _train_mixed(work: Work) -> Subject:
     chains, diagnostics = _train(work, MIXED, "hmc", mixed_hmc(config), data)
     count = min(config.mixed_num_draws, chains.num_samples)
     places = np.linspace(0, chains.num_samples - 1, count).round().astype(int)
-    return Subject(MIXED, chains.take(places), None, {**diagnostics, "num_train": len(data.y)})
+    taken = chains.take(places)
+    own = {"num_train": len(data.y), "num_distinct_draws": count_distinct(taken)}
+    return Subject(MIXED, taken, None, {**diagnostics, **own})
 
 
 def load_few(config: Config, dataset: Dataset) -> Dataset:

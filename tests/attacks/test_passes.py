@@ -8,6 +8,7 @@ import pytest
 from bnn_adv.attacks import passes
 from bnn_adv.attacks.objectives import OBJECTIVES, follow_rule, value_and_gradient
 from bnn_adv.attacks.passes import Aim, Problem, bytes_left, is_worth_keeping, two_passes
+from bnn_adv.compute import programs
 from bnn_adv.compute.disk import store_in
 from bnn_adv.networks import MLP, get_apply_fn
 from bnn_adv.networks.small_convnet import SmallConvNet
@@ -89,6 +90,29 @@ def test_weights_are_not_kept_again():
         scales=jnp.ones((S, 2 * B)),
     )
     assert bytes_left(twice) == 2 * bytes_left(problem)
+
+
+def test_sizes_are_measured_once_a_network_and_shape(monkeypatch):
+    programs.drop()
+    measured = []
+
+    def measure(problem, own=passes._measure_left):
+        measured.append(problem)
+        return own(problem)
+
+    monkeypatch.setattr(passes, "_measure_left", measure)
+    posterior = make_posterior(MLP((WIDTH,), 4, "relu"))
+    problem = make_problem("mean_logit_margin", posterior)
+    found = [bytes_left(p) for p in (problem, problem._replace(x=problem.x + 1), problem)]
+    assert (len(set(found)), len(measured)) == (1, 1)
+    # Another objective, dtype or network is another problem, and so is all after a drop.
+    bytes_left(make_problem("log_predictive_margin", posterior))
+    bytes_left(problem._replace(x=problem.x.astype(jnp.float16)))
+    bytes_left(make_problem("mean_logit_margin", make_posterior(MLP((2,), 4, "relu"))))
+    assert len(measured) == 4
+    programs.drop()
+    bytes_left(problem)
+    assert len(measured) == 5
 
 
 @pytest.mark.slow

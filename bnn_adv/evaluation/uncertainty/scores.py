@@ -74,10 +74,7 @@ def auroc(scores_clean: Any, scores_adv: Any) -> Auroc:
     scores = np.concatenate([clean, adv])
     if np.isnan(scores).any():
         raise ValueError("Scores must not be NaN: look for logits that are not finite.")
-    # Imported above, it would take a third of the time of importing bnn_adv.
-    from scipy.stats import rankdata
-
-    wins = rankdata(scores)[clean.size :].sum() - adv.size * (adv.size + 1) / 2
+    wins = _midranks(scores)[clean.size :].sum() - adv.size * (adv.size + 1) / 2
     area, pairs = float(wins / (clean.size * adv.size)), clean.size * adv.size
     extra, z = (clean.size + adv.size) / 2 - 1, float(ndtri(0.975))
 
@@ -90,3 +87,13 @@ def auroc(scores_clean: Any, scores_adv: Any) -> Auroc:
     lower = 0.0 if area <= edge else brentq(excess, 0.0, min(area, 1 - edge))
     upper = 1.0 if area >= 1 - edge else brentq(excess, max(area, edge), 1.0)
     return Auroc(area, float(lower), float(upper))
+
+
+def _midranks(scores: np.ndarray) -> np.ndarray:
+    """Return ranks from 1, equal scores sharing their mean, as ``scipy.stats.rankdata`` does.
+
+    Importing that takes a twentieth of the time of a first evaluation.
+    """
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return ranks

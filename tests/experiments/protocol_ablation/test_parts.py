@@ -57,6 +57,8 @@ def test_hmc_alone_takes_chains_that_a_run_has_sampled(finished, attacked, tmp_p
     assert attacked == [(1437, "network"), (100, "network")]
     mixed = rows["hmc-mixed"]
     assert (mixed["num_draws"], mixed["diagnostics"]["num_train"]) == (3, 60)
+    # Of the draws that predict, not of all that the run has.
+    assert mixed["diagnostics"]["num_distinct_draws"] <= 3
     assert "experiments.compare" in mixed["diagnostics"]["sampled_by"]
     assert results["sources"]["chains of digits"] == mixed["diagnostics"]["sampled_hash"]
     claims = [verdict["claim"] for verdict in results["verdicts"]]
