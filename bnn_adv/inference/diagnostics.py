@@ -93,13 +93,13 @@ def summarise_draws(
         out.
 
     Returns:
-      What ``has_mixed`` reads of ``summarise_chains``, but for what transitions say; no warnings.
+      What ``summarise_chains`` does, but for what transitions say.
     """
     names, num_chains = name_draws(posterior), len(log_density)
     each = max(posterior.num_samples // num_chains, 1)
     chains = [tuple(names[first : first + each]) for first in range(0, len(names), each)]
     still = [len(set(chain)) == 1 for chain in chains]
-    return {
+    summary: dict[str, Any] = {
         "num_chains": num_chains,
         "num_distinct_draws": len(set(names)),
         "num_still_chains": sum(still) if each > 1 else 0,
@@ -107,6 +107,7 @@ def summarise_draws(
         "rhat": _RANK_NORMALISED,
         **_mixing(predictions, np.asarray(log_density, np.float64)),
     }
+    return {**summary, "warnings": _warnings(summary, posterior.num_samples)}
 
 
 def predict_held_out(
@@ -240,7 +241,7 @@ def _warnings(summary: dict[str, Any], num_draws: int) -> list[str]:
             f"{summary['num_nonfinite_energies']} transitions had a NaN or infinite energy: "
             "lower the step size."
         )
-    if summary["num_nonfinite_log_densities"]:
+    if summary.get("num_nonfinite_log_densities"):
         found.append(
             f"{summary['num_nonfinite_log_densities']} states had a NaN or infinite log density."
         )

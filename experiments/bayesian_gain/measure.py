@@ -119,7 +119,7 @@ def check_sampled(config: Config, datasets: Mapping[str, Dataset]) -> None:
         settings = TRAININGS[_SAMPLED].configure(config, len(dataset.y_train))
         for hidden in config.hidden:
             run.check(_build_network(hidden, dataset), dataset, settings, config.data_dir)
-        run.check_shares(config.num_repeats, config.hmc_draws)
+        run.check_shares(config.num_repeats, config.hmc_draws, flag="--hmc_draws")
 
 
 def measure_all(work: Work) -> Iterator[dict[str, Any]]:

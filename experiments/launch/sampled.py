@@ -146,12 +146,13 @@ class SampledRun(NamedTuple):
         diagnostics = {**record, "sampled_by": command, "sampled_hash": found}
         return InferenceResult(posterior, diagnostics, None)
 
-    def check_shares(self, count: int, num_draws: int) -> None:
+    def check_shares(self, count: int, num_draws: int, *, flag: str) -> None:
         """Raise unless repetitions can have chains of their own, and as many draws as they ask for.
 
         Args:
           count: Repetitions.
           num_draws: Draws that the study takes for each.
+          flag: The setting that says so.
 
         Raises:
           ValueError: The message says which setting to change.
@@ -166,7 +167,7 @@ class SampledRun(NamedTuple):
         if num_draws != (there := self.row.config.num_draws // count):
             raise ValueError(
                 f"{self._flag}: each of {count} repetitions has {there} of its draws, the study "
-                f"asks for {num_draws}: give --hmc_draws={there}."
+                f"asks for {num_draws}: give {flag}={there}."
             )
         self._read_stats()
 

@@ -48,6 +48,8 @@ def test_a_share_is_some_of_the_chains_and_judged_by_itself(finished):
         )
         assert share.diagnostics["sampled_hash"] == whole.diagnostics["sampled_hash"]
     assert shares[0].diagnostics["max_rhat"] != shares[1].diagnostics["max_rhat"]
+    # Of six draws a chain nobody can say that they agree.
+    assert any("Too few effective draws" in text for text in shares[0].diagnostics["warnings"])
 
 
 def test_all_chains_are_judged_as_when_they_were_sampled(finished):
