@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import numbers
 
 from bnn_adv.attacks import (
     apgd,
@@ -47,7 +48,7 @@ class Entry:
       near: Nor are those of which no more than this is left of the gap, in nats.
 
     Raises:
-      TypeError: ``attack`` is none.
+      TypeError: ``attack`` is none, or ``reach`` or ``near`` is no number.
       ValueError: It takes no step, or ``reach`` or ``near`` is out of range.
     """
 
@@ -68,6 +69,10 @@ class Entry:
             )
         # One of none would leave every input standing.
         arguments.check_count("num_steps", self.attack.num_steps, 1)
+        for name in ("reach", "near"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise TypeError(f"{name} of {self.name} must be a number, got {value!r}.")
         if not 0 <= self.reach < 1:
             raise ValueError(f"reach of {self.name} must be in [0, 1), got {self.reach!r}.")
         if not self.near >= 0:

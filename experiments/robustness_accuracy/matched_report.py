@@ -13,6 +13,7 @@ from bnn_adv.evaluation.metrics import paired_difference
 from bnn_adv.inference.diagnostics import has_mixed
 from bnn_adv.report.table import Table
 from experiments.launch.mixed import describe_all, describe_chains
+from experiments.launch.multiplicity import holm
 from experiments.launch.tables import Verdict
 from experiments.robustness_accuracy.correlation import SIGN_LEVEL
 from experiments.robustness_accuracy.figures import NAMES as METHOD_NAMES
@@ -25,7 +26,6 @@ from experiments.robustness_accuracy.figures import (
     strong_accuracy,
 )
 from experiments.robustness_accuracy.matched import SOURCE
-from experiments.robustness_accuracy.multiplicity import holm
 
 NAMES = METHOD_NAMES | {"hmc": "HMC of long trajectories"}
 """For readers; HMC of the grids has another length."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
 
 from bnn_adv.evaluation.metrics import paired_difference, wilson_interval
 from bnn_adv.report.table import Table
 from bnn_adv.report.wording import Measured
+from experiments.launch.multiplicity import holm
 from experiments.launch.tables import Plot, Study, Verdict
 from experiments.zoo.figures import bracket_caption, bracket_figure
 from experiments.zoo.methods import METHODS
@@ -29,6 +31,8 @@ _GOALS = (
     ("fashion_mnist", 0.1, "certified_real", 0.70),
 )
 """Data set, radius, certified or left by attacks, and the share that some posterior should keep."""
+
+_LEVEL = 0.05
 
 _SHARES = ("clean", "published", "standing", "certified", "certified_real")
 _WORDS = {
@@ -106,6 +110,8 @@ def _remarks(one: Found) -> Iterator[str]:
             "Its density counts a bound of the worst case around every example: a generalised "
             "posterior, not Bayes' rule."
         )
+    if (command := one["diagnostics"].get("sampled_by")) is not None:
+        yield f"Its chains, and the time of their training, are those of: {command}"
     for radius in one["radii"]:
         real, rounded = (np.mean(radius[key]) for key in ("certified_real", "certified"))
         if real != rounded:
@@ -175,6 +181,10 @@ def _name(one: Found) -> str:
     return f"{METHODS[one['method']].words}, {one['training']}{doubt},"
 
 
+def _plain_name(one: Found) -> str:
+    return f"{METHODS[one['method']].words}, {one['training']}, {one['dataset']}"
+
+
 def _percent(right: Sequence[bool]) -> str:
     return f"{100 * np.mean(right):.1f}"
 
@@ -197,6 +207,7 @@ def _table(found: Sequence[Found]) -> Table:
         for one in found
         for radius in one["radii"]
     ]
+    taken = sorted({_plain_name(one) for one in found if "sampled_by" in one["diagnostics"]})
     header = (
         *("data set", "method", "training", "draws", "radius", "clean", "published attack"),
         *("strong attack", "certified", "in real arithmetic", "new draws"),
@@ -212,7 +223,12 @@ def _table(found: Sequence[Found]) -> Table:
         "published one among them, leaves. Certified: the prediction as float32 evaluates the "
         "network, whatever the order of its sums; in real arithmetic: what other tools state. New "
         "draws: on what the strong attack found against "
-        "those that it knew.",
+        "those that it knew."
+        + (
+            f" Chains that another run has sampled, in that time: {', '.join(taken)}."
+            if taken
+            else ""
+        ),
     )
 
 
@@ -279,8 +295,38 @@ def _goal_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
         )
 
 
+class _Gain(NamedTuple):
+    """What averaging adds to one network of the same likelihood, network and images.
+
+    claim: What is asked.
+    change: Share of images more that stand under attack, with its interval over images.
+    p_value: Of the sign test over the images on which the two differ.
+    doubts: What forbids a verdict.
+    """
+
+    claim: str
+    change: tuple[float, float, float]
+    p_value: float
+    doubts: list[str]
+
+
 def _gain_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
-    """What averaging adds to one network of the same likelihood, network and images."""
+    """Yield whether averaging adds to robust training, adjusted for how often that is asked."""
+    gains = list(_gains(found))
+    judged = [gain for gain in gains if not gain.doubts]
+    adjusted = iter(holm([gain.p_value for gain in judged]))
+    for gain in gains:
+        value, low, high = (100 * number for number in gain.change)
+        words = f"{value:+.1f} [{low:+.1f}, {high:+.1f}] points"
+        if gain.doubts:
+            yield Verdict(gain.claim, f"{words}; not judged: {'; '.join(gain.doubts)}", None)
+            continue
+        p_value = next(adjusted)
+        words += f", p = {p_value:.2g} adjusted for {len(judged)} tests"
+        yield Verdict(gain.claim, words, value > 0 if p_value <= _LEVEL else None)
+
+
+def _gains(found: Sequence[Found]) -> Iterator[_Gain]:
     alone = {(o["dataset"], o["training"]): o for o in found if o["method"] == "sgd"}
     for one in found:
         base = alone.get((one["dataset"], one["training"]))
@@ -289,15 +335,15 @@ def _gain_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
         if METHODS[one["method"]].is_small:
             continue
         for own, other in zip(one["radii"], base["radii"], strict=True):
-            pairs = [np.asarray(side["standing"]) for side in (other, own)]
-            value, low, high = paired_difference(*pairs)
-            is_told = low > 0 or high < 0
-            yield Verdict(
+            theirs, ours = (np.asarray(side["standing"]) for side in (other, own))
+            differ = int(np.sum(ours != theirs))
+            p_value = binomtest(int(np.sum(ours > theirs)), differ).pvalue if differ else 1.0
+            yield _Gain(
                 f"{one['dataset']}, {one['training']}, {own['epsilon']:g}: {_name(one)} keeps more "
                 "under attack than one network",
-                f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
-                + "".join(f"; not judged: {reason}" for reason in _doubts(one, own, other)),
-                None if not is_told or _doubts(one, own, other) else bool(low > 0),
+                paired_difference(theirs, ours),
+                float(p_value),
+                _doubts(one, own, other),
             )
 
 

@@ -135,3 +135,10 @@ def test_a_lead_out_of_range_is_refused(near):
 def test_a_share_out_of_range_is_refused(reach):
     with pytest.raises(ValueError, match=r"reach of far must be in \[0, 1\)"):
         weak_then_far(reach)
+
+
+@pytest.mark.parametrize("given", [{"near": "2"}, {"reach": None}, {"near": True}])
+def test_what_is_no_number_is_refused(given):
+    (name,) = given
+    with pytest.raises(TypeError, match=f"{name} of far must be a number"):
+        Entry("far", pgd.build(), "mean_logit_margin", **given)

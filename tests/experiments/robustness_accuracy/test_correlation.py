@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
+from experiments.launch.multiplicity import holm
 from experiments.robustness_accuracy.correlation import rank_correlation, spearman_interval
-from experiments.robustness_accuracy.multiplicity import holm
 
 
 def test_monotone_pairs_correlate_fully():
