@@ -37,9 +37,9 @@ CAPTION = (
 )
 PASSES_CAPTION = (
     "The same network on the same images, against the number of passes over them for which it was "
-    "trained: accuracy under the strong suite (filled) and of clean images (hollow). A mark is a "
-    "repetition, the line their mean. Level lines: methods that have no such number, their means, "
-    "and over the band the 95 % interval over images."
+    "trained: accuracy under the strong suite (filled, solid) and of clean images (hollow, "
+    "dotted). A mark is a repetition, a line their mean. Level lines: methods that have no such "
+    "number, their means; bands: 95 % intervals over images under the strong suite."
 )
 
 
