@@ -50,22 +50,33 @@ def describe_result(folder: Path, path: Path) -> str:
 
 def describe_cost(results: Record) -> str:
     """Return time, machine, versions and seed as a sentence without its full stop."""
-    found = results["environment"]
+    origin = _find_origin(results)
+    found = origin["environment"]
     versions = f"Python {found['python']}, JAX {found['jax']}"
     seed = results.get("seed")
-    text = f"{describe_time(results)} on {describe_machine(results)}, {versions}"
+    count = f", {origin['runs']} runs together" if "runs" in origin else ""
+    text = f"{describe_time(results)} on {describe_machine(results)}{count}, {versions}"
     return text if seed is None else f"{text}; seed {seed}"
 
 
 def describe_time(results: Record) -> str:
     """Return how long the work took."""
-    seconds = results["seconds"]
+    seconds = _find_origin(results)["seconds"]
+    if seconds >= 10_000:
+        return f"{seconds / 3600:.1f} hours"
     return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def _find_origin(results: Record) -> Record:
+    """Return seconds and environment of the work: of runs that were joined, theirs."""
+    data = results.get("data")
+    joined: Record | None = data.get("joined") if isinstance(data, Mapping) else None
+    return results if joined is None else joined
 
 
 def describe_machine(results: Record) -> str:
     """Return what the work ran on."""
-    found = results["environment"]
+    found = _find_origin(results)["environment"]
     count, _, device = found["device"].partition(" x ")
     if device != "cpu":
         return f"{count} {device}"

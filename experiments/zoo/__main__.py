@@ -12,6 +12,7 @@ may run in folders of their own, side by side, and be joined.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from bnn_adv.compute import files, parallel
@@ -20,7 +21,7 @@ from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.zoo.config import SCALES, Config
-from experiments.zoo.join import read_runs
+from experiments.zoo.join import describe_runs, read_runs
 from experiments.zoo.measure import (
     build,
     check_sampled,
@@ -70,8 +71,10 @@ def check(config: Config) -> None:
 
 
 def _work(config: Config, run: RunDirectory) -> Study:
+    joined = {}
     if config.join:
         found, records = read_runs(config.join)
+        joined = {"joined": describe_runs(config.join)}
     else:
         found, device = measure_all(config, run), run.environment
         records = make_records(
@@ -81,6 +84,7 @@ def _work(config: Config, run: RunDirectory) -> Study:
             hardware=f"{device['cpu_count']} x {device['cpu']} ({device['device']})",
         )
     study = build_study(found, records)
+    study = dataclasses.replace(study, data={**study.data, **joined})
     if parallel.is_writer():
         page = render_zoo(records, title=TITLE, summary=study.summary, command=run.command)
         run.write(files.write_text, "zoo.html", page)

@@ -62,6 +62,21 @@ def _rank(one: dict[str, Any]) -> tuple[int, ...]:
     return tuple(list(order).index(one[name]) for name, order in orders.items())
 
 
+def describe_runs(folders: Sequence[str]) -> dict[str, Any]:
+    """Return what runs that are joined took together.
+
+    Args:
+      folders: See ``read_runs``, which has read them.
+
+    Returns:
+      ``runs``: how many; ``seconds``: of all of them; ``environment``: of the one that took most.
+    """
+    found = [_read(run, "results.json") for folder in folders for run in _find_runs(folder)]
+    longest = max(found, key=lambda results: results["seconds"])
+    total = sum(results["seconds"] for results in found)
+    return {"runs": len(found), "seconds": total, "environment": longest["environment"]}
+
+
 def _find_runs(folder: str) -> list[str]:
     """Return a run directory, or those that a folder holds, by name."""
     path = Path(folder).expanduser()

@@ -17,7 +17,8 @@ def make_run(folder, method, **changes):
     (record,) = make_records([found], command=command, seed=3, hardware="a chip")
     folder.mkdir()
     sources = {"data mnist": changes.pop("data", "1234")}
-    results = {"experiment": "zoo", "sources": sources}
+    results = {"experiment": "zoo", "sources": sources, "seconds": changes.pop("seconds", 60)}
+    results["environment"] = {"cpu": method}
     results["data"] = {"posteriors": [found], "records": [record.to_json()]}
     (folder / "results.json").write_text(json.dumps(results))
     config = {"experiment": "zoo", "num_test": 1000, "suite": "strong", **changes}
@@ -56,6 +57,17 @@ def test_a_posterior_in_two_runs_is_refused(tmp_path):
     runs = make_run(tmp_path / "a", "sgd"), make_run(tmp_path / "b", "sgd")
     with pytest.raises(ValueError, match=r"mnist_sgd_interval is in .*a and in .*b"):
         read_runs(runs)
+
+
+def test_what_runs_took_is_added_up(tmp_path):
+    for method, seconds in (("sgd", 60), ("vi", 90)):
+        make_run(tmp_path / method, method, seconds=seconds)
+    results = zoo.run(Config(join=(str(tmp_path),)), str(tmp_path.parent / "joined"))
+    assert results["data"]["joined"] == {
+        "runs": 2,
+        "seconds": 150,
+        "environment": {"cpu": "vi"},
+    }
 
 
 def test_a_folder_stands_for_the_runs_in_it(tmp_path):
