@@ -1,5 +1,6 @@
 """Programs that run briefly are compiled with low effort, and nothing else is."""
 
+import gc
 import threading
 
 import jax
@@ -32,6 +33,23 @@ def test_effort_is_low_within_and_only_there():
     with pytest.raises(ZeroDivisionError), effort.lower():
         raise ZeroDivisionError
     assert not lowers(jnp.sin)
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_the_collector_rests_meanwhile_and_is_left_as_it_was(is_on):
+    was_on = gc.isenabled()
+    try:
+        gc.enable() if is_on else gc.disable()
+        with effort.lower(False):
+            assert gc.isenabled() is is_on
+        with effort.lower():
+            assert not gc.isenabled()
+        assert gc.isenabled() is is_on
+        with pytest.raises(ZeroDivisionError), effort.lower():
+            raise ZeroDivisionError
+        assert gc.isenabled() is is_on
+    finally:
+        gc.enable() if was_on else gc.disable()
 
 
 def test_a_program_within_another_is_compiled_with_it():
