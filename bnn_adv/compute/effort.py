@@ -48,7 +48,7 @@ def lower(whether: bool = True) -> Iterator[None]:
         return
     token = _level.set(get_opaque_trace_state())
     try:
-        with _without_collector():
+        with _without_collector(), _without_locations():
             yield
     finally:
         _level.reset(token)
@@ -67,6 +67,20 @@ def _without_collector() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _without_locations() -> contextlib.AbstractContextManager[Any]:
+    """Leave source lines out of programs of this thread: they are of no use in brief ones.
+
+    Finding them takes a twentieth of a first call. Tracebacks of Python do not need them.
+    """
+    # The public setting is that of all threads, and has no way back that is safe among several.
+    with contextlib.suppress(ImportError, AttributeError, TypeError):
+        from jax._src.config import traceback_in_locations_limit
+
+        found: contextlib.AbstractContextManager[Any] = traceback_in_locations_limit(0)
+        return found
+    return contextlib.nullcontext()
 
 
 def is_low() -> bool:

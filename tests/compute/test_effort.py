@@ -1,5 +1,6 @@
 """Programs that run briefly are compiled with low effort, and nothing else is."""
 
+import contextlib
 import gc
 import threading
 
@@ -8,6 +9,18 @@ import jax.numpy as jnp
 import pytest
 
 from bnn_adv.compute import effort, programs
+
+
+@contextlib.contextmanager
+def jax_lines(limit):
+    """Let programs have so many source lines an operation, as they have outside of tests."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, limit)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def lowers(fn):
@@ -50,6 +63,26 @@ def test_the_collector_rests_meanwhile_and_is_left_as_it_was(is_on):
         assert gc.isenabled() is is_on
     finally:
         gc.enable() if was_on else gc.disable()
+
+
+def test_programs_have_no_source_lines_meanwhile():
+    def has_lines(text):
+        return "test_effort.py" in text
+
+    def lower():
+        # Traced anew, or JAX would remember.
+        return jax.jit(lambda x: jnp.sin(x)).lower(1.0).as_text(debug_info=True)
+
+    with jax_lines(100):
+        assert has_lines(lower())
+        with effort.lower():
+            assert not has_lines(lower())
+            found = []
+            other = threading.Thread(target=lambda: found.append(lower()))
+            other.start()
+            other.join()
+            assert has_lines(found[0])
+        assert has_lines(lower())
 
 
 def test_a_program_within_another_is_compiled_with_it():
