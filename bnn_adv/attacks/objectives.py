@@ -193,6 +193,16 @@ def get_objective(objective: str | Objective) -> Objective:
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class _OfLogProbs:
+    """A head of log predictives as one of logits; equal where the heads are."""
+
+    head: Callable[..., jax.Array]
+
+    def __call__(self, reduced: jax.Array, aim: Aim, *numbers: Any) -> jax.Array:
+        return self.head(jax.nn.log_softmax(reduced), aim, *numbers)
+
+
 def follow_rule(objective: Objective, rule: DecisionRule) -> Objective:
     """Return an objective with the statistic and the reduction that a decision rule gives it.
 
@@ -212,11 +222,7 @@ def follow_rule(objective: Objective, rule: DecisionRule) -> Objective:
         return dataclasses.replace(objective, statistic=_log_softmax, reduce="log_mean_exp")
     head = objective.head
     if objective.reduce == "log_predictive":
-
-        def head_of_log_probs(reduced: jax.Array, aim: Aim, *numbers: Any) -> jax.Array:
-            return objective.head(jax.nn.log_softmax(reduced), aim, *numbers)
-
-        head = head_of_log_probs
+        head = _OfLogProbs(head)
     return dataclasses.replace(objective, statistic=_logits, reduce="mean", head=head)
 
 

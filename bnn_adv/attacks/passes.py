@@ -200,8 +200,10 @@ def bytes_left(problem: Problem) -> int:
     """Return the size of what the forward pass of one draw leaves behind, beside its weights."""
     objective, posterior, *arrays, _, finite_steps = problem
     leaves, structure = jax.tree.flatten((posterior.samples, arrays))
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    key = (objective, posterior.apply_fn, posterior.decision_rule, finite_steps, structure, shapes)
+    # What NumPy holds is copied into the program, and so left behind.
+    shapes = tuple((jax.typeof(leaf), isinstance(leaf, jax.Array)) for leaf in leaves)
+    network = posterior.apply_fn, posterior.decision_rule
+    key = (objective, *network, finite_steps, structure, shapes, jnp.result_type(float))
     try:
         # Several programs of an evaluation ask for the same, and each answer traces the network.
         known: int | None = _known_sizes.get(key)

@@ -76,6 +76,11 @@ def check(config: Config) -> None:
             f"for none, got {config.mixed_num_train}."
         )
     if sampled := stages.find_sampled(config):
+        if config.num_train:
+            raise ValueError(
+                f"--mixed_runs takes chains of --mixed_num_train={config.mixed_num_train} of all "
+                f"training images: leave --num_train at 0, got {config.num_train}."
+            )
         few, own = stages.load_few(config, dataset), mixed_hmc(config)
         sampled.check(stages.mixed_network(config, dataset.num_classes), few, own, config.data_dir)
 

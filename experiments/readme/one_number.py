@@ -144,11 +144,11 @@ def _of_robustness(results: Record) -> str:
     if "HMC of long trajectories" not in results["summary"]:
         return grids(results)
     trained = re.findall(r"ensemble of (\d+) passes on mnist (\S+) %", results["summary"])
-    if trained:
-        (least, first), *_, (most, last) = trained
+    if len(trained) > 1:
+        (shortest, first), *_, (longest, last) = trained
         (mixed,) = re.findall(r"HMC of long trajectories on mnist (\S+) %", results["summary"])
-        ensembles = f"ensembles of {least} to {most} passes {first} to {last} %"
-        return f"under a strong attack, mnist: {ensembles}, HMC {mixed} %"
+        ensembles = f"ensembles after {shortest} passes {first} %, after {longest} {last} %"
+        return f"under a strong attack, mnist, in the median: {ensembles}, HMC {mixed} %"
     claims = [verdict["claim"] for verdict in results["verdicts"]]
     rival = next((name for name in _RIVALS if f" than {name} on the same " in str(claims)), None)
     if rival is None:

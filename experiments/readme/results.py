@@ -54,8 +54,12 @@ def describe_cost(results: Record) -> str:
     found = origin["environment"]
     versions = f"Python {found['python']}, JAX {found['jax']}"
     seed = results.get("seed")
-    count = f", {origin['runs']} runs together" if "runs" in origin else ""
-    text = f"{describe_time(results)} on {describe_machine(results)}{count}, {versions}"
+    machine = describe_machine(results)
+    if "runs" in origin:
+        # Each has a seed of its own.
+        time = f"{describe_time(results)}, {origin['runs']} runs together; the longest on"
+        return f"{time} {machine}, {versions}"
+    text = f"{describe_time(results)} on {machine}, {versions}"
     return text if seed is None else f"{text}; seed {seed}"
 
 

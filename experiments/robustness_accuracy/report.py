@@ -94,8 +94,10 @@ def build_study(
         tables = [_medians_table(done), _correlations_table(found), _networks_table(done)]
     if matched:
         summary += matched_sentence(matched)
-        plots.append(Plot("clouds_matched", cloud_figure(matched), CAPTION))
-        if (by_passes := passes_figure(matched)) is not None:
+        by_passes = passes_figure(matched)
+        several = "" if by_passes is None else " Those of all numbers of passes are among them."
+        plots.append(Plot("clouds_matched", cloud_figure(matched), CAPTION + several))
+        if by_passes is not None:
             plots.append(Plot("passes", by_passes, PASSES_CAPTION))
         tables.append(matched_table(matched))
     if missing:

@@ -81,7 +81,7 @@ def _work(config: Config, run: RunDirectory) -> Study:
             found,
             command=run.command,
             seed=config.seed,
-            hardware=f"{device['cpu_count']} x {device['cpu']} ({device['device']})",
+            hardware=f"{device['device']}, {device['cpu_count']} cores of {device['cpu']}",
         )
     study = build_study(found, records)
     study = dataclasses.replace(study, data={**study.data, **joined})

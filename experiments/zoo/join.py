@@ -37,6 +37,10 @@ def read_runs(folders: Sequence[str]) -> tuple[list[dict[str, Any]], list[Poster
     sources: dict[str, str] = {}
     for folder in folders:
         results, config = (_read(folder, name) for name in ("results.json", "config.json"))
+        if config.get("join"):
+            raise ValueError(
+                f"--join: {folder} joins others itself: name those, {', '.join(config['join'])}."
+            )
         own = {key: config.get(key) for key in _JUDGED_BY}
         _agree(folder, folders[0], settings, own)
         _agree(folder, folders[0], sources, results.get("sources", {}))
@@ -72,19 +76,32 @@ def describe_runs(folders: Sequence[str]) -> dict[str, Any]:
       ``runs``: how many; ``seconds``: of all of them; ``environment``: of the one that took most.
     """
     found = [_read(run, "results.json") for folder in folders for run in _find_runs(folder)]
-    longest = max(found, key=lambda results: results["seconds"])
-    total = sum(results["seconds"] for results in found)
+    longest = max(found, key=_seconds_of)
+    total = sum(_seconds_of(results) for results in found)
     return {"runs": len(found), "seconds": total, "environment": longest["environment"]}
 
 
+def _seconds_of(results: dict[str, Any]) -> float:
+    return float(results.get("seconds", 0.0))
+
+
 def _find_runs(folder: str) -> list[str]:
-    """Return a run directory, or those that a folder holds, by name."""
+    """Return a run directory, or all that a folder and those in it hold, by name."""
     path = Path(folder).expanduser()
     if (path / "config.json").exists() or not path.is_dir():
         return [folder]
-    inside = sorted(str(own.parent) for own in path.glob("*/config.json"))
-    # What holds no runs is refused where it is read.
-    return inside or [folder]
+    inside = sorted(own.parent for own in path.rglob("config.json"))
+    # Runs that were joined hold nothing of their own; what holds no runs is refused where it is
+    # read.
+    return [str(own) for own in inside if not _is_joined(own)] or [folder]
+
+
+def _is_joined(folder: Path) -> bool:
+    try:
+        found = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and bool(found.get("join"))
 
 
 def _read(folder: str, name: str) -> dict[str, Any]:

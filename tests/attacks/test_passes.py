@@ -115,6 +115,25 @@ def test_sizes_are_measured_once_a_network_and_shape(monkeypatch):
     assert len(measured) == 5
 
 
+def test_sizes_are_those_of_arrays_alike():
+    """What NumPy holds is copied, and is not taken for what a program is given."""
+    programs.drop()
+    posterior = make_posterior(MLP((WIDTH,), 4, "relu"))
+    problem = make_problem("mean_logit_margin", posterior)
+    copied = problem._replace(x=np.asarray(problem.x))
+    first = bytes_left(copied), bytes_left(problem)
+    programs.drop()
+    assert (bytes_left(problem), bytes_left(copied)) == first[::-1]
+
+
+def test_objectives_are_equal_under_a_rule():
+    """Or every program would measure them anew."""
+    for rule in ("mean_logits", "mean_probabilities"):
+        one, again = (follow_rule(OBJECTIVES["log_predictive_margin"], rule) for _ in range(2))
+        assert one == again
+        assert hash(one) == hash(again)
+
+
 @pytest.mark.slow
 def test_what_is_large_is_computed_again_with_the_same_result(monkeypatch):
     posterior = make_posterior(MLP((WIDTH,), 4, "relu"))

@@ -74,6 +74,7 @@ def test_hmc_alone_takes_chains_that_a_run_has_sampled(finished, attacked, tmp_p
         ({"mixed_num_train": 50}, "other images"),
         ({"mixed_num_train": 0}, "samples no such chains"),
         ({"parts": ("published",)}, "samples no such chains"),
+        ({"num_train": 100}, "leave --num_train at 0, got 100"),
     ],
 )
 def test_other_chains_are_refused_before_work(finished, changes, message, tmp_path):

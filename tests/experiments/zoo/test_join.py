@@ -70,10 +70,21 @@ def test_what_runs_took_is_added_up(tmp_path):
     }
 
 
+def test_what_was_joined_is_not_joined_again(tmp_path):
+    """Its record names no data and no settings by which its posteriors were judged."""
+    make_run(tmp_path / "sgd", "sgd")
+    zoo.run(Config(join=(str(tmp_path),)), str(tmp_path / "joined"))
+    # In a folder it is no run beside those that it holds; by itself it is refused.
+    found, _ = read_runs([str(tmp_path)])
+    assert [one["method"] for one in found] == ["sgd"]
+    with pytest.raises(ValueError, match=r"joined joins others itself: name those, "):
+        read_runs([str(tmp_path / "joined")])
+
+
 def test_a_folder_stands_for_the_runs_in_it(tmp_path):
-    for name, method in (("a", "vi"), ("b", "sgd")):
+    (tmp_path / "notes" / "more").mkdir(parents=True)
+    for name, method in (("notes/more/a", "vi"), ("b", "sgd")):
         make_run(tmp_path / name, method)
-    (tmp_path / "notes").mkdir()
     found, _ = read_runs([str(tmp_path)])
     assert [one["method"] for one in found] == ["sgd", "vi"]
     # One that has not finished is named, not left out.
