@@ -90,7 +90,9 @@ def _find_runs(folder: str) -> list[str]:
     path = Path(folder).expanduser()
     if (path / "config.json").exists() or not path.is_dir():
         return [folder]
-    inside = sorted(own.parent for own in path.rglob("config.json"))
+    # Links to runs count where they lie in the folder itself; deeper ones might lead in circles.
+    settings = {*path.glob("*/config.json"), *path.rglob("config.json")}
+    inside = sorted(own.parent for own in settings)
     # Runs that were joined hold nothing of their own; what holds no runs is refused where it is
     # read.
     return [str(own) for own in inside if not _is_joined(own)] or [folder]

@@ -85,8 +85,10 @@ def test_a_folder_stands_for_the_runs_in_it(tmp_path):
     (tmp_path / "notes" / "more").mkdir(parents=True)
     for name, method in (("notes/more/a", "vi"), ("b", "sgd")):
         make_run(tmp_path / name, method)
+    make_run(tmp_path.parent / "elsewhere", "swag")
+    (tmp_path / "link").symlink_to(tmp_path.parent / "elsewhere")
     found, _ = read_runs([str(tmp_path)])
-    assert [one["method"] for one in found] == ["sgd", "vi"]
+    assert [one["method"] for one in found] == ["sgd", "vi", "swag"]
     # One that has not finished is named, not left out.
     (tmp_path / "b" / "results.json").unlink()
     with pytest.raises(ValueError, match=r"--join: .*b is no finished run"):
