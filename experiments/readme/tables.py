@@ -215,15 +215,8 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "autoattack",
     ),
     "Robust posteriors between attack and proof": (
-        "zoo/results/sgd",
-        "python -m experiments.zoo --scale=cpu --datasets=mnist,fashion_mnist --methods=sgd "
-        "--trainings=standard,interval",
-        "zoo",
-    ),
-    "HMC between attack and proof": (
-        "zoo/results/hmc",
-        "python -m experiments.zoo --scale=cpu --datasets=mnist,fashion_mnist --methods=hmc "
-        "--trainings=standard --mixed_runs=runs/mixed_mnist,runs/mixed_fashion_mnist",
+        "zoo/results/joined",
+        "python -m experiments.zoo --join=runs/zoo",
         "zoo",
     ),
     "Certificates beside other tools": (
