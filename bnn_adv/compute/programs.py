@@ -123,8 +123,6 @@ def note(apply_fn: Any) -> None:
         return
     if len(_noted) >= MOST:
         drop()
-        # Programs lie in cycles, and brief evaluations leave the collector off (``effort``).
-        gc.collect()
     try:
         _noted[number] = weakref.ref(apply_fn)
     except TypeError:

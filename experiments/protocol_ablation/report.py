@@ -80,7 +80,13 @@ def _main_table(data: Data) -> Table:
         f"{data['dataset']}, {data['num_test']} test images, l_inf radius {data['epsilon']:g}, "
         f"network {data['network']}. First line: nothing is as published. Then each departure by "
         "itself, the two halves, both versions of the published code, and that of September 2020 "
-        "with one put right. Accuracies in per cent of the images with "
+        f"with one put right. {_describe_columns(data)}",
+    )
+
+
+def _describe_columns(data: Data) -> str:
+    return (
+        "Accuracies in per cent of the images with "
         "95 % intervals. strong attack: the per-image worst case of the suite "
         f"`{data['suite']}` on the known draws; it depends on the training alone, and rows with "
         "the same training share it. Where PGD leaves far more than the strong attack, the "
@@ -88,7 +94,7 @@ def _main_table(data: Data) -> Table:
         "gradient of the known draws is exactly zero in float32, so that FGSM does not move. "
         "Logits: at the clean images; gap: from the largest to the second. draws / predictions: "
         "draws of attacker and defender; where draws are made anew, numbers are means over that "
-        "many predictions.",
+        "many predictions."
     )
 
 
@@ -186,8 +192,9 @@ def _hmc_table(data: Data) -> Table:
         "The published code runs HMC anew on every minibatch, makes int(S / minibatches) + 1 "
         "transitions on each for S draws, and keeps those of the last: the result is HMC on that "
         "minibatch alone; S draws are then taken at random with replacement. As in Pyro, the "
-        "trajectory keeps its length while the step size adapts, and masses adapt too. Columns as "
-        "above. attack: all switches of attack and score off, or on as in 2020; every version uses "
+        "trajectory keeps its length while the step size adapts, and masses adapt too. "
+        f"{'Columns as above.' if 'rows' in data else _describe_columns(data)} attack: all "
+        "switches of attack and score off, or on as in 2020; every version uses "
         "a chain's stored draws. Effective sample size (ESS) and R-hat (rank-normalised, split) "
         "are those of the chains before resampling, on held-out predictions. long trajectories: of "
         "about the prior's scale, on so few images that chains can mix within an hour.",

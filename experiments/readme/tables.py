@@ -216,7 +216,7 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     ),
     "Robust posteriors between attack and proof": (
         "zoo/results/joined",
-        "python -m experiments.zoo --join=runs/zoo",
+        "python -m experiments.zoo --join=runs/zoo,runs/zoo_hmc",
         "zoo",
     ),
     "Certificates beside other tools": (

@@ -8,8 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import permutation_test, rankdata
 
-SIGN_LEVEL = 0.05
-"""A correlation has a sign where its p-value is at most this."""
+from experiments.launch.significance import LEVEL
 
 _LEAST = 4
 
@@ -33,7 +32,7 @@ class Correlation(NamedTuple):
     @property
     def sign(self) -> int:
         """1 or -1 where the permutation test tells rho from zero at 5 %, else 0."""
-        return int(np.sign(self.value)) if self.p_value <= SIGN_LEVEL else 0
+        return int(np.sign(self.value)) if self.p_value <= LEVEL else 0
 
     def __str__(self) -> str:
         """Return ``+0.31 [+0.05, +0.60], p = 0.03, n = 24``."""

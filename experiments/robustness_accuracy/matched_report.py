@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 from bnn_adv.evaluation.metrics import paired_difference
 from bnn_adv.inference.diagnostics import has_mixed
 from bnn_adv.report.table import Table
 from experiments.launch.mixed import describe_all, describe_chains
-from experiments.launch.multiplicity import holm
+from experiments.launch.significance import LEVEL, holm, sign_test
 from experiments.launch.tables import Verdict
-from experiments.robustness_accuracy.correlation import SIGN_LEVEL
 from experiments.robustness_accuracy.figures import NAMES as METHOD_NAMES
 from experiments.robustness_accuracy.figures import (
     Row,
@@ -161,7 +159,7 @@ def judge_matched(rows: Sequence[Row]) -> list[Verdict]:
             f"{words}: {value:+.1f} [{low:+.1f}, {high:+.1f}] points over images, p = {p_value:.2g}"
             f" adjusted for {tests} tests"
         )
-        holds = value > 0 if p_value <= SIGN_LEVEL else None
+        holds = value > 0 if p_value <= LEVEL else None
         verdicts.append(Verdict(claim, measured, holds))
     return verdicts
 
@@ -183,13 +181,11 @@ def _pairs(rows: Sequence[Row]) -> list[_Pair]:
         ours, theirs = (
             np.mean([row["standing"] for row in each], axis=0) for each in (sampled, own)
         )
-        differ = int(np.sum(ours != theirs))
-        p_value = binomtest(int(np.sum(ours > theirs)), differ).pvalue if differ else 1.0
         words = (
             f"{100 * ours.mean():.1f} % of {len(sampled)} against {100 * theirs.mean():.1f} % of "
             f"{len(own)} (means over repetitions), {len(ours)} images; chains: {chains}"
         )
-        found.append(_Pair(claim, words, paired_difference(theirs, ours), float(p_value)))
+        found.append(_Pair(claim, words, paired_difference(theirs, ours), sign_test(ours, theirs)))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bnn_adv.inference.diagnostics import has_mixed
 from bnn_adv.inference.mixing import ESS_LEAST, RHAT_LIMIT
-from experiments.launch.multiplicity import holm
+from experiments.launch.significance import holm
 from experiments.launch.tables import Verdict
 from experiments.robustness_accuracy.correlation import Correlation, rank_correlation
 from experiments.robustness_accuracy.figures import (

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 from bnn_adv.evaluation.metrics import paired_difference, wilson_interval
 from bnn_adv.report.table import Table
 from bnn_adv.report.wording import Measured
-from experiments.launch.multiplicity import holm
+from experiments.launch.significance import LEVEL, holm, sign_test
 from experiments.launch.tables import Plot, Study, Verdict
 from experiments.zoo.figures import bracket_caption, bracket_figure
 from experiments.zoo.methods import METHODS
@@ -31,8 +30,6 @@ _GOALS = (
     ("fashion_mnist", 0.1, "certified_real", 0.70),
 )
 """Data set, radius, certified or left by attacks, and the share that some posterior should keep."""
-
-_LEVEL = 0.05
 
 _SHARES = ("clean", "published", "standing", "certified", "certified_real")
 _WORDS = {
@@ -323,7 +320,7 @@ def _gain_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
             continue
         p_value = next(adjusted)
         words += f", p = {p_value:.2g} adjusted for {len(judged)} tests"
-        yield Verdict(gain.claim, words, value > 0 if p_value <= _LEVEL else None)
+        yield Verdict(gain.claim, words, value > 0 if p_value <= LEVEL else None)
 
 
 def _gains(found: Sequence[Found]) -> Iterator[_Gain]:
@@ -336,13 +333,11 @@ def _gains(found: Sequence[Found]) -> Iterator[_Gain]:
             continue
         for own, other in zip(one["radii"], base["radii"], strict=True):
             theirs, ours = (np.asarray(side["standing"]) for side in (other, own))
-            differ = int(np.sum(ours != theirs))
-            p_value = binomtest(int(np.sum(ours > theirs)), differ).pvalue if differ else 1.0
             yield _Gain(
                 f"{one['dataset']}, {one['training']}, {own['epsilon']:g}: {_name(one)} keeps more "
                 "under attack than one network",
                 paired_difference(theirs, ours),
-                float(p_value),
+                sign_test(ours, theirs),
                 _doubts(one, own, other),
             )
 

@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def attacked(monkeypatch):
-    """Replace attacks, and sampling by the first draws of whoever samples: never mixed HMC."""
+    """Replace attacks, and note on how many images, from which start, HMC is sampled."""
 
     def shift(rng_key, kind, on, known, x, y, *, threat, sampler, settings):
         return np.clip(x + np.float32(threat.epsilon), 0, 1)
@@ -65,6 +65,9 @@ def test_hmc_alone_takes_chains_that_a_run_has_sampled(finished, attacked, tmp_p
     assert [claim.split(" ")[0] for claim in claims] == ["HMC", "Of"]
     assert [table["title"] for table in results["tables"]] == ["HMC on one minibatch (hmc_batches)"]
     assert "HMC of long trajectories" in results["summary"]
+    # The table that explains the columns is not there.
+    assert "zero gradients: images at which" in results["tables"][0]["caption"]
+    assert "Columns as above" not in results["tables"][0]["caption"]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,11 @@
-"""Rank correlation and many tests: closed forms, SciPy's values, coverage, and what has none."""
+"""Rank correlation: closed forms, SciPy's values, coverage, and what has none."""
 
 import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from experiments.launch.multiplicity import holm
 from experiments.robustness_accuracy.correlation import rank_correlation, spearman_interval
 
 
@@ -91,20 +88,3 @@ def test_too_few_constant_or_unknown_values_have_none(x, y):
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="one length"):
         rank_correlation([1, 2, 3, 4], [1, 2, 3])
-
-
-def test_holm_is_the_textbooks():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-    with pytest.raises(ValueError, match="p-values lie in"):
-        holm([0.5, np.nan])
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p_values):
-    found = holm(p_values)
-    for (p, adjusted), (q, other) in itertools.combinations(zip(p_values, found, strict=True), 2):
-        assert (adjusted <= other) if p < q else (adjusted >= other)
-    for p, adjusted in zip(p_values, found, strict=True):
-        assert p <= adjusted <= min(1.0, len(found) * p) + 1e-12
-    assert min(found) == pytest.approx(min(1.0, len(found) * min(p_values)))

@@ -1,10 +1,31 @@
-"""Many tests at once: p-values that allow for how many were asked."""
+"""Tests of differences over the same images, and p-values that allow for how many were asked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import binomtest
+
+LEVEL = 0.05
+"""An adjusted p-value up to this tells a difference."""
+
+
+def sign_test(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the two-sided p-value of the sign test over the images on which two differ.
+
+    Args:
+      first: What one keeps of every image, in [0, 1], [N].
+      second: The same of the other.
+
+    Returns:
+      ``P(|K - n / 2| >= |k - n / 2|)`` with K of Binomial(n, 1/2), n images on which they differ
+      and k on which the first is larger; 1 where they differ on none.
+    """
+    differ = int(np.sum(first != second))
+    if not differ:
+        return 1.0
+    return float(binomtest(int(np.sum(first > second)), differ).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
