@@ -17,7 +17,7 @@ import numpy as np
 from bnn_adv.compute.leaves import is_key
 from bnn_adv.compute.types import AnyImages, ApplyFn, Params
 
-_SMALLEST = 16
+_SMALLEST = 24
 """Inputs below which matrix products become too narrow to be fast."""
 
 
