@@ -55,6 +55,7 @@ def measure_shift(
     drawn = np.random.default_rng(config.seed).choice(len(dataset.y_test), count, replace=False)
     rows, records = np.sort(drawn), {}
     for name, x_out in outside.items():
+        file = name.replace("/", "_").replace(":", "_")
         report = bnn_adv.evaluate_shift(
             posterior,
             dataset.x_test[rows],
@@ -62,9 +63,13 @@ def measure_shift(
             x_out,
             threat=THREATS[config.norm](float(config.epsilon or 0.0)),
             rng_key=jax.random.key(config.seed),
-            settings=bnn_adv.ShiftSettings(config.batch_size, config.sample_chunk or None, mesh),
+            settings=bnn_adv.ShiftSettings(
+                config.batch_size,
+                config.sample_chunk or None,
+                mesh,
+                run.checkpoints(f"shift-{file}", config.checkpoint_every),
+            ),
         )
-        file = name.replace("/", "_").replace(":", "_")
         run.write(files.write_arrays, f"shift/{file}.npz", report.arrays)
         run.write(_write_bytes, f"figures/shift_{file}.png", to_png(report.plot()))
         records[name] = report.to_dict()

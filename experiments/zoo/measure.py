@@ -15,6 +15,7 @@ from flax import linen as nn
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.certification import CertificationSettings
 from bnn_adv.certification.certify import certify
+from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.progress import progress
 from bnn_adv.data import Dataset, load_dataset
 from bnn_adv.data.ood import load_ood
@@ -205,7 +206,10 @@ class _Judged:
         config, (known, held) = self._config, self._split()
         x, y, threat = self._data.x_test, self._data.y_test, LInf(epsilon)
         settings = EvaluationSettings(
-            batch_size=config.batch_size, num_probe=config.num_probe, num_curve=config.num_curve
+            batch_size=config.batch_size,
+            checkpoints=self._checkpoints(f"radius-{epsilon:g}"),
+            num_probe=config.num_probe,
+            num_curve=config.num_curve,
         )
         found = evaluate(
             known,
@@ -272,7 +276,7 @@ class _Judged:
             outside,
             threat=LInf(config.radii(self._subject.dataset)[0]),
             rng_key=self._key("shift"),
-            settings=ShiftSettings(config.batch_size),
+            settings=ShiftSettings(config.batch_size, checkpoints=self._checkpoints("shift")),
         )
         return found.to_dict()
 
@@ -334,6 +338,11 @@ class _Judged:
         if self._subject[1:] != _SAMPLED:
             return None
         return _find_runs(self._config).get(self._subject.dataset)
+
+    def _checkpoints(self, purpose: str) -> Checkpoints | None:
+        """Return where a part that takes long saves its progress; a finished run removes it."""
+        name = f"{self._subject.name}-{purpose}"
+        return self._run.checkpoints(name, self._config.checkpoint_every)
 
     def _key(self, purpose: str) -> jax.Array:
         """Return a key that depends on names alone."""

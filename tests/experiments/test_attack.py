@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+import bnn_adv
 from bnn_adv import load_shift
 from bnn_adv.compute import files
 from experiments import attack
@@ -71,11 +72,22 @@ def test_reads_the_run_and_fills_its_own(trained, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_semantic_shift_is_part_of_the_run_where_it_is_asked_for(trained, tmp_path, capsys):
+def test_semantic_shift_is_part_of_the_run_where_it_is_asked_for(
+    trained, tmp_path, capsys, monkeypatch
+):
+    keepers, real = [], bnn_adv.evaluate_shift
+
+    def spy(*args, settings, **options):
+        keepers.append(settings.checkpoints.directory)
+        return real(*args, settings=settings, **options)
+
+    monkeypatch.setattr(bnn_adv, "evaluate_shift", spy)
     given = {**SETTINGS, "posterior": str(trained), "num_test": 8, "shift": ("noise",)}
+    given["checkpoint_every"] = 60.0
     own = {name: value for name, value in given.items() if name != "suite"}
     target = make_target({**own, "attack": "fgsm", "num_shift": 8})
     results = attack.attack(target, str(tmp_path / "shift"))
+    assert keepers == [tmp_path / "shift" / "checkpoints" / "shift-noise"]
     found = results["shift"]["noise"]
     assert (found["num_in"], found["num_out"], found["epsilon"]) == (8, 8, 0.2)
     assert found["scores"]["entropy"]["both_attacked"]["value"] <= 0.5

@@ -15,9 +15,12 @@ import numpy as np
 from bnn_adv.attacks import Attack, AttackSettings, Settings, apgd, pgd, run_attack
 from bnn_adv.attacks.base import by_value
 from bnn_adv.attacks.objectives import OBJECTIVES, Objective
+from bnn_adv.attacks.subject import describe
 from bnn_adv.attacks.threat import Threat
 from bnn_adv.attacks.validation import check_settings, open_problem
 from bnn_adv.compute import arguments, parallel
+from bnn_adv.compute.checkpoint import NoCheckpoints
+from bnn_adv.compute.identity import identify
 from bnn_adv.compute.progress import progress as show_progress
 from bnn_adv.evaluation.confirmation import confirm
 from bnn_adv.evaluation.uncertainty.evasion import DEFAULT_WEIGHT, certain_objective
@@ -46,7 +49,7 @@ class ShiftSettings(Settings):
       batch_size: Inputs at once.
       sample_chunk: Draws at once, 1..S; None chooses from the size of the network.
       mesh: Devices to split the inputs over.
-      checkpoints: Not used.
+      checkpoints: Where to save progress and to continue from it.
       num_steps: Of every attack, at least 1.
       weight: Of the attack on labels that stays certain, see ``certain_objective``.
     """
@@ -113,6 +116,8 @@ class _Lab(NamedTuple):
                 self.how.batch_size,
                 self.how.sample_chunk,
                 self.how.mesh,
+                self.how.checkpoints,
+                name=f"shift/{label}/{objective.name}",
                 on_steps=lambda done, total: self.report(f"{label} {objective.name}", done, total),
             ),
         )
@@ -157,6 +162,7 @@ def evaluate_shift(
       TypeError: ``posterior`` is none, or ``rng_key`` no typed key.
       ValueError: Posterior, inputs or labels do not fit, see ``validation.open_problem``; the two
         kinds differ in shape; a radius for every input; a setting out of range.
+      OtherWorkError: The checkpoints are of another computation.
       VerificationError: An input leaves ball or box, or a label that is said to be wrong is right.
     """
     started = time.monotonic()
@@ -178,6 +184,23 @@ def evaluate_shift(
         )
     x, y, threat, _ = open_problem(posterior, x, y, threat)
     x_out = open_problem(posterior, x_out, np.zeros(len(x_out), np.int32), threat).x
+
+    def identity() -> dict[str, str]:
+        return identify(
+            "semantic shift",
+            key=rng_key,
+            **describe(posterior),
+            inputs=x,
+            labels=y,
+            others=x_out,
+            threat=threat,
+            num_steps=how.num_steps,
+            weight=how.weight,
+            batch_size=how.batch_size,
+            sample_chunk=how.sample_chunk,
+            mesh=how.mesh,
+        )
+
     # Of several processes one is enough.
     is_shown = progress is not None and parallel.is_writer()
     with show_progress("shift", "image-steps") if is_shown else nullcontext() as report:
@@ -186,7 +209,8 @@ def evaluate_shift(
             if report is not None:
                 report(done, total, label=label)
 
-        found = _attack_all(_Lab(posterior, threat, how, rng_key, tell), x, y, x_out)
+        with (how.checkpoints or NoCheckpoints()).session(identity):
+            found = _attack_all(_Lab(posterior, threat, how, rng_key, tell), x, y, x_out)
     problem = {
         "schema_version": SCHEMA_VERSION,
         "norm": threat.norm,

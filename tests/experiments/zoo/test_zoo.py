@@ -42,6 +42,33 @@ def test_a_posterior_is_trained_attacked_certified_and_shown(tmp_path, monkeypat
     assert "digits_sgd_interval" in page
 
 
+@pytest.mark.slow
+def test_a_long_evaluation_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    learns = {"trainings": ("standard",), "num_epochs": 40, "learning_rate": 0.02}
+    config = dataclasses.replace(TINY, **learns, num_shift=3, checkpoint_every=1e-6)
+    run, found = tmp_path / "run", {}
+    for name, folder in (("evaluate", "radius-0.05"), ("evaluate_shift", "shift")):
+        with monkeypatch.context() as patch:
+            real = getattr(measure, name)
+
+            def stop(*args, real=real, folder=folder, **options):
+                found[folder] = real(*args, **options)
+                raise InterruptedError
+
+            patch.setattr(measure, name, stop)
+            with pytest.raises(InterruptedError):
+                zoo.run(config, str(run))
+        assert list((run / "checkpoints" / f"digits_sgd_standard-{folder}" / "parts").iterdir())
+    (record,) = zoo.run(config, str(run))["data"]["posteriors"]
+    assert not (run / "checkpoints").exists()
+    assert any(record["radii"][0]["clean"])
+    arrays = found["radius-0.05"].arrays
+    assert record["radii"][0]["clean"] == arrays["clean_correct"].tolist()
+    shares = {name: score["both_attacked"] for name, score in record["shift"]["scores"].items()}
+    expected = found["shift"].to_dict()["scores"]
+    assert shares == {name: score["both_attacked"] for name, score in expected.items()}
+
+
 def test_what_leaves_nothing_to_train_is_refused(tmp_path):
     config = dataclasses.replace(TINY, methods=("hmc",), trainings=("adversarial",))
     with pytest.raises(ValueError, match="leave nothing to train"):
