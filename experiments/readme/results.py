@@ -149,9 +149,7 @@ def _describe_benchmark(results: Record, folder: Path, path: str) -> list[str]:
 
 def _describe_study(results: Record, folder: Path, path: str) -> list[str]:
     verdicts = verdicts_table(results["verdicts"])
-    first = [results["summary"]]
-    if verdicts is not None:
-        first += ["### Claims, tested", to_markdown(verdicts)]
+    judged = [] if verdicts is None else ["### Claims, tested", to_markdown(verdicts)]
     pictures = [
         f"{_picture(Path(figure['file']).stem, path, figure['file'])}\n\n{figure['caption']}"
         for figure in results["figures"]
@@ -161,7 +159,13 @@ def _describe_study(results: Record, folder: Path, path: str) -> list[str]:
     shown = [table for table in (claims_table(results["claims"]),) if table is not None]
     own = list_tables(dict(results))[len(shown) + (verdicts is not None) :]
     tables = [*shown, *own]
-    return [*first, *pictures, *(["### Tables"] if tables else []), *_unfold_short(tables)]
+    return [
+        results["summary"],
+        *pictures,
+        *judged,
+        *(["### Tables"] if tables else []),
+        *_unfold_short(tables),
+    ]
 
 
 def _unfold_short(tables: Sequence[Table]) -> list[str]:
