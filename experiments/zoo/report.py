@@ -308,8 +308,16 @@ class _Gain(NamedTuple):
 
 
 def _gain_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
-    """Yield whether averaging adds to robust training, adjusted for how often that is asked."""
-    gains = list(_gains(found))
+    """Yield whether averaging adds to what one network keeps, without robust training and with it.
+
+    These are two questions: each is adjusted for how often it is asked.
+    """
+    for is_robust in (False, True):
+        own = [one for one in found if (one["training"] != "standard") is is_robust]
+        yield from _adjust(list(_gains(own)))
+
+
+def _adjust(gains: Sequence[_Gain]) -> Iterator[Verdict]:
     judged = [gain for gain in gains if not gain.doubts]
     adjusted = iter(holm([gain.p_value for gain in judged]))
     for gain in gains:
@@ -319,7 +327,8 @@ def _gain_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
             yield Verdict(gain.claim, f"{words}; not judged: {'; '.join(gain.doubts)}", None)
             continue
         p_value = next(adjusted)
-        words += f", p = {p_value:.2g} adjusted for {len(judged)} tests"
+        tests = f"{len(judged)} test{'s' if len(judged) > 1 else ''}"
+        words += f", p = {p_value:.2g} adjusted for {tests}"
         yield Verdict(gain.claim, words, value > 0 if p_value <= LEVEL else None)
 
 
@@ -327,9 +336,7 @@ def _gains(found: Sequence[Found]) -> Iterator[_Gain]:
     alone = {(o["dataset"], o["training"]): o for o in found if o["method"] == "sgd"}
     for one in found:
         base = alone.get((one["dataset"], one["training"]))
-        if one["training"] == "standard" or one["method"] == "sgd" or base is None:
-            continue
-        if METHODS[one["method"]].is_small:
+        if one["method"] == "sgd" or base is None or METHODS[one["method"]].is_small:
             continue
         for own, other in zip(one["radii"], base["radii"], strict=True):
             theirs, ours = (np.asarray(side["standing"]) for side in (other, own))

@@ -94,8 +94,26 @@ def test_what_is_asked_often_needs_more_to_be_told():
         verdict = next(v for v in study.verdicts if "than one network" in v.claim)
         assert verdict.holds is holds
         assert verdict.measured.endswith(
-            f"p = {2 / 2**6 * (1 + len(others)):.2g} adjusted for {1 + len(others)} tests"
+            f"p = {2 / 2**6 * (1 + len(others)):.2g} adjusted for "
+            + ("2 tests" if others else "1 test")
         )
+
+
+def test_what_averaging_adds_without_robust_training_is_another_question():
+    """Six images of difference, asked once in each of two families: p is 2 / 2^6."""
+    pairs = [
+        (
+            found(standing=180, certified=90, training=t),
+            found("vi", standing=186, certified=90, training=t),
+        )
+        for t in ("standard", "interval")
+    ]
+    study, _ = study_of(*(one for pair in pairs for one in pair))
+    told = [v for v in study.verdicts if "than one network" in v.claim]
+    assert ["standard" in v.claim for v in told] == [True, False]
+    for verdict in told:
+        assert verdict.holds is True
+        assert verdict.measured.endswith(f"p = {2 / 2**6:.2g} adjusted for 1 test")
 
 
 def test_whose_chains_were_taken_is_said():
