@@ -21,6 +21,8 @@ class Method(NamedTuple):
       fewer images where ``is_small``.
     is_small: See there.
     is_redrawn: Whether half of its draws are held back, to say what those do that nobody knows.
+    rival: The method of fewest differences, against which it is tested; None of the simplest, and
+      of what is trained on other images.
     """
 
     words: str
@@ -29,6 +31,7 @@ class Method(NamedTuple):
     has_chains: bool = False
     is_small: bool = False
     is_redrawn: bool = False
+    rival: str | None = "map"
 
 
 def _prior(config: Any) -> Prior:
@@ -42,6 +45,10 @@ def _sgd(config: Any, robust: Robust, epochs: int) -> sgd.Config:
         minibatch_size=config.minibatch_size,
         robust=robust,
     )
+
+
+def _map(config: Any, robust: Robust, epochs: int) -> sgd.Config:
+    return dataclasses.replace(_sgd(config, robust, epochs), map_prior=True, prior=_prior(config))
 
 
 def _ensemble(config: Any, robust: Robust, epochs: int) -> sgd.Config:
@@ -117,16 +124,17 @@ def _hmc(config: Any, robust: Robust, epochs: int) -> hmc.Config:
 
 
 METHODS: dict[str, Method] = {
-    "sgd": Method("SGD", sgd, _sgd),
-    "ensemble": Method("ensemble", sgd, _ensemble),
+    "sgd": Method("SGD", sgd, _sgd, rival=None),
+    "map": Method("MAP", sgd, _map, rival="sgd"),
+    "ensemble": Method("ensemble", sgd, _ensemble, rival="sgd"),
     "vi": Method("VI", svi, _vi, is_redrawn=True),
     "laplace": Method("Laplace, last layer", laplace, _drawn(laplace), is_redrawn=True),
     "swag": Method("SWAG", swag, _swag, is_redrawn=True),
     "mc_dropout": Method("MC dropout", mc_dropout, _drawn(mc_dropout), is_redrawn=True),
     "csgmcmc": Method("cyclical SGMCMC", csgmcmc, _csgmcmc, has_chains=True),
-    "hmc": Method("HMC", hmc, _hmc, has_chains=True, is_small=True),
+    "hmc": Method("HMC", hmc, _hmc, has_chains=True, is_small=True, rival=None),
 }
-"""All predict by the mean of their draws' probabilities."""
+"""All predict by the mean of their draws' probabilities. MAP is one network of others' prior."""
 
 
 def make_likelihood(config: Any, training: str, epsilon: float, method: Method) -> Robust | None:

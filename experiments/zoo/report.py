@@ -293,7 +293,7 @@ def _goal_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
 
 
 class _Gain(NamedTuple):
-    """What averaging adds to one network of the same likelihood, network and images.
+    """What a method adds to its rival, of the same likelihood, network and images.
 
     claim: What is asked.
     change: Share of images more that stand under attack, with its interval over images.
@@ -308,7 +308,7 @@ class _Gain(NamedTuple):
 
 
 def _gain_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
-    """Yield whether averaging adds to what one network keeps, without robust training and with it.
+    """Yield whether methods keep more than their rivals, without robust training and with it.
 
     These are two questions: each is adjusted for how often it is asked.
     """
@@ -333,16 +333,25 @@ def _adjust(gains: Sequence[_Gain]) -> Iterator[Verdict]:
 
 
 def _gains(found: Sequence[Found]) -> Iterator[_Gain]:
-    alone = {(o["dataset"], o["training"]): o for o in found if o["method"] == "sgd"}
+    """Yield each method against its rival: what averaging adds to MAP, and the prior to SGD.
+
+    Where MAP was not trained, SGD is in its place.
+    """
+    known = {(one["dataset"], one["training"], one["method"]): one for one in found}
     for one in found:
-        base = alone.get((one["dataset"], one["training"]))
-        if one["method"] == "sgd" or base is None or METHODS[one["method"]].is_small:
+        own_set = one["dataset"], one["training"]
+        rival = METHODS[one["method"]].rival
+        if rival is None:
+            continue
+        base = known.get((*own_set, rival), known.get((*own_set, "sgd")))
+        if base is None:
             continue
         for own, other in zip(one["radii"], base["radii"], strict=True):
             theirs, ours = (np.asarray(side["standing"]) for side in (other, own))
             yield _Gain(
-                f"{one['dataset']}, {one['training']}, {own['epsilon']:g}: {_name(one)} keeps more "
-                "under attack than one network",
+                f"{one['dataset']}, {one['training']}, {own['epsilon']:g}: "
+                f"{METHODS[one['method']].words} keeps more under attack than "
+                f"{METHODS[base['method']].words}",
                 paired_difference(theirs, ours),
                 sign_test(ours, theirs),
                 _doubts(one, own, other),

@@ -37,7 +37,9 @@ def test_rows_of_two_runs_stand_in_one_table_with_their_own_commands(tmp_path):
         ["python -m experiments.zoo --vi", "mnist_vi_interval"],
     ]
     # What averaging adds needs both.
-    assert any("than one network" in verdict["claim"] for verdict in results["verdicts"])
+    assert any(
+        "keeps more under attack than" in verdict["claim"] for verdict in results["verdicts"]
+    )
     page = (tmp_path / "run" / "zoo.html").read_text("utf-8")
     assert all(name in page for name in names)
 

@@ -82,7 +82,7 @@ def test_goals_hold_where_some_posterior_reaches_them():
 def test_what_averaging_adds_is_told_pair_by_pair(standing, mixed, holds):
     base = found(standing=180, certified=170)
     study, _ = study_of(base, found("csgmcmc", standing=standing, certified=90, mixed=mixed))
-    (verdict,) = [v for v in study.verdicts if "than one network" in v.claim]
+    (verdict,) = [v for v in study.verdicts if "keeps more under attack than" in v.claim]
     assert verdict.holds is holds
 
 
@@ -91,12 +91,24 @@ def test_what_is_asked_often_needs_more_to_be_told():
     base, one = found(standing=180, certified=170), found("vi", standing=186, certified=90)
     for others, holds in (([], True), ([found("swag", standing=181, certified=90)], None)):
         study, _ = study_of(base, one, *others)
-        verdict = next(v for v in study.verdicts if "than one network" in v.claim)
+        verdict = next(v for v in study.verdicts if "keeps more under attack than" in v.claim)
         assert verdict.holds is holds
         assert verdict.measured.endswith(
             f"p = {2 / 2**6 * (1 + len(others)):.2g} adjusted for "
             + ("2 tests" if others else "1 test")
         )
+
+
+def test_what_has_a_prior_is_compared_with_one_network_of_that_prior():
+    methods = ("sgd", "map", "ensemble", "vi")
+    kept = dict(zip(methods, (180, 184, 187, 192), strict=True))
+    study, _ = study_of(*(found(m, standing=kept[m], certified=90) for m in methods))
+    told = [v for v in study.verdicts if "keeps more under attack than" in v.claim]
+    assert [(v.claim.split(": ")[1], v.measured.split(" ")[0]) for v in told] == [
+        ("MAP keeps more under attack than SGD", "+2.0"),
+        ("ensemble keeps more under attack than SGD", "+3.5"),
+        ("VI keeps more under attack than MAP", "+4.0"),
+    ]
 
 
 def test_what_averaging_adds_without_robust_training_is_another_question():
@@ -109,7 +121,7 @@ def test_what_averaging_adds_without_robust_training_is_another_question():
         for t in ("standard", "interval")
     ]
     study, _ = study_of(*(one for pair in pairs for one in pair))
-    told = [v for v in study.verdicts if "than one network" in v.claim]
+    told = [v for v in study.verdicts if "keeps more under attack than" in v.claim]
     assert ["standard" in v.claim for v in told] == [True, False]
     for verdict in told:
         assert verdict.holds is True
@@ -137,7 +149,7 @@ def test_chains_that_may_not_have_mixed_and_masking_are_not_judged(changes, reas
     one = found("csgmcmc", standing=195, certified=90, mixed=mixed)
     one["radii"][0]["flags"] = changes.get("flags", [])
     study, _ = study_of(found(), one)
-    (verdict,) = [v for v in study.verdicts if "than one network" in v.claim]
+    (verdict,) = [v for v in study.verdicts if "keeps more under attack than" in v.claim]
     assert verdict.holds is None
     assert f"not judged: {reason}" in verdict.measured
     assert ("not shown to have mixed)" in study.summary) == (mixed is None)
@@ -145,7 +157,7 @@ def test_chains_that_may_not_have_mixed_and_masking_are_not_judged(changes, reas
 
 def test_nothing_is_compared_with_another_network_or_likelihood():
     study, _ = study_of(found(), found("hmc", mixed=True), found("vi", training="standard"))
-    assert not [v for v in study.verdicts if "than one network" in v.claim]
+    assert not [v for v in study.verdicts if "keeps more under attack than" in v.claim]
 
 
 def test_what_is_certified_cannot_exceed_what_attacks_leave():
