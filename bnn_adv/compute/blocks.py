@@ -18,7 +18,8 @@ from bnn_adv.compute.leaves import is_key
 from bnn_adv.compute.types import AnyImages, ApplyFn, Params
 
 _SMALLEST = 24
-"""Inputs below which matrix products become too narrow to be fast."""
+"""Inputs that count as fitting, whatever their size: products of few rows are slow. A block that
+divides the batch may have half as many."""
 
 
 def budget() -> int:

@@ -21,7 +21,8 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Pa
     """Keep compiled programs on disk for the next start: one call, before or between evaluations.
 
     It sets JAX's own cache, for all that this process compiles from now on. Several processes may
-    share a folder: what one of them reads half written is compiled anew, with a warning.
+    share a folder: what one of them reads half written is compiled anew, with a warning, and so is
+    what one has left half written, at each start until the file is deleted.
 
     Args:
       folder: Where to; ``~`` is the home. None: a folder that JAX was given before
@@ -30,11 +31,13 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Pa
         ``$XDG_CACHE_HOME/bnn_adv``.
 
     Returns:
-      The folder in use; None where ``BNN_ADV_COMPILATION_CACHE`` is ``off`` and no folder given.
+      The folder in use; None where ``BNN_ADV_COMPILATION_CACHE`` is ``off`` and no folder given, or
+      where the user's cache folder cannot be made.
 
     Raises:
-      ValueError: ``folder`` is a file.
+      ValueError: The folder that was given, here or by the variable, cannot be made.
     """
+    is_asked_for = folder is not None or SWITCH in os.environ
     if folder is None:
         given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         if given:
@@ -43,8 +46,14 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Pa
         if folder == "off":
             return None
     chosen = Path(folder).expanduser()
-    if chosen.is_file():
-        raise ValueError(f"Compiled programs need a folder, and {chosen} is a file.")
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if not is_asked_for:
+            return None
+        raise ValueError(
+            f"Compiled programs need a folder, and {chosen} is none: {error}. Give another one."
+        ) from error
     jax.config.update("jax_compilation_cache_dir", str(chosen))
     keep_everything()
     # JAX looks once, at the first program, whether there is a cache.

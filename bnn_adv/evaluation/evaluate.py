@@ -167,6 +167,7 @@ def evaluate(
             diagnosis = diagnose(
                 suite, subject, attacked.clean, left, rows, context, min_ess=how.min_ess
             )
+    took = time.monotonic() - started if how.checkpoints is None else how.checkpoints.seconds
     return Evaluation(
         suite=suite.name,
         suite_description=suite.description,
@@ -185,7 +186,7 @@ def evaluate(
             rows.probe.tolist(),
             rows.curve.tolist(),
         ),
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(took, 1),
         arrays=refereed.arrays,
     )
 

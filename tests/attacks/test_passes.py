@@ -152,6 +152,26 @@ def test_what_is_large_is_computed_again_with_the_same_result(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(("count", "kept"), [(20, True), (100, False)])
+def test_of_small_convolutions_on_a_cpu_much_is_kept(count, kept):
+    """30 kB an image and draw: 20 draws of 50 images are 30 MB, 100 draws 150."""
+    network, x = SmallConvNet(), jnp.zeros((50, 28, 28, 1))
+    found = []
+
+    def ask(draws):
+        posterior = Posterior(get_apply_fn(network), draws)
+        objective = follow_rule(OBJECTIVES["log_predictive_margin"], posterior.decision_rule)
+        aim, scales = Aim(jnp.zeros(50, jnp.int32)), jnp.ones((count, 50))
+        problem = Problem(objective, posterior, x, aim, scales, 1, False)
+        found.append(is_worth_keeping(problem))
+
+    keys = jax.random.split(jax.random.key(0), count)
+    # Of shapes alone: the draws would be large.
+    draws = jax.eval_shape(jax.vmap(lambda key: network.init(key, x[:1])["params"]), keys)
+    jax.eval_shape(ask, draws)
+    assert found == [kept]
+
+
 @pytest.mark.slow
 def test_draws_on_disk_are_read_again_and_agree(tmp_path):
     posterior = make_posterior(MLP((WIDTH,), 4, "relu"))

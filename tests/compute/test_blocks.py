@@ -51,7 +51,14 @@ def test_bytes_are_those_of_one_input():
 
 @pytest.mark.parametrize(
     ("each", "batch", "size"),
-    [(1, 128, 128), (100, 128, 32), (100, 100, 25), (99, 37, 35), (10**9, 64, 16)],
+    [
+        (1, 128, 128),
+        (100, 128, 32),
+        (100, 100, 25),
+        (99, 37, 35),
+        (10**9, 64, 16),
+        (10**9, 100, 20),
+    ],
 )
 def test_choice(each, batch, size):
     """Room for 35 inputs of 100 bytes: the largest divisor near it, where there is one."""

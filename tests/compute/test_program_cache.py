@@ -59,7 +59,20 @@ def test_a_cache_that_the_user_has_set_up_stays_as_it_is(plain, tmp_path):
     assert [getattr(jax.config, name) for name in NAMES] == [str(tmp_path / "own"), 1.0, 0]
 
 
-def test_a_file_is_no_folder(plain, tmp_path):
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_file_is_no_folder(plain, monkeypatch, tmp_path, below):
     (tmp_path / "file").write_text("")
+    path = f"{tmp_path}/file{below}"
     with pytest.raises(ValueError, match="need a folder"):
-        bnn_adv.enable_compilation_cache(tmp_path / "file")
+        bnn_adv.enable_compilation_cache(path)
+    monkeypatch.setenv("BNN_ADV_COMPILATION_CACHE", path)
+    with pytest.raises(ValueError, match="need a folder"):
+        bnn_adv.enable_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_nobody_is_stopped_by_a_home_in_which_nothing_can_be_made(plain, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert bnn_adv.enable_compilation_cache() is None
+    assert jax.config.jax_compilation_cache_dir is None

@@ -211,6 +211,7 @@ def evaluate_shift(
 
         with (how.checkpoints or NoCheckpoints()).session(identity):
             found = _attack_all(_Lab(posterior, threat, how, rng_key, tell), x, y, x_out)
+    took = time.monotonic() - started if how.checkpoints is None else how.checkpoints.seconds
     problem = {
         "schema_version": SCHEMA_VERSION,
         "norm": threat.norm,
@@ -220,7 +221,7 @@ def evaluate_shift(
         "num_samples": posterior.num_samples,
         "decision_rule": posterior.decision_rule,
         "draws_hash": hash_draws(posterior),
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(took, 1),
     }
     return summarise({**{k: np.asarray(v) for k, v in problem.items()}, **found})
 

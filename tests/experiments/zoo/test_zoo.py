@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from bnn_adv.attacks import batches
 from bnn_adv.inference import hmc
 from experiments.zoo import __main__ as zoo
 from experiments.zoo import measure
@@ -47,25 +48,39 @@ def test_a_long_evaluation_goes_on_where_it_stopped(tmp_path, monkeypatch):
     learns = {"trainings": ("standard",), "num_epochs": 40, "learning_rate": 0.02}
     config = dataclasses.replace(TINY, **learns, num_shift=3, checkpoint_every=1e-6)
     run, found = tmp_path / "run", {}
-    for name, folder in (("evaluate", "radius-0.05"), ("evaluate_shift", "shift")):
-        with monkeypatch.context() as patch:
-            real = getattr(measure, name)
 
-            def stop(*args, real=real, folder=folder, **options):
-                found[folder] = real(*args, **options)
-                raise InterruptedError
+    def interrupt(name, real):
+        """Run what is evaluated first to its end, and stop before the part is written."""
 
-            patch.setattr(measure, name, stop)
-            with pytest.raises(InterruptedError):
-                zoo.run(config, str(run))
-        assert list((run / "checkpoints" / f"digits_sgd_standard-{folder}" / "parts").iterdir())
+        def stop(*args, **options):
+            found[name] = real(*args, **options)
+            raise InterruptedError
+
+        monkeypatch.setattr(measure, name, stop)
+        with pytest.raises(InterruptedError):
+            zoo.run(config, str(run))
+
+    def resume(name, real):
+        """Let what goes on attack nothing again."""
+
+        def evaluate(*args, **options):
+            with monkeypatch.context() as patch:
+                patch.setattr(batches, "advance", lambda *_: 1 / 0)
+                return real(*args, **options)
+
+        monkeypatch.setattr(measure, name, evaluate)
+
+    for name in ("evaluate", "evaluate_shift"):
+        real = getattr(measure, name)
+        interrupt(name, real)
+        resume(name, real)
     (record,) = zoo.run(config, str(run))["data"]["posteriors"]
     assert not (run / "checkpoints").exists()
     assert any(record["radii"][0]["clean"])
-    arrays = found["radius-0.05"].arrays
-    assert record["radii"][0]["clean"] == arrays["clean_correct"].tolist()
+    clean = found["evaluate"].arrays["clean_correct"].tolist()
+    assert record["radii"][0]["clean"] == clean
     shares = {name: score["both_attacked"] for name, score in record["shift"]["scores"].items()}
-    expected = found["shift"].to_dict()["scores"]
+    expected = found["evaluate_shift"].to_dict()["scores"]
     assert shares == {name: score["both_attacked"] for name, score in expected.items()}
 
 
