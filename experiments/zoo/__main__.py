@@ -21,7 +21,7 @@ from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.zoo.config import SCALES, Config
-from experiments.zoo.join import describe_runs, read_runs
+from experiments.zoo.join import describe_runs, describe_states, read_runs
 from experiments.zoo.measure import (
     build,
     check_sampled,
@@ -57,7 +57,7 @@ def check(config: Config) -> None:
       ValueError: The message names what is wrong.
     """
     if config.join:
-        read_runs(config.join)
+        read_runs(config.join, across_code=config.join_across_code)
         return
     if not list(list_subjects(config)):
         raise ValueError(
@@ -73,7 +73,7 @@ def check(config: Config) -> None:
 def _work(config: Config, run: RunDirectory) -> Study:
     joined = {}
     if config.join:
-        found, records = read_runs(config.join)
+        found, records = read_runs(config.join, across_code=config.join_across_code)
         joined = {"joined": describe_runs(config.join)}
     else:
         found, device = measure_all(config, run), run.environment
@@ -84,7 +84,8 @@ def _work(config: Config, run: RunDirectory) -> Study:
             hardware=f"{device['device']}, {device['cpu_count']} cores of {device['cpu']}",
         )
     study = build_study(found, records)
-    study = dataclasses.replace(study, data={**study.data, **joined})
+    summary = study.summary + describe_states(joined.get("joined", {}))
+    study = dataclasses.replace(study, summary=summary, data={**study.data, **joined})
     if parallel.is_writer():
         page = render_zoo(records, title=TITLE, summary=study.summary, command=run.command)
         run.write(files.write_text, "zoo.html", page)

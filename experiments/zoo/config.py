@@ -104,6 +104,11 @@ class Config(Settings):
         "one table; nothing is trained, and other flags say nothing.",
         is_distinct=True,
     )
+    join_across_code: bool = setting(
+        False,
+        "Join runs also where the code of attacks of one name has changed in between; the summary "
+        "names the states of the code.",
+    )
     seed: int = seed()
     checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 

@@ -16,11 +16,18 @@ _JUDGED_BY = ("num_test", "epsilons", "suite", "certify", "num_probe", "num_curv
 """Settings that have to agree, so that rows of one table say the same thing."""
 
 
-def read_runs(folders: Sequence[str]) -> tuple[list[dict[str, Any]], list[PosteriorRecord]]:
+_SUITE = "suite "
+"""What hashes of the code of attacks begin with."""
+
+
+def read_runs(
+    folders: Sequence[str], *, across_code: bool = False
+) -> tuple[list[dict[str, Any]], list[PosteriorRecord]]:
     """Return what several runs found, by data set, training and method.
 
     Args:
       folders: Run directories, or folders of run directories.
+      across_code: Whether attacks of one name may be of several states of the code.
 
     Returns:
       Of every posterior what ``measure_all`` found; its record, with the command that trained it.
@@ -43,7 +50,10 @@ def read_runs(folders: Sequence[str]) -> tuple[list[dict[str, Any]], list[Poster
             )
         own = {key: config.get(key) for key in _JUDGED_BY}
         _agree(folder, folders[0], settings, own)
-        _agree(folder, folders[0], sources, results.get("sources", {}))
+        noted = results.get("sources", {})
+        if across_code:
+            noted = {key: value for key, value in noted.items() if not key.startswith(_SUITE)}
+        _agree(folder, folders[0], sources, noted)
         for one, record in zip(
             results["data"]["posteriors"], results["data"]["records"], strict=True
         ):
@@ -73,12 +83,33 @@ def describe_runs(folders: Sequence[str]) -> dict[str, Any]:
       folders: See ``read_runs``, which has read them.
 
     Returns:
-      ``runs``: how many; ``seconds``: of all of them; ``environment``: of the one that took most.
+      ``runs``: how many; ``seconds``: of all of them; ``environment``: of the one that took most;
+      ``commits``: where the code of their attacks differs, those of equal code together.
     """
     found = [_read(run, "results.json") for folder in folders for run in _find_runs(folder)]
     longest = max(found, key=_seconds_of)
     total = sum(_seconds_of(results) for results in found)
-    return {"runs": len(found), "seconds": total, "environment": longest["environment"]}
+    states: dict[str, set[str]] = {}
+    for results in found:
+        own = {k: v for k, v in results.get("sources", {}).items() if k.startswith(_SUITE)}
+        commit = str(results.get("environment", {}).get("commit", "unknown"))
+        states.setdefault(json.dumps(own, sort_keys=True), set()).add(commit[:7])
+    several = {"commits": sorted(map(sorted, states.values()))} if len(states) > 1 else {}
+    return {
+        **{"runs": len(found), "seconds": total, "environment": longest["environment"]},
+        **several,
+    }
+
+
+def describe_states(joined: dict[str, Any]) -> str:
+    """Return a sentence on runs of several states of the code; nothing where there is one."""
+    if "commits" not in joined:
+        return ""
+    states = "; ".join(", ".join(commits) for commits in joined["commits"])
+    return (
+        " The code of attacks of one name changed between runs. Commits, those of equal code "
+        f"together: {states}."
+    )
 
 
 def _seconds_of(results: dict[str, Any]) -> float:
@@ -122,7 +153,8 @@ def _read(folder: str, name: str) -> dict[str, Any]:
 def _agree(folder: str, first: str, known: dict[str, Any], own: dict[str, Any]) -> None:
     for key, value in own.items():
         if known.setdefault(key, value) != value:
+            more = " --join_across_code joins them all the same." if key.startswith(_SUITE) else ""
             raise ValueError(
                 f"--join: {key} is {value!r} in {folder} and {known[key]!r} in {first} or a run "
-                "between them: one table needs posteriors that were judged alike."
+                f"between them: one table needs posteriors that were judged alike.{more}"
             )

@@ -1,5 +1,6 @@
 """Runs of the zoo put into one table; what was not judged alike is refused."""
 
+import dataclasses
 import json
 
 import pytest
@@ -17,8 +18,9 @@ def make_run(folder, method, **changes):
     (record,) = make_records([found], command=command, seed=3, hardware="a chip")
     folder.mkdir()
     sources = {"data mnist": changes.pop("data", "1234")}
+    sources |= {"suite strong": changes.pop("code", "abcd")}
     results = {"experiment": "zoo", "sources": sources, "seconds": changes.pop("seconds", 60)}
-    results["environment"] = {"cpu": method}
+    results["environment"] = {"cpu": method, "commit": f"{method}-commit"}
     results["data"] = {"posteriors": [found], "records": [record.to_json()]}
     (folder / "results.json").write_text(json.dumps(results))
     config = {"experiment": "zoo", "num_test": 1000, "suite": "strong", **changes}
@@ -55,6 +57,24 @@ def test_what_was_judged_otherwise_is_refused_before_a_folder_is_made(tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_attacks_of_other_code_are_joined_where_it_is_asked_for_and_said(tmp_path):
+    runs = [make_run(tmp_path / method, method) for method in ("sgd", "vi")]
+    joined = zoo.run(Config(join=tuple(runs)), str(tmp_path / "alike"))
+    assert "commits" not in joined["data"]["joined"]
+    runs.append(make_run(tmp_path / "swag", "swag", code="cdef"))
+    config = Config(join=tuple(runs))
+    with pytest.raises(ValueError, match=r"suite strong is 'cdef'.*--join_across_code joins"):
+        zoo.run(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    results = zoo.run(dataclasses.replace(config, join_across_code=True), str(tmp_path / "run"))
+    assert results["data"]["joined"]["commits"] == [["sgd-com", "vi-comm"], ["swag-co"]]
+    assert results["summary"].endswith("together: sgd-com, vi-comm; swag-co.")
+    # Of the data there is no choice.
+    runs.append(make_run(tmp_path / "map", "map", data="5678"))
+    with pytest.raises(ValueError, match=r"data mnist is '5678'.*judged alike\.$"):
+        read_runs(runs, across_code=True)
+
+
 def test_a_posterior_in_two_runs_is_refused(tmp_path):
     runs = make_run(tmp_path / "a", "sgd"), make_run(tmp_path / "b", "sgd")
     with pytest.raises(ValueError, match=r"mnist_sgd_interval is in .*a and in .*b"):
@@ -68,7 +88,7 @@ def test_what_runs_took_is_added_up(tmp_path):
     assert results["data"]["joined"] == {
         "runs": 2,
         "seconds": 150,
-        "environment": {"cpu": "vi"},
+        "environment": {"cpu": "vi", "commit": "vi-commit"},
     }
 
 
