@@ -216,7 +216,7 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     ),
     "Robust posteriors between attack and proof": (
         "zoo/results/joined",
-        "python -m experiments.zoo --join=runs/zoo,runs/zoo_hmc",
+        "python -m experiments.zoo --join=runs/zoo,runs/zoo_hmc --join_across_code",
         "zoo",
     ),
     "Certificates beside other tools": (
