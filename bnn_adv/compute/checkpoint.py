@@ -106,7 +106,7 @@ class Checkpoints(NoCheckpoints):
 
     @property
     def seconds(self) -> float:
-        """Seconds since this object was made, and of the starts before it."""
+        """Seconds since the outermost session began, and of the starts before it."""
         return self._seconds_before + time.monotonic() - self._started
 
     @contextlib.contextmanager
@@ -133,6 +133,8 @@ class Checkpoints(NoCheckpoints):
             self._check(there, here)
             yield self._saved
             return
+        # Whatever was done before it is no part of this computation.
+        self._started, self._seconds_before = time.monotonic(), 0.0
         self._saved = self._restore(here)
         self._identity = here
         self._saved_at = time.monotonic()

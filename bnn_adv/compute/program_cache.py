@@ -37,7 +37,7 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Pa
     Raises:
       ValueError: The folder that was given, here or by the variable, cannot be made.
     """
-    is_asked_for = folder is not None or SWITCH in os.environ
+    is_asked_for = folder is not None or bool(os.environ.get(SWITCH))
     if folder is None:
         given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         if given:

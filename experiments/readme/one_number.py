@@ -213,7 +213,7 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
     "zoo": _of_summary(
         "{0}, within {1}: {2} has {3} % certified, {4} keeps {5} % under attack",
         r"(\w+), (\S+): ([^.]*?), has most certified, (\S+) %, ([^.]*?), keeps most under attack, "
-        r"(\S+) %\.(?: The code of attacks .*)?$",
+        r"(\S+) %\.(?: The code of suites .*)?$",
     ),
     "samplers": _of_samplers,
 }

@@ -84,32 +84,39 @@ def describe_runs(folders: Sequence[str]) -> dict[str, Any]:
 
     Returns:
       ``runs``: how many; ``seconds``: of all of them; ``environment``: of the one that took most;
-      ``commits``: where the code of their attacks differs, those of equal code together.
+      ``states``: where suites of one name are defined otherwise, by their code: the commits and the
+      posteriors of each definition.
     """
     found = [_read(run, "results.json") for folder in folders for run in _find_runs(folder)]
     longest = max(found, key=_seconds_of)
     total = sum(_seconds_of(results) for results in found)
-    states: dict[str, set[str]] = {}
+    told = {"runs": len(found), "seconds": total, "environment": longest["environment"]}
+    states = _list_states(found)
+    return {**told, "states": states} if len(states) > 1 else told
+
+
+def _list_states(found: Sequence[dict[str, Any]]) -> list[dict[str, list[str]]]:
+    states: dict[str, dict[str, set[str]]] = {}
     for results in found:
-        own = {k: v for k, v in results.get("sources", {}).items() if k.startswith(_SUITE)}
-        commit = str(results.get("environment", {}).get("commit", "unknown"))
-        states.setdefault(json.dumps(own, sort_keys=True), set()).add(commit[:7])
-    several = {"commits": sorted(map(sorted, states.values()))} if len(states) > 1 else {}
-    return {
-        **{"runs": len(found), "seconds": total, "environment": longest["environment"]},
-        **several,
-    }
+        suites = {k: v for k, v in results.get("sources", {}).items() if k.startswith(_SUITE)}
+        own = states.setdefault(
+            json.dumps(suites, sort_keys=True), {"commits": set(), "posteriors": set()}
+        )
+        own["commits"].add(str(results.get("environment", {}).get("commit", "unknown"))[:7])
+        own["posteriors"] |= {record["name"] for record in results["data"]["records"]}
+    listed = [{key: sorted(names) for key, names in own.items()} for own in states.values()]
+    return sorted(listed, key=lambda own: own["commits"])
 
 
 def describe_states(joined: dict[str, Any]) -> str:
     """Return a sentence on runs of several states of the code; nothing where there is one."""
-    if "commits" not in joined:
+    if "states" not in joined:
         return ""
-    states = "; ".join(", ".join(commits) for commits in joined["commits"])
-    return (
-        " The code of attacks of one name changed between runs. Commits, those of equal code "
-        f"together: {states}."
+    states = "; ".join(
+        f"{', '.join(own['posteriors'])} (commits {', '.join(own['commits'])})"
+        for own in joined["states"]
     )
+    return f" The code of suites of one name changed between runs: {states}."
 
 
 def _seconds_of(results: dict[str, Any]) -> float:

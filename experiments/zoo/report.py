@@ -109,6 +109,7 @@ def _remarks(one: Found) -> Iterator[str]:
         )
     if (command := one["diagnostics"].get("sampled_by")) is not None:
         yield f"Its chains, and the time of their training, are those of: {command}"
+    yield from one["diagnostics"].get("warnings", ())
     for radius in one["radii"]:
         real, rounded = (np.mean(radius[key]) for key in ("certified_real", "certified"))
         if real != rounded:
@@ -333,10 +334,7 @@ def _adjust(gains: Sequence[_Gain]) -> Iterator[Verdict]:
 
 
 def _gains(found: Sequence[Found]) -> Iterator[_Gain]:
-    """Yield each method against its rival: what averaging adds to MAP, and the prior to SGD.
-
-    Where MAP was not trained, SGD is in its place.
-    """
+    """Yield each method against its rival; where that was not trained, against SGD."""
     known = {(one["dataset"], one["training"], one["method"]): one for one in found}
     for one in found:
         own_set = one["dataset"], one["training"]

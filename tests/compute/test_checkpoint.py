@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.compute import checkpoint_store, files
+from bnn_adv.compute import checkpoint, checkpoint_store, files
 from bnn_adv.compute.checkpoint import Checkpoints
 
 
@@ -43,6 +43,23 @@ def read(folder, identity="counting"):
     messages = []
     with Checkpoints(folder, log=messages.append).session(identity) as saved:
         return saved, messages
+
+
+def test_seconds_are_those_of_the_computation(tmp_path, monkeypatch):
+    """By a clock of the test's own: what was before a session, or between two, is not counted."""
+    now = [100.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    checkpoints = Checkpoints(tmp_path, every_seconds=None, every_steps=1)
+    now[0] = 150.0
+    with checkpoints.session("counting"):
+        now[0] = 153.0
+        checkpoints.tick(1, make_state(1))
+    assert checkpoints.seconds == 3.0
+    for again in (checkpoints, Checkpoints(tmp_path, log=lambda message: None)):
+        now[0] += 1000.0
+        with again.session("counting"):
+            now[0] += 2.0
+            assert again.seconds == 5.0
 
 
 def steps_on_disk(folder):

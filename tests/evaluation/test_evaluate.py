@@ -10,6 +10,7 @@ import pytest
 
 import bnn_adv
 from bnn_adv.compute import files
+from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.evaluation.masking import Check
 from bnn_adv.posteriors.posterior import predict_log_probs
 from tests import flat
@@ -175,6 +176,12 @@ def test_probe_and_curve_can_be_left_out(problem):
 
 
 @pytest.mark.slow
+def test_the_time_is_that_of_all_starts(problem, tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoints, "seconds", 1234.56)
+    found = evaluate(problem, checkpoints=Checkpoints(tmp_path), num_probe=0, num_curve=0)
+    assert found.seconds == 1234.6
+
+
 def test_what_cannot_be_confirmed_is_not_reported(problem, monkeypatch):
     """An attack that leaves the ball is caught by the referee, whoever wrote it."""
     from bnn_adv.evaluation import cascade

@@ -60,15 +60,21 @@ def test_what_was_judged_otherwise_is_refused_before_a_folder_is_made(tmp_path, 
 def test_attacks_of_other_code_are_joined_where_it_is_asked_for_and_said(tmp_path):
     runs = [make_run(tmp_path / method, method) for method in ("sgd", "vi")]
     joined = zoo.run(Config(join=tuple(runs)), str(tmp_path / "alike"))
-    assert "commits" not in joined["data"]["joined"]
+    assert "states" not in joined["data"]["joined"]
     runs.append(make_run(tmp_path / "swag", "swag", code="cdef"))
     config = Config(join=tuple(runs))
     with pytest.raises(ValueError, match=r"suite strong is 'cdef'.*--join_across_code joins"):
         zoo.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     results = zoo.run(dataclasses.replace(config, join_across_code=True), str(tmp_path / "run"))
-    assert results["data"]["joined"]["commits"] == [["sgd-com", "vi-comm"], ["swag-co"]]
-    assert results["summary"].endswith("together: sgd-com, vi-comm; swag-co.")
+    names = ["mnist_sgd_interval", "mnist_vi_interval"]
+    assert results["data"]["joined"]["states"] == [
+        {"commits": ["sgd-com", "vi-comm"], "posteriors": names},
+        {"commits": ["swag-co"], "posteriors": ["mnist_swag_interval"]},
+    ]
+    assert results["summary"].endswith(
+        f"{', '.join(names)} (commits sgd-com, vi-comm); mnist_swag_interval (commits swag-co)."
+    )
     # Of the data there is no choice.
     runs.append(make_run(tmp_path / "map", "map", data="5678"))
     with pytest.raises(ValueError, match=r"data mnist is '5678'.*judged alike\.$"):

@@ -160,6 +160,13 @@ def test_nothing_is_compared_with_another_network_or_likelihood():
     assert not [v for v in study.verdicts if "keeps more under attack than" in v.claim]
 
 
+def test_what_training_warned_of_is_a_remark():
+    one = found("laplace")
+    one["diagnostics"]["warnings"] = ["Training ended below the mode."]
+    _, (record,) = study_of(one)
+    assert "Training ended below the mode." in record.remarks
+
+
 def test_what_is_certified_cannot_exceed_what_attacks_leave():
     with pytest.raises(ValueError, match="contradicts itself"):
         study_of(found(standing=100, certified=101))
@@ -170,6 +177,14 @@ def test_a_remark_says_what_rounding_costs():
     (one["radii"][0]["certified_real"],) = shares(195)
     _, (record,) = study_of(one)
     assert any("97.5 % are certified in real arithmetic, 94.0 %" in r for r in record.remarks)
+
+
+def test_map_has_the_prior_and_the_training_of_those_it_is_compared_with():
+    config = Config(prior_kind="isotropic", learning_rate=0.02)
+    one, vi, plain = (METHODS[n].configure(config, OFF, 3) for n in ("map", "vi", "sgd"))
+    assert (one.map_prior, one.prior, one.num_members) == (True, vi.prior, 1)
+    assert (plain.map_prior, plain.num_members) == (False, 1)
+    assert (one.num_epochs, one.learning_rate) == (3, 0.02)
 
 
 def test_likelihoods_of_trainings():
