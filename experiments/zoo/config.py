@@ -101,7 +101,7 @@ class Config(Settings):
     join: tuple[str, ...] = setting(
         (),
         "Finished run directories of this study, or folders of them, whose posteriors are put into "
-        "one table; nothing is trained, and other flags say nothing.",
+        "one table; nothing is trained, and of other flags --join_across_code alone counts.",
         is_distinct=True,
     )
     join_across_code: bool = setting(
