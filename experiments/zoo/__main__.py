@@ -21,7 +21,7 @@ from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.zoo.config import SCALES, Config
-from experiments.zoo.join import describe_runs, describe_states, read_runs
+from experiments.zoo.join import describe_runs, describe_states, leave_out_curves, read_runs
 from experiments.zoo.measure import (
     build,
     check_sampled,
@@ -74,6 +74,7 @@ def _work(config: Config, run: RunDirectory) -> Study:
     joined = {}
     if config.join:
         found, records = read_runs(config.join, across_code=config.join_across_code)
+        found = leave_out_curves(found)
         joined = {"joined": describe_runs(config.join)}
     else:
         found, device = measure_all(config, run), run.environment

@@ -157,6 +157,24 @@ def _read(folder: str, name: str) -> dict[str, Any]:
     return found
 
 
+def leave_out_curves(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what was found without curves of selective accuracy, which stay with the runs.
+
+    They are most of a result, and nothing that is written of joined runs shows them.
+    """
+    return [{**one, "shift": _without_curves(one["shift"])} for one in found]
+
+
+def _without_curves(shift: dict[str, Any] | None) -> dict[str, Any] | None:
+    if shift is None:
+        return None
+    scores = {
+        name: {key: part for key, part in score.items() if not key.startswith("selective")}
+        for name, score in shift["scores"].items()
+    }
+    return {**shift, "scores": scores}
+
+
 def _agree(folder: str, first: str, known: dict[str, Any], own: dict[str, Any]) -> None:
     for key, value in own.items():
         if known.setdefault(key, value) != value:

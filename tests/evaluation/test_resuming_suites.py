@@ -12,7 +12,6 @@ from bnn_adv.attacks import AttackSettings, driver, fgsm, objectives, pgd
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf
 from bnn_adv.compute import identity
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.compute.identity import OtherWorkError
 from bnn_adv.compute.pacing import Pacer
 from bnn_adv.evaluation import Settings, TableSettings, attacker_defender_table
@@ -20,6 +19,7 @@ from bnn_adv.evaluation.suites import Entry, Suite
 from bnn_adv.posteriors.posterior import Posterior
 from bnn_adv.posteriors.sampler import FreshDraws, Sampler
 from tests.flat import run_attack, run_suite
+from tests.unreliable import Unplugged, Unreliable
 
 KEY = jax.random.key(0)
 ATTACK = pgd.build(num_steps=17, stop_on_success=True)
@@ -32,24 +32,6 @@ SUITES = {
     "each": Suite(ENTRIES, "each"),
     "worst": Suite(ENTRIES[1:], "worst", restarts=2, worst_case=True),
 }
-
-
-class Unplugged(Exception):
-    """Stands for a process that is gone: nothing is saved on the way out."""
-
-
-class Unreliable(Checkpoints):
-    """Checkpoints of a process that dies after some ticks."""
-
-    def __init__(self, folder, *, ticks, **options):
-        super().__init__(folder, every_seconds=None, log=lambda message: None, **options)
-        self.left = ticks
-
-    def tick(self, step, tree, meta=None):
-        super().tick(step, tree, meta)
-        self.left -= 1
-        if not self.left:
-            raise Unplugged
 
 
 @pytest.mark.slow

@@ -14,10 +14,10 @@ from bnn_adv.attacks.batches import Batch
 from bnn_adv.attacks.objectives import OBJECTIVES
 from bnn_adv.attacks.threat import LInf, random_starts
 from bnn_adv.compute import parallel
-from bnn_adv.compute.checkpoint import Checkpoints
 from bnn_adv.posteriors.posterior import Posterior, predict_log_probs, shard_posterior
 from bnn_adv.posteriors.sampler import FreshDraws, Sampler
 from tests.flat import run_attack
+from tests.unreliable import Unplugged, Unreliable
 
 KEY = jax.random.key(0)
 MARGIN = OBJECTIVES["mean_logit_margin"]
@@ -178,22 +178,6 @@ def test_fooled_images_leave_the_batch():
         np.testing.assert_allclose(alone[0], whole[row], atol=1e-5)
 
 
-class Unplugged(Exception):
-    """Stands for a process that is gone: nothing is saved on the way out."""
-
-
-class Unreliable(Checkpoints):
-    def __init__(self, folder, ticks):
-        super().__init__(folder, every_seconds=None, every_steps=1, log=lambda message: None)
-        self.left = ticks
-
-    def tick(self, step, tree, meta=None):
-        super().tick(step, tree, meta)
-        self.left -= 1
-        if not self.left:
-            raise Unplugged
-
-
 def test_an_interrupted_attack_goes_on_bit_for_bit(tmp_path):
     x, y = images()
 
@@ -203,10 +187,10 @@ def test_an_interrupted_attack_goes_on_bit_for_bit(tmp_path):
         return run_attack(KEY, ATTACK, MARGIN, fresh, x, y, **how)
 
     with pytest.raises(Unplugged):
-        run(Unreliable(tmp_path, 2))
+        run(Unreliable(tmp_path, ticks=2, every_steps=1))
     with pytest.raises(ValueError, match=r"something else.*3 new draws.*4 new draws"):
-        run(Unreliable(tmp_path, 99), num_samples=4)
-    np.testing.assert_array_equal(run(Unreliable(tmp_path, 99)), run())
+        run(Unreliable(tmp_path, ticks=99, every_steps=1), num_samples=4)
+    np.testing.assert_array_equal(run(Unreliable(tmp_path, ticks=99, every_steps=1)), run())
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.zoo import __main__ as zoo
 from experiments.zoo.config import Config
-from experiments.zoo.join import read_runs
+from experiments.zoo.join import leave_out_curves, read_runs
 from experiments.zoo.report import make_records
 from tests.experiments.zoo.test_report import found as make_found
 
@@ -38,7 +38,7 @@ def test_rows_of_two_runs_stand_in_one_table_with_their_own_commands(tmp_path):
         ["python -m experiments.zoo --sgd", "mnist_sgd_interval"],
         ["python -m experiments.zoo --vi", "mnist_vi_interval"],
     ]
-    # What averaging adds needs both.
+    # A claim needs both.
     assert any(
         "keeps more under attack than" in verdict["claim"] for verdict in results["verdicts"]
     )
@@ -79,6 +79,16 @@ def test_attacks_of_other_code_are_joined_where_it_is_asked_for_and_said(tmp_pat
     runs.append(make_run(tmp_path / "map", "map", data="5678"))
     with pytest.raises(ValueError, match=r"data mnist is '5678'.*judged alike\.$"):
         read_runs(runs, across_code=True)
+
+
+def test_curves_of_selective_accuracy_stay_with_the_runs():
+    one = make_found("vi")
+    score = one["shift"]["scores"]["entropy"]
+    score["selective"] = score["selective_mixed_attacked"] = {"area": 0.5, "accuracy": [1.0]}
+    (left,) = leave_out_curves([one])
+    assert set(left["shift"]["scores"]["entropy"]) == {"clean", "both_attacked"}
+    assert {**left, "shift": None} == {**one, "shift": None}
+    assert leave_out_curves([{**one, "shift": None}])[0]["shift"] is None
 
 
 def test_a_posterior_in_two_runs_is_refused(tmp_path):
