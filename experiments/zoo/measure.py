@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from bnn_adv.evaluation import EvaluationSettings, run_suite
 from bnn_adv.evaluation import Settings as AttackSettings
 from bnn_adv.evaluation.cascade import predict
 from bnn_adv.evaluation.evaluate import evaluate
+from bnn_adv.evaluation.records import Evaluation
 from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.evaluation.uncertainty import ShiftSettings, evaluate_shift
 from bnn_adv.inference import InferenceResult, RunOptions
@@ -179,12 +181,20 @@ class _Judged:
             )
             for number, epsilon in enumerate(config.radii(subject.dataset))
         ]
+        means = None
+        if METHODS[subject.method].is_redrawn:
+            means = [
+                stages.cached(
+                    run, f"{subject.name}-mean-{number}", functools.partial(self._mean, epsilon)
+                )
+                for number, epsilon in enumerate(config.radii(subject.dataset))
+            ]
         about = stages.cached(run, f"{subject.name}-about", self._about)
         shift = None
         if config.num_shift:
             shift = stages.cached(run, f"{subject.name}-shift", self._shift)
         outside = config.outside(subject.dataset) if config.num_shift else ""
-        found = {"radii": parts, "shift": shift, "outside": outside}
+        found = {"radii": parts, "means": means, "shift": shift, "outside": outside}
         return {**subject._asdict(), **about, **found}
 
     def _about(self) -> dict[str, Any]:
@@ -204,15 +214,55 @@ class _Judged:
     def _radius(self, epsilon: float) -> dict[str, Any]:
         """Return what attacks leave and what is certified of the very same images."""
         config, (known, held) = self._config, self._split()
-        x, y, threat = self._data.x_test, self._data.y_test, LInf(epsilon)
+        found, shared = self._attack(known, epsilon, "radius", config.num_curve)
+        certificate = certify(
+            known,
+            self._data.x_test,
+            self._data.y_test,
+            threat=LInf(epsilon),
+            settings=CertificationSettings(
+                method="crown" if METHODS[self._subject.method].is_small else config.certify
+            ),
+        )
+        fresh = None
+        if held is not None:
+            fresh = self._is_right(held, found.arrays["x_adv"]).tolist()
+        uncertainty = found.uncertainty
+        return {
+            **shared,
+            "certified": certificate.certified.tolist(),
+            "certified_real": (certificate.margin > 0).tolist(),
+            "fresh": fresh,
+            "detection": None if uncertainty is None else uncertainty.to_dict(),
+            "certify_seconds": certificate.seconds,
+        }
+
+    def _mean(self, epsilon: float) -> dict[str, Any]:
+        """Return what attacks leave of one network, whose weights are the draws' mean."""
+        known, _ = self._split()
+        mean = jax.tree.map(lambda leaf: leaf.mean(axis=0, keepdims=True), known.samples)
+        return self._attack(dataclasses.replace(known, samples=mean), epsilon, "mean", 0)[1]
+
+    def _attack(
+        self, posterior: Posterior, epsilon: float, part: str, num_curve: int
+    ) -> tuple[Evaluation, dict[str, Any]]:
+        """Return a strong evaluation, and of each image what it and the published attack leave.
+
+        Args:
+          posterior: What is attacked.
+          epsilon: Radius.
+          part: Name of its checkpoints.
+          num_curve: Images on which detection is looked at.
+        """
+        config, x, y, threat = self._config, self._data.x_test, self._data.y_test, LInf(epsilon)
         settings = EvaluationSettings(
             batch_size=config.batch_size,
-            checkpoints=self._checkpoints(f"radius-{epsilon:g}"),
+            checkpoints=self._checkpoints(f"{part}-{epsilon:g}"),
             num_probe=config.num_probe,
-            num_curve=config.num_curve,
+            num_curve=num_curve,
         )
         found = evaluate(
-            known,
+            posterior,
             x,
             y,
             threat=threat,
@@ -224,39 +274,22 @@ class _Judged:
         published = run_suite(
             self._key("published"),
             get_suite("published"),
-            known,
+            posterior,
             x,
             y,
             threat=threat,
             settings=AttackSettings(config.batch_size),
         )
         weakest = np.logical_and.reduce(
-            [self._is_right(known, images) for images in published.adversarial.values()]
+            [self._is_right(posterior, images) for images in published.adversarial.values()]
         )
-        is_small = METHODS[self._subject.method].is_small
-        certificate = certify(
-            known,
-            x,
-            y,
-            threat=threat,
-            settings=CertificationSettings(method="crown" if is_small else config.certify),
-        )
-        fresh = None
-        if held is not None:
-            fresh = self._is_right(held, found.arrays["x_adv"]).tolist()
-        uncertainty = found.uncertainty
-        return {
+        return found, {
             "epsilon": epsilon,
             "clean": found.arrays["clean_correct"].tolist(),
             "published": weakest.tolist(),
             "standing": (standing & weakest).tolist(),
-            "certified": certificate.certified.tolist(),
-            "certified_real": (certificate.margin > 0).tolist(),
-            "fresh": fresh,
             "flags": found.flags if config.num_probe else None,
-            "detection": None if uncertainty is None else uncertainty.to_dict(),
             "attack_seconds": found.seconds,
-            "certify_seconds": certificate.seconds,
         }
 
     def _shift(self) -> dict[str, Any]:

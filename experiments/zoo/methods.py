@@ -20,7 +20,8 @@ class Method(NamedTuple):
     has_chains: Whether its draws are those of Markov chains, on a fully connected network and
       fewer images where ``is_small``.
     is_small: See there.
-    is_redrawn: Whether half of its draws are held back, to say what those do that nobody knows.
+    is_redrawn: Whether its draws surround one network: half of them are held back, to say what
+    those do that nobody knows, and the mean of the others' weights is attacked as a network.
     rival: The method of fewest differences, against which it is tested; None of the simplest, and
       of what is trained on other images.
     """

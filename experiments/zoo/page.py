@@ -148,12 +148,14 @@ def _radii_table(record: PosteriorRecord) -> Any:
         "strong attack %",
         "published attack %",
         "fresh draws %",
+        "mean of weights %",
     )
     rows = [
         (
             Cell(describe_radius(r), "name", is_heading=True),
             Cell(f"{r.num_test:,}"),
-            *(Cell(percent(m)) for m in (r.certified, r.attacked, r.published, r.fresh)),
+            *map(Cell, map(percent, (r.certified, r.attacked, r.published))),
+            *map(Cell, map(percent, (r.fresh, r.mean_weights))),
         )
         for r in record.radii
     ]
@@ -279,6 +281,7 @@ COLUMNS = (
     Column("strong attack %", "number", lambda p, r: _share(r.attacked)),
     Column("published attack %", "number", lambda p, r: _share(r.published)),
     Column("fresh draws %", "number", lambda p, r: _share(r.fresh)),
+    Column("mean of weights %", "number", lambda p, r: _share(r.mean_weights)),
     Column("AUROC detection", "number", lambda p, r: _auroc(p, TASKS[0])),
     Column("AUROC shift", "number", lambda p, r: _auroc(p, TASKS[1])),
     Column("signs of masking", "number", lambda p, r: _masking(p)),

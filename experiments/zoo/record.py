@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bnn_adv.report.wording import Measured
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TASKS = ("detection", "shift")
 NOTHING = Measured(None)
 """What was not measured."""
@@ -26,6 +26,8 @@ class RadiusRecord(NamedTuple):
     attacked: Accuracy that the strong attacks leave.
     certified: Share that is certified.
     fresh: Accuracy of new draws on what the strong attacks found.
+    mean_weights: Accuracy that the strong attacks leave of one network, whose weights are the
+      draws' mean.
     """
 
     norm: str
@@ -35,6 +37,7 @@ class RadiusRecord(NamedTuple):
     attacked: Measured = NOTHING
     certified: Measured = NOTHING
     fresh: Measured = NOTHING
+    mean_weights: Measured = NOTHING
 
 
 class AurocRecord(NamedTuple):
@@ -134,7 +137,7 @@ class PosteriorRecord:
                 f"{self.name}: a radius needs epsilon of at least 0 and at least 1 input, got "
                 f"{radius.epsilon} and {radius.num_test}."
             )
-        for field in ("published", "attacked", "certified", "fresh"):
+        for field in ("published", "attacked", "certified", "fresh", "mean_weights"):
             self._check_share(field, getattr(radius, field))
         low, high = radius.certified.value, radius.attacked.value
         if low is not None and high is not None and low > high:

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bnn_adv.evaluation.metrics import paired_difference, wilson_interval
+from bnn_adv.evaluation.metrics import wilson_interval
 from bnn_adv.report.table import Table
 from bnn_adv.report.wording import Measured
-from experiments.launch.significance import LEVEL, holm, sign_test
-from experiments.launch.tables import Plot, Study, Verdict
+from experiments.launch.tables import Plot, Study
+from experiments.zoo.claims import Found, gain_verdicts, goal_verdicts, means_of, name_of
 from experiments.zoo.figures import bracket_caption, bracket_figure
 from experiments.zoo.methods import METHODS
 from experiments.zoo.record import AurocRecord, PosteriorRecord, RadiusRecord
 
-Found = Mapping[str, Any]
-
 TITLE = "Posteriors between what is certified and what attacks leave"
-_GOALS = (
-    ("mnist", 0.1, "certified", 0.93),
-    ("mnist", 0.1, "certified_real", 0.93),
-    ("mnist", 0.1, "standing", 0.95),
-    ("mnist", 0.3, "certified", 0.80),
-    ("mnist", 0.3, "certified_real", 0.80),
-    ("mnist", 0.3, "standing", 0.88),
-    ("fashion_mnist", 0.1, "certified", 0.70),
-    ("fashion_mnist", 0.1, "certified_real", 0.70),
-)
-"""Data set, radius, certified or left by attacks, and the share that some posterior should keep."""
-
 _SHARES = ("clean", "published", "standing", "certified", "certified_real")
-_WORDS = {
-    "certified": "certified",
-    "certified_real": "certified in real arithmetic",
-    "standing": "left by every attack",
-}
 
 
 def build_study(found: Sequence[Found], records: Sequence[PosteriorRecord]) -> Study:
@@ -53,7 +33,7 @@ def build_study(found: Sequence[Found], records: Sequence[PosteriorRecord]) -> S
         (_table(found), _uncertainty_table(records), *_commands(records)),
         () if figure is None else (Plot("brackets", figure, bracket_caption()),),
         (),
-        (*_goal_verdicts(found), *_gain_verdicts(found)),
+        (*goal_verdicts(found), *gain_verdicts(found)),
         {"posteriors": [dict(one) for one in found], "records": [r.to_json() for r in records]},
     )
 
@@ -90,7 +70,7 @@ def _record(one: Found, command: str, seed: int, hardware: str) -> PosteriorReco
         seed=seed,
         hardware=hardware,
         accuracy=_share(one["radii"][0]["clean"]),
-        radii=tuple(map(_radius, one["radii"])),
+        radii=tuple(map(_radius, one["radii"], means_of(one))),
         aurocs=tuple(_aurocs(one)),
         masking=masking,
         mixed=one["mixed"],
@@ -119,7 +99,7 @@ def _remarks(one: Found) -> Iterator[str]:
             )
 
 
-def _radius(radius: Found) -> RadiusRecord:
+def _radius(radius: Found, mean: Found | None) -> RadiusRecord:
     fresh = radius["fresh"]
     return RadiusRecord(
         "linf",
@@ -129,6 +109,7 @@ def _radius(radius: Found) -> RadiusRecord:
         _share(radius["standing"]),
         _share(radius["certified"]),
         Measured(None) if fresh is None else _share(fresh),
+        Measured(None) if mean is None else _share(mean["standing"]),
     )
 
 
@@ -167,16 +148,11 @@ def _summarise(found: Sequence[Found]) -> str:
             best = max(own, key=lambda one: np.mean(one["radii"][number]["certified"]))
             left = max(own, key=lambda one: np.mean(one["radii"][number]["standing"]))
             sentences.append(
-                f"{dataset}, {radius['epsilon']:g}: {_name(best)} has most certified, "
-                f"{_percent(best['radii'][number]['certified'])} %, {_name(left)} keeps most "
+                f"{dataset}, {radius['epsilon']:g}: {name_of(best)} has most certified, "
+                f"{_percent(best['radii'][number]['certified'])} %, {name_of(left)} keeps most "
                 f"under attack, {_percent(left['radii'][number]['standing'])} %."
             )
     return f"{len(found)} posteriors. " + " ".join(sentences)
-
-
-def _name(one: Found) -> str:
-    doubt = " (chains not shown to have mixed)" if _is_unmixed(one) else ""
-    return f"{METHODS[one['method']].words}, {one['training']}{doubt},"
 
 
 def _plain_name(one: Found) -> str:
@@ -197,19 +173,20 @@ def _table(found: Sequence[Found]) -> Table:
             f"{radius['epsilon']:g}",
             *(str(_share(radius[key])) for key in _SHARES),
             "-" if radius["fresh"] is None else str(_share(radius["fresh"])),
+            "-" if mean is None else str(_share(mean["standing"])),
             "-" if radius["flags"] is None else ", ".join(radius["flags"]) or "none",
             {True: "yes", False: "no", None: "-"}[one["mixed"]],
             round(one["diagnostics"].get("training_seconds") or 0),
             round(radius["attack_seconds"] + radius["certify_seconds"]),
         )
         for one in found
-        for radius in one["radii"]
+        for radius, mean in zip(one["radii"], means_of(one), strict=True)
     ]
     taken = sorted({_plain_name(one) for one in found if "sampled_by" in one["diagnostics"]})
     header = (
         *("data set", "method", "training", "draws", "radius", "clean", "published attack"),
         *("strong attack", "certified", "in real arithmetic", "new draws"),
-        *("signs of masking", "mixed"),
+        *("mean of weights", "signs of masking", "mixed"),
         *("training, s", "evaluation, s"),
     )
     return Table(
@@ -220,8 +197,9 @@ def _table(found: Sequence[Found]) -> Table:
         "likelihoods count the data set's largest radius. Strong attack: what every attack, the "
         "published one among them, leaves. Certified: the prediction as float32 evaluates the "
         "network, whatever the order of its sums; in real arithmetic: what other tools state. New "
-        "draws: on what the strong attack found against "
-        "those that it knew."
+        "draws: on what the strong attack found against those that it knew. Mean of weights: what "
+        "every attack leaves of one network, whose weights are the mean of the draws'. Signs of "
+        "masking, and times, are those of the draws."
         + (
             f" Chains that another run has sampled, in that time: {', '.join(taken)}."
             if taken
@@ -271,100 +249,3 @@ def _auroc(measured: Measured) -> str:
         return "-"
     low, high = measured.interval or (measured.value, measured.value)
     return f"{measured.value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _goal_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
-    for dataset, epsilon, key, goal in _GOALS:
-        shares = [
-            (float(np.mean(radius[key])), one)
-            for one in found
-            if one["dataset"] == dataset
-            for radius in one["radii"]
-            if radius["epsilon"] == epsilon
-        ]
-        if not shares:
-            continue
-        best, one = max(shares, key=lambda pair: pair[0])
-        yield Verdict(
-            f"{dataset}: some posterior has at least {100 * goal:g} % {_WORDS[key]} within "
-            f"{epsilon:g}",
-            f"{_name(one)} {100 * best:.1f} %",
-            best >= goal,
-        )
-
-
-class _Gain(NamedTuple):
-    """What a method adds to its rival, of the same likelihood, network and images.
-
-    claim: What is asked.
-    change: Share of images more that stand under attack, with its interval over images.
-    p_value: Of the sign test over the images on which the two differ.
-    doubts: What forbids a verdict.
-    """
-
-    claim: str
-    change: tuple[float, float, float]
-    p_value: float
-    doubts: list[str]
-
-
-def _gain_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:
-    """Yield whether methods keep more than their rivals, without robust training and with it.
-
-    These are two questions: each is adjusted for how often it is asked.
-    """
-    for is_robust in (False, True):
-        own = [one for one in found if (one["training"] != "standard") is is_robust]
-        yield from _adjust(list(_gains(own)))
-
-
-def _adjust(gains: Sequence[_Gain]) -> Iterator[Verdict]:
-    judged = [gain for gain in gains if not gain.doubts]
-    adjusted = iter(holm([gain.p_value for gain in judged]))
-    for gain in gains:
-        value, low, high = (100 * number for number in gain.change)
-        words = f"{value:+.1f} [{low:+.1f}, {high:+.1f}] points"
-        if gain.doubts:
-            yield Verdict(gain.claim, f"{words}; not judged: {'; '.join(gain.doubts)}", None)
-            continue
-        p_value = next(adjusted)
-        tests = f"{len(judged)} test{'s' if len(judged) > 1 else ''}"
-        words += f", p = {p_value:.2g} adjusted for {tests}"
-        yield Verdict(gain.claim, words, value > 0 if p_value <= LEVEL else None)
-
-
-def _gains(found: Sequence[Found]) -> Iterator[_Gain]:
-    """Yield each method against its rival; where that was not trained, against SGD."""
-    known = {(one["dataset"], one["training"], one["method"]): one for one in found}
-    for one in found:
-        own_set = one["dataset"], one["training"]
-        rival = METHODS[one["method"]].rival
-        if rival is None:
-            continue
-        base = known.get((*own_set, rival), known.get((*own_set, "sgd")))
-        if base is None:
-            continue
-        for own, other in zip(one["radii"], base["radii"], strict=True):
-            theirs, ours = (np.asarray(side["standing"]) for side in (other, own))
-            yield _Gain(
-                f"{one['dataset']}, {one['training']}, {own['epsilon']:g}: "
-                f"{METHODS[one['method']].words} keeps more under attack than "
-                f"{METHODS[base['method']].words}",
-                paired_difference(theirs, ours),
-                sign_test(ours, theirs),
-                _doubts(one, own, other),
-            )
-
-
-def _doubts(one: Found, *radii: Found) -> list[str]:
-    """Return what forbids a verdict on a posterior: chains that may not have mixed, masking."""
-    doubts = ["its chains are not shown to have mixed"] if _is_unmixed(one) else []
-    if any(radius["flags"] for radius in radii):
-        doubts.append("signs of masking")
-    if any(radius["flags"] is None for radius in radii):
-        doubts.append("no signs of masking were looked for")
-    return doubts
-
-
-def _is_unmixed(one: Found) -> bool:
-    return METHODS[one["method"]].has_chains and one["mixed"] is not True

@@ -27,6 +27,7 @@ def make_record(dataset, method, training, place=0):
             share(attacked - lost + more - 0.1 * number),
             share(certified - lost - 0.2 * number),
             share(attacked - lost + 2 * more - 0.1 * number) if method != "sgd" else Measured(None),
+            share(attacked - lost - 0.1 * number) if method == "vi" else Measured(None),
         )
         for number, epsilon in enumerate(RADII[dataset])
     )

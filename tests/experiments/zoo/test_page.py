@@ -91,7 +91,8 @@ def expected(record, radius):
 
     found = dict.fromkeys(("radius", "clean %", "certified %"), ("not measured", None))
     found |= dict.fromkeys(("strong attack %", "published attack %"), ("not measured", None))
-    found |= dict.fromkeys(("fresh draws %", "training time"), ("not measured", None))
+    found |= dict.fromkeys(("fresh draws %", "mean of weights %"), ("not measured", None))
+    found["training time"] = ("not measured", None)
     found |= dict.fromkeys(("AUROC detection", "AUROC shift"), ("not measured", None))
     found["signs of masking"] = ("not measured", None)
     if radius is None:
@@ -102,6 +103,7 @@ def expected(record, radius):
     found["strong attack %"] = share(radius.attacked)
     found["published attack %"] = share(radius.published)
     found["fresh draws %"] = share(radius.fresh)
+    found["mean of weights %"] = share(radius.mean_weights)
     for task, auroc in (("detection", record.aurocs[0]), ("shift", record.aurocs[2])):
         assert auroc.task == task
         attacked = auroc.attacked.value
@@ -163,10 +165,11 @@ def test_each_posterior_has_its_full_record(page):
         if not bare:
             heads, *lines = article.find("table")[0].find("tr")
             assert heads.words == (
-                "radius inputs certified % strong attack % published attack % fresh draws %"
+                "radius inputs certified % strong attack % published attack % fresh draws % "
+                "mean of weights %"
             )
             for line, radius in zip(lines, record.radii, strict=True):
-                shares = (radius.certified, radius.attacked, radius.published, radius.fresh)
+                shares = (radius.certified, radius.attacked, radius.published, *radius[6:])
                 shown = [str(share).replace("n/a", "not measured") for share in shares]
                 assert [cell.words for cell in line.children] == [
                     f"linf {radius.epsilon:g}",
@@ -182,7 +185,7 @@ def test_each_posterior_has_its_full_record(page):
 def test_what_was_not_measured_is_no_zero():
     page = parse(render_zoo([BARE], title="Zoo"))
     (cells,) = rows_of(page)
-    assert [cell.words for cell in cells[4:]] == ["not measured"] * 10
+    assert [cell.words for cell in cells[4:]] == ["not measured"] * 11
     (article,) = page.find("article")
     assert "Within a radius nothing was measured." in article.words
     assert "0.0" not in page.find("main")[0].find("section")[0].find("tbody")[0].words

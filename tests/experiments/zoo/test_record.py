@@ -82,7 +82,7 @@ def test_more_certified_than_attacks_leave_is_refused():
     [
         (lambda record: record.pop("seed"), "fields: seed"),
         (lambda record: record.update(licence="none"), "fields: licence"),
-        (lambda record: record.update(schema_version=2), "schema version 2"),
+        (lambda record: record.update(schema_version=1), "schema version 1"),
         (lambda record: record["radii"][0].pop("fresh"), "fields: fresh"),
     ],
 )

@@ -32,7 +32,7 @@ def found(method="sgd", training="interval", standing=190, certified=188, **chan
         **{"num_draws": 1, "num_parameters": 7, "num_train": 6000, "mixed": None},
         "diagnostics": {"training_seconds": 5.0},
         "shift": {"scores": {"entropy": {"clean": AREA, "both_attacked": AREA}}},
-        **{"outside": "fashion_mnist", "radii": [radius]},
+        **{"outside": "fashion_mnist", "radii": [radius], "means": None},
     }
     return {**record, **changes}
 
@@ -126,6 +126,24 @@ def test_what_averaging_adds_without_robust_training_is_another_question():
     for verdict in told:
         assert verdict.holds is True
         assert verdict.measured.endswith(f"p = {2 / 2**6:.2g} adjusted for 1 test")
+
+
+def test_the_mean_of_the_weights_is_a_network_of_its_own():
+    """Six images of difference, asked once of both: p is 2 / 2^6, whatever else is asked."""
+    one = found("vi", standing=186, certified=90)
+    one["means"] = [{**one["radii"][0], "standing": shares(180)[0]}]
+    study, (_, record) = study_of(found(standing=100, certified=90), one)
+    assert record.radii[0].mean_weights.value == 0.9
+    rows = [dict(zip(study.tables[0].header, row, strict=True)) for row in study.tables[0].rows]
+    assert [row["mean of weights"][:6] for row in rows] == ["-", "90.0 ["]
+    (verdict,) = [v for v in study.verdicts if v.claim.endswith("than the mean of its weights")]
+    assert verdict.claim.startswith("mnist, interval, 0.1: VI keeps more under attack than")
+    assert verdict.holds is True
+    assert verdict.measured.startswith("+3.0 [")
+    assert verdict.measured.endswith(f"p = {2 / 2**6:.2g} adjusted for 1 test")
+    one["means"][0]["flags"] = ["a sign"]
+    study, _ = study_of(one)
+    assert "not judged: signs of masking" in study.verdicts[-1].measured
 
 
 def test_whose_chains_were_taken_is_said():

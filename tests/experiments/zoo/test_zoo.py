@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -82,6 +83,30 @@ def test_a_long_evaluation_goes_on_where_it_stopped(tmp_path, monkeypatch):
     shares = {name: score["both_attacked"] for name, score in record["shift"]["scores"].items()}
     expected = found["evaluate_shift"].to_dict()["scores"]
     assert shares == {name: score["both_attacked"] for name, score in expected.items()}
+
+
+@pytest.mark.slow
+def test_the_mean_of_the_weights_is_attacked_as_a_network(tmp_path, monkeypatch):
+    own = {"methods": ("vi",), "trainings": ("standard",), "num_draws": 3}
+    config = dataclasses.replace(TINY, **own, suite="fast")
+    attacked, real = [], measure.evaluate
+
+    def evaluate(posterior, *args, **options):
+        found = real(posterior, *args, **options)
+        attacked.append((jax.tree.map(np.asarray, posterior.samples), found))
+        return found
+
+    monkeypatch.setattr(measure, "evaluate", evaluate)
+    (found,) = zoo.run(config, str(tmp_path / "run"))["data"]["posteriors"]
+    (draws, _), (mean, evaluation) = attacked
+    for known, own in zip(jax.tree.leaves(draws), jax.tree.leaves(mean), strict=True):
+        assert len(known) == 3
+        assert np.ptp(known, axis=0).max() > 0
+        np.testing.assert_allclose(own, np.mean(known, axis=0, keepdims=True), atol=1e-6)
+    (told,) = found["means"]
+    assert told["clean"] == evaluation.arrays["clean_correct"].tolist()
+    left = evaluation.arrays["clean_correct"] & ~evaluation.arrays["broken"]
+    assert told["standing"] == (left & np.array(told["published"])).tolist()
 
 
 def test_what_leaves_nothing_to_train_is_refused(tmp_path):
