@@ -100,9 +100,8 @@ def test_speeds_are_those_of_the_committed_benchmark(path):
     results = json.loads(path.read_text("utf-8"))
     assert format_markdown(results["rows"]).strip() in readme_of(path)
     assert results["command"] in readme_of(path)
-    # A run of some cases has no such figure.
-    is_whole = "--cases" not in results["command"]
-    assert (path.parent / "figures" / "cost.png").exists() == is_whole
+    is_swept = "scaling" in {row["case"] for row in results["rows"]}
+    assert (path.parent / "figures" / "cost.png").exists() == is_swept
 
 
 @pytest.mark.parametrize("path", of_experiment("autoattack"), ids=name_of)

@@ -57,6 +57,9 @@ def cost_figure(results: Results) -> Figure | None:
         for ax, variable in zip(axes, variables, strict=True):
             chosen = [sweep for sweep in sweeps if sweep.variable == variable]
             _draw_panel(ax, chosen, colours)
+        # The legend's two lines lie above all points, of all panels.
+        low, high = axes[0].get_ylim()
+        axes[0].set_ylim(low, high * (high / low) ** 0.25)
         axes[0].set_ylabel("seconds of one gradient")
     return figure
 
@@ -102,7 +105,4 @@ def _draw_panel(ax: Axes, sweeps: Sequence[_Sweep], colours: Mapping[str, str]) 
     ax.set_title(style.wrap(f"{fixed}", 40))
     ax.set_xlabel(sweeps[0].variable)
     ax.grid(color=style.GRID, linewidth=0.5)
-    # The legend's two lines lie above all points.
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high * (high / low) ** 0.25)
     ax.legend(frameon=False, loc="upper left")

@@ -9,7 +9,7 @@ from bnn_adv.report.table import Cell, Table, to_markdown, to_text
 from experiments.benchmark.rows import Target
 
 _HEADINGS = ("case", "work", "figure", "value", "unit", "min-max (n)", "target", "met")
-_SHOWN = ("ceiling", "pieces", "peers")
+_SHOWN = ("ceiling", "pieces", "memory", "peers")
 
 
 def format_rows(rows: Sequence[Mapping[str, Any]]) -> str:

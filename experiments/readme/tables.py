@@ -150,9 +150,14 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
         "python -m experiments.half_moons --scale=cpu",
         "half_moons",
     ),
-    "Figs 2 and 3: gradients against draws": (
-        "loss_gradients/results/cpu",
-        "python -m experiments.loss_gradients --scale=cpu",
+    "Figs 2 and 3: gradients against draws, VI": (
+        "loss_gradients/results/paper_vi",
+        "python -m experiments.loss_gradients --scale=paper --items=mnist-vi,fashion_mnist-vi",
+        "loss_gradients",
+    ),
+    "Figs 2 and 3, of HMC as published": (
+        "loss_gradients/results/paper_hmc",
+        "python -m experiments.loss_gradients --scale=paper --items=mnist-hmc,fashion_mnist-hmc",
         "loss_gradients",
     ),
     "Figs 2 and 3, of HMC whose chains have mixed": (

@@ -60,3 +60,20 @@ def test_nothing_swept_gives_no_figure():
 def test_other_schemas_are_refused():
     with pytest.raises(ValueError, match="schema"):
         cost_figure({"schema_version": 99, "rows": []})
+
+
+def test_all_points_of_all_panels_are_within_the_axes():
+    def row(variable, seconds):
+        details = {
+            **{"network": "MLP 2", "variable": variable, "fixed": "4", "counts": [1, 10]},
+            **{"seconds": seconds, "low": seconds, "high": seconds},
+        }
+        return {"value": 1.0, "details": details}
+
+    figure = cost_figure(
+        {"schema_version": 1, "rows": [row("draws", [1, 10]), row("images", [0.001, 1e5])]}
+    )
+    for ax in figure.axes:
+        low, high = ax.get_ylim()
+        assert low < 0.001
+        assert high > 1e5
