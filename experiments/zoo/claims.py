@@ -41,7 +41,8 @@ def name_of(one: Found) -> str:
 
 def means_of(one: Found) -> Sequence[Found | None]:
     """Return what was found of the network of the draws' mean weights, by radius."""
-    return one["means"] or [None] * len(one["radii"])
+    # Runs of before they were attacked have none.
+    return one.get("means") or [None] * len(one["radii"])
 
 
 def goal_verdicts(found: Sequence[Found]) -> Iterator[Verdict]:

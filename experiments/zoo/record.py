@@ -164,17 +164,20 @@ class PosteriorRecord:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> PosteriorRecord:
-        """Return the record that ``to_json`` wrote.
+        """Return the record that ``to_json`` wrote, of this version or the one before.
 
         Raises:
           ValueError: It is of another version, or a field is missing, unknown or wrong.
         """
         values = dict(record)
         version = values.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
+        if version == 1:
+            # Before the means of draws' weights were attacked.
+            values["radii"] = [{"mean_weights": None, **part} for part in values["radii"]]
+        elif version != SCHEMA_VERSION:
             raise ValueError(
-                f"A record of schema version {version!r}; this version reads {SCHEMA_VERSION}. "
-                "Run the study again."
+                f"A record of schema version {version!r}; this version reads 1 and "
+                f"{SCHEMA_VERSION}. Run the study again."
             )
         known = {field.name for field in dataclasses.fields(cls)}
         if values.keys() != known:

@@ -82,7 +82,7 @@ def test_more_certified_than_attacks_leave_is_refused():
     [
         (lambda record: record.pop("seed"), "fields: seed"),
         (lambda record: record.update(licence="none"), "fields: licence"),
-        (lambda record: record.update(schema_version=1), "schema version 1"),
+        (lambda record: record.update(schema_version=3), "schema version 3"),
         (lambda record: record["radii"][0].pop("fresh"), "fields: fresh"),
     ],
 )
@@ -91,3 +91,12 @@ def test_records_of_another_form_are_refused(change, message):
     change(record)
     with pytest.raises(ValueError, match=message):
         PosteriorRecord.from_json(record)
+
+
+def test_records_of_the_version_before_are_read():
+    record = RECORD.to_json()
+    record["schema_version"] = 1
+    for radius in record["radii"]:
+        del radius["mean_weights"]
+    without = tuple(r._replace(mean_weights=Measured(None)) for r in RECORD.radii)
+    assert PosteriorRecord.from_json(record) == dataclasses.replace(RECORD, radii=without)

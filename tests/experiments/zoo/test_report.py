@@ -134,6 +134,8 @@ def test_the_mean_of_the_weights_is_a_network_of_its_own():
     one["means"] = [{**one["radii"][0], "standing": shares(180)[0]}]
     study, (_, record) = study_of(found(standing=100, certified=90), one)
     assert record.radii[0].mean_weights.value == 0.9
+    before = {key: value for key, value in one.items() if key != "means"}
+    assert study_of(before)[1][0].radii[0].mean_weights.value is None
     rows = [dict(zip(study.tables[0].header, row, strict=True)) for row in study.tables[0].rows]
     assert [row["mean of weights"][:6] for row in rows] == ["-", "90.0 ["]
     (verdict,) = [v for v in study.verdicts if v.claim.endswith("than the mean of its weights")]
