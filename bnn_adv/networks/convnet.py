@@ -64,13 +64,23 @@ class Convolve(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: Pictures) -> Float[jax.Array, "B rows columns features"]:
-        """Return [B, (H - kh) // stride + 1, (W - kw) // stride + 1, features] of [B, H, W, C]."""
+    def __call__(
+        self, x: Pictures, *, may_pool: bool = False
+    ) -> Float[jax.Array, "B rows columns features"]:
+        """Return [B, (H - kh) // stride + 1, (W - kw) // stride + 1, features] of [B, H, W, C].
+
+        Args:
+          x: Pictures.
+          may_pool: Whether maxima over 2x2 windows (stride 2) may be returned in its place, where
+            that is faster; see ``convolve_and_pool``, which asks for it.
+        """
         height, width = self.kernel_size
         shape = (height, width, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if _uses_patches(self.convolution):
+            if may_pool and self.stride == 1:
+                return _pooled_products(x, kernel) + bias
             patches = take_patches(x, self.kernel_size, self.stride)
             return patches @ kernel.reshape(-1, self.features) + bias
         strides, order = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
@@ -102,11 +112,40 @@ class ConvNet(nn.Module):
         """Return logits of shape [B, num_classes] for images of shape [B, H, W, C]."""
         activate = ACTIVATIONS[self.activation]
         # Every activation rises monotonically, so that it may follow the maximum: fewer values.
-        x = Convolve(32, convolution=self.convolution, name="conv_0")(x)
-        x = activate(max_pool(x, stride=2))
+        x = convolve_and_pool(Convolve(32, convolution=self.convolution, name="conv_0"), x)
+        x = activate(x)
         x = Convolve(self.hidden, convolution=self.convolution, name="conv_1")(x)
         x = activate(max_pool(x, stride=1))
         return nn.Dense(self.num_classes, name="logits")(x.reshape(x.shape[0], -1))
+
+
+def convolve_and_pool(layer: Convolve, x: Pictures) -> Float[jax.Array, "B rows columns features"]:
+    """Return ``max_pool(layer(x), stride=2)``, in one step where nobody looks at the layer.
+
+    Args:
+      layer: A convolution. What intercepts its call, see ``layers.visit_layers``, is given its own
+        outputs, one at every place.
+      x: [B, H, W, C].
+    """
+    found = layer(x, may_pool=True)
+    rows = (x.shape[1] - layer.kernel_size[0]) // layer.stride + 1
+    return max_pool(found, stride=2) if found.shape[1] == rows else found
+
+
+def _pooled_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Return the maxima over 2x2 windows of patches times the kernel.
+
+    The four windows lie in one patch that is larger by a pixel each way: a third of the patches,
+    and the four products are of one matrix with the kernel at four places among zeros.
+    """
+    height, width, _, features = kernel.shape
+    patches = take_patches(x, (height + 1, width + 1), 2)
+    moved = [
+        jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))).reshape(-1, features)
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    return functools.reduce(jnp.maximum, [patches @ own for own in moved])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

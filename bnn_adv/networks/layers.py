@@ -81,12 +81,15 @@ def list_layers(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer
     found: list[Layer] = []
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        module, outputs = context.module, call(*args, **kwargs)
-        if context.method_name == "__call__" and isinstance(module, KINDS):
-            size = getattr(module, "kernel_size", None)
-            name, shapes = "/".join(module.path), (args[0].shape[1:], outputs.shape[1:])
-            has_bias, stride = getattr(module, "use_bias", True), getattr(module, "stride", 1)
-            found.append(Layer(name, size, type(module).__name__, *shapes, has_bias, stride))
+        module = context.module
+        if context.method_name != "__call__" or not isinstance(module, KINDS):
+            return call(*args, **kwargs)
+        # Its own outputs: options of a call may ask for what follows from them.
+        outputs = call(args[0])
+        size = getattr(module, "kernel_size", None)
+        name, shapes = "/".join(module.path), (args[0].shape[1:], outputs.shape[1:])
+        has_bias, stride = getattr(module, "use_bias", True), getattr(module, "stride", 1)
+        found.append(Layer(name, size, type(module).__name__, *shapes, has_bias, stride))
         return outputs
 
     def look(rng_key: jax.Array, x: jax.Array) -> Logits:

@@ -45,6 +45,22 @@ def test_visits_that_change_nothing_change_nothing_and_others_do():
     assert not np.allclose(shifted, plain + 1)
 
 
+def test_a_visit_sees_a_convolution_before_its_outputs_are_pooled():
+    network, shape = ConvNet(4, 3), (16, 16, 1)
+    params = init_params(jax.random.key(0), network, shape)
+    x = jax.random.normal(jax.random.key(1), (2, *shape))
+    seen = {}
+
+    def visit(name, inputs, layer):
+        seen[name] = layer(inputs)
+        return seen[name]
+
+    plain = get_apply_fn(network)(params, x)
+    np.testing.assert_allclose(visit_layers(visit, network, params, x), plain, atol=1e-5)
+    listed = {layer.name: layer.outputs for layer in list_layers(network, shape)}
+    assert {name: found.shape[1:] for name, found in seen.items()} == listed
+
+
 def test_layers_that_are_called_twice_are_refused():
     with pytest.raises(ValueError, match="shared are called more than once"):
         list_layers(Twice(), (2,))

@@ -95,6 +95,41 @@ def test_max_pool_equals_reduce_window(stride):
     np.testing.assert_array_equal(networks.max_pool(x, stride=stride), expected)
 
 
+@pytest.mark.parametrize("shape", [(8, 7, 2), (9, 8, 1), (7, 9, 3)])
+@pytest.mark.parametrize("size", [(3, 3), (2, 4)])
+def test_convolving_and_pooling_in_one_step_are_one_after_the_other(shape, size):
+    """The outputs, and the gradients of inputs and weights, against XLA's own convolution."""
+    x = jax.random.normal(jax.random.key(0), (2, *shape))
+    layers = [networks.Convolve(4, size, how) for how in ("patches", "native")]
+    variables = layers[0].init(jax.random.key(1), x)
+    variables["params"]["bias"] = jnp.arange(4.0)
+
+    def differentiate(layer, pool):
+        def loss(variables, x):
+            found = pool(layer.bind(variables), x)
+            return jnp.sum(jnp.sin(3 * found)), found
+
+        return jax.grad(loss, (0, 1), has_aux=True)(variables, x)
+
+    fused = differentiate(layers[0], networks.convolve_and_pool)
+    plain = differentiate(layers[1], lambda layer, x: networks.max_pool(layer(x), stride=2))
+    for own, other in zip(jax.tree.leaves(fused), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4)
+
+
+def test_maxima_replace_outputs_only_where_they_are_asked_for():
+    x = jnp.ones((1, 8, 8, 1))
+    for how, stride, asked, side in (
+        *(("patches", 1, True, 3), ("patches", 1, False, 6)),
+        *(("native", 1, True, 6), ("patches", 2, True, 3)),
+    ):
+        layer = networks.Convolve(2, (3, 3), how, stride)
+        variables = layer.init(jax.random.key(0), x)
+        assert layer.apply(variables, x, may_pool=asked).shape == (1, side, side, 2)
+        pooled = networks.convolve_and_pool(layer.bind(variables), x)
+        assert pooled.shape == (1, 3 // stride, 3 // stride, 2)
+
+
 def test_layers_are_named_by_place():
     _, params = make("fc2")
     assert set(params) == {"hidden_0", "hidden_1", "logits"}
