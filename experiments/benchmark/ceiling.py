@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.benchmark.rows import Row, Say
 from experiments.benchmark.sizes import Size
-from experiments.benchmark.timing import Timing, measure
+from experiments.benchmark.timing import Timing, Work, measure
 
 NAME = "ceiling"
 
@@ -25,7 +25,7 @@ def run(size: Size, say: Say) -> list[Row]:
     rows = matrix_rows(size)
     say(f"float32 product of {rows} x {rows} matrices")
     timing = time_product(size)
-    flops = 2 * rows**3
+    flops = product_flops(size)
     return [
         Row(
             NAME,
@@ -47,10 +47,20 @@ def matrix_rows(size: Size) -> int:
     return size.matrix if jax.default_backend() == "cpu" else size.accelerator_matrix
 
 
-def time_product(size: Size) -> Timing:
-    """Time one product at float32's full precision."""
+def product_flops(size: Size) -> int:
+    """Return the operations of the product on the machine at hand."""
+    return 2 * matrix_rows(size) ** 3
+
+
+def make_product(size: Size) -> Work:
+    """Return one product at float32's full precision, to be timed."""
     a = jax.device_put(np.ones((matrix_rows(size), matrix_rows(size)), np.float32))
-    return measure(lambda: _product(a, a), budget=_SHARE_OF_BUDGET * size.budget)
+    return lambda: _product(a, a)
+
+
+def time_product(size: Size) -> Timing:
+    """Time the product."""
+    return measure(make_product(size), budget=_SHARE_OF_BUDGET * size.budget)
 
 
 def bracket(work: Callable[[], Result], size: Size) -> tuple[Result, float]:
@@ -64,7 +74,7 @@ def bracket(work: Callable[[], Result], size: Size) -> tuple[Result, float]:
     before = time_product(size).median
     result = work()
     after = time_product(size).median
-    flops = 2 * matrix_rows(size) ** 3
+    flops = product_flops(size)
     return result, (flops / before + flops / after) / 2
 
 
