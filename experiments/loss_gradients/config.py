@@ -138,9 +138,9 @@ SCALES: dict[str, dict[str, Any]] = {
         "vi_epochs": ("4",),
     },
     # The VI network of MNIST is the paper's; the others are narrower, for two cores. Mixed HMC has
-    # the data and the network with which chains mix within an hour.
+    # the data and the network with which chains mix within an hour, as they do on MNIST alone.
     "cpu": {
-        "items": (*_PUBLISHED[:4], f"mnist-{_MIXED}", f"fashion_mnist-{_MIXED}"),
+        "items": (*_PUBLISHED[:4], f"mnist-{_MIXED}"),
         "counts": ("1", "10", "50", "100"),
         "num_test": 500,
         "hmc_hidden": 64,
