@@ -109,7 +109,7 @@ def _of_samplers(results: Record) -> str:
 def _of_loss_gradients(results: Record) -> str:
     zeros = _of_summary(
         "MNIST, {0}: {1} % of single gradients are exactly zero",
-        r"^MNIST, (\w+): [^:]*, (\d+) % of single gradients are exactly zero",
+        r"\bMNIST, (\w+): [^:]*, (\d+) % of single gradients are exactly zero",
     )
     found = re.findall(
         r"(?:^|\. )([\w ]+), HMC of long trajectories: [^()]*?"

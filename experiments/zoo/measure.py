@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -175,20 +175,10 @@ class _Judged:
     def record(self) -> dict[str, Any]:
         """Return all that is measured."""
         config, run, subject = self._config, self._run, self._subject
-        parts = [
-            stages.cached(
-                run, f"{subject.name}-radius-{number}", functools.partial(self._radius, epsilon)
-            )
-            for number, epsilon in enumerate(config.radii(subject.dataset))
-        ]
+        parts = self._by_radius("radius", self._radius)
         means = None
         if METHODS[subject.method].is_redrawn:
-            means = [
-                stages.cached(
-                    run, f"{subject.name}-mean-{number}", functools.partial(self._mean, epsilon)
-                )
-                for number, epsilon in enumerate(config.radii(subject.dataset))
-            ]
+            means = self._by_radius("mean", self._mean)
         about = stages.cached(run, f"{subject.name}-about", self._about)
         shift = None
         if config.num_shift:
@@ -196,6 +186,14 @@ class _Judged:
         outside = config.outside(subject.dataset) if config.num_shift else ""
         found = {"radii": parts, "means": means, "shift": shift, "outside": outside}
         return {**subject._asdict(), **about, **found}
+
+    def _by_radius(self, part: str, measure: Callable[[float], dict[str, Any]]) -> list[Any]:
+        """Return a part's stages, one a radius."""
+        run, name, radii = self._run, self._subject.name, self._config.radii(self._subject.dataset)
+        return [
+            stages.cached(run, f"{name}-{part}-{number}", functools.partial(measure, epsilon))
+            for number, epsilon in enumerate(radii)
+        ]
 
     def _about(self) -> dict[str, Any]:
         posterior, diagnostics = self._train()

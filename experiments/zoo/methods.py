@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from bnn_adv.inference import csgmcmc, hmc, laplace, mc_dropout, sgd, svi, swag
 from bnn_adv.inference.densities import Prior
 from bnn_adv.inference.robust import OFF, Robust
+from bnn_adv.inference.states import Ensemble
 
 
 class Method(NamedTuple):
@@ -21,7 +22,7 @@ class Method(NamedTuple):
       fewer images where ``is_small``.
     is_small: See there.
     is_redrawn: Whether its draws surround one network: half of them are held back, to say what
-    those do that nobody knows, and the mean of the others' weights is attacked as a network.
+      those do that nobody knows, and the mean of the others' weights is attacked as a network.
     rival: The method of fewest differences, against which it is tested; None of the simplest, and
       of what is trained on other images.
     """
@@ -102,6 +103,12 @@ def _csgmcmc(config: Any, robust: Robust, epochs: int) -> csgmcmc.Config:
         step_size=config.sgmcmc_step_size,
         minibatch_size=config.minibatch_size,
         init="ensemble",
+        # Trained as the others are, so that the chains start where those end.
+        ensemble=Ensemble(
+            num_epochs=epochs,
+            learning_rate=config.learning_rate,
+            minibatch_size=config.minibatch_size,
+        ),
         prior=_prior(config),
         robust=robust,
     )

@@ -90,6 +90,12 @@ def _remarks(one: Found) -> Iterator[str]:
     if (command := one["diagnostics"].get("sampled_by")) is not None:
         yield f"Its chains, and the time of their training, are those of: {command}"
     yield from one["diagnostics"].get("warnings", ())
+    for radius, mean in zip(one["radii"], means_of(one), strict=True):
+        if mean is not None and mean["flags"]:
+            yield (
+                f"Within {radius['epsilon']:g}, the network of its mean weights raised signs of "
+                f"masking: {', '.join(mean['flags'])}."
+            )
     for radius in one["radii"]:
         real, rounded = (np.mean(radius[key]) for key in ("certified_real", "certified"))
         if real != rounded:
@@ -198,8 +204,8 @@ def _table(found: Sequence[Found]) -> Table:
         "published one among them, leaves. Certified: the prediction as float32 evaluates the "
         "network, whatever the order of its sums; in real arithmetic: what other tools state. New "
         "draws: on what the strong attack found against those that it knew. Mean of weights: what "
-        "every attack leaves of one network, whose weights are the mean of the draws'. Signs of "
-        "masking, and times, are those of the draws."
+        "every attack leaves of one network, whose weights are the mean of these draws'; not of "
+        "ensembles and chains. Signs of masking, and times, are those of the draws."
         + (
             f" Chains that another run has sampled, in that time: {', '.join(taken)}."
             if taken

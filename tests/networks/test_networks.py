@@ -95,7 +95,7 @@ def test_max_pool_equals_reduce_window(stride):
     np.testing.assert_array_equal(networks.max_pool(x, stride=stride), expected)
 
 
-@pytest.mark.parametrize("shape", [(8, 7, 2), (9, 8, 1), (7, 9, 3)])
+@pytest.mark.parametrize("shape", [(8, 7, 2), (9, 8, 1), (7, 9, 3), (8, 8, 4)])
 @pytest.mark.parametrize("size", [(3, 3), (2, 4)])
 def test_convolving_and_pooling_in_one_step_are_one_after_the_other(shape, size):
     """The outputs, and the gradients of inputs and weights, against XLA's own convolution."""
@@ -115,6 +115,21 @@ def test_convolving_and_pooling_in_one_step_are_one_after_the_other(shape, size)
     plain = differentiate(layers[1], lambda layer, x: networks.max_pool(layer(x), stride=2))
     for own, other in zip(jax.tree.leaves(fused), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 32])
+def test_equal_windows_share_the_gradient_of_their_maximum(channels):
+    """Of constant pictures all windows are equal, whatever the order in which they are summed."""
+    layer = networks.Convolve(8, (5, 5), "patches")
+    x = jnp.full((1, 12, 12, channels), 0.7)
+    variables = layer.init(jax.random.key(1), x)
+    weights = jax.random.normal(jax.random.key(2), (1, 4, 4, 8))
+
+    def gradient(pool):
+        return jax.grad(lambda x: jnp.sum(weights * pool(layer.bind(variables), x)))(x)
+
+    expected = gradient(lambda layer, x: networks.max_pool(layer(x), stride=2))
+    np.testing.assert_allclose(gradient(networks.convolve_and_pool), expected, atol=1e-5)
 
 
 def test_maxima_replace_outputs_only_where_they_are_asked_for():

@@ -98,5 +98,10 @@ def test_records_of_the_version_before_are_read():
     record["schema_version"] = 1
     for radius in record["radii"]:
         del radius["mean_weights"]
+    lacking = {key: value for key, value in record.items() if key != "methods"} | {"radii": []}
+    assert PosteriorRecord.from_json(lacking).radii == ()
+    mixed = {**record, "radii": [{**record["radii"][0], "mean_weights": None}]}
+    with pytest.raises(ValueError, match="unknown fields: mean_weights"):
+        PosteriorRecord.from_json(mixed)
     without = tuple(r._replace(mean_weights=Measured(None)) for r in RECORD.radii)
     assert PosteriorRecord.from_json(record) == dataclasses.replace(RECORD, radii=without)
