@@ -173,10 +173,13 @@ class PosteriorRecord:
         version = values.pop("schema_version", None)
         if version == 1:
             # Before the means of draws' weights were attacked.
-            radii = values.get("radii", ())
-            if any("mean_weights" in part for part in radii):
-                raise ValueError("A record of schema version 1 has unknown fields: mean_weights.")
-            values["radii"] = [{**part, "mean_weights": None} for part in radii]
+            radii = values.pop("radii", None)
+            if radii is not None:
+                if any("mean_weights" in part for part in radii):
+                    raise ValueError(
+                        "A record of schema version 1 has unknown fields: mean_weights."
+                    )
+                values["radii"] = [{**part, "mean_weights": None} for part in radii]
         elif version != SCHEMA_VERSION:
             raise ValueError(
                 f"A record of schema version {version!r}; this version reads 1 and "

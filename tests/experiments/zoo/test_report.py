@@ -144,8 +144,9 @@ def test_the_mean_of_the_weights_is_a_network_of_its_own():
     assert verdict.measured.startswith("+3.0 [")
     assert verdict.measured.endswith(f"p = {2 / 2**6:.2g} adjusted for 1 test")
     one["means"][0]["flags"] = ["a sign"]
-    study, _ = study_of(one)
+    study, (record,) = study_of(one)
     assert "not judged: signs of masking" in study.verdicts[-1].measured
+    assert any("mean weights raised signs of masking: a sign" in r for r in record.remarks)
 
 
 def test_whose_chains_were_taken_is_said():
@@ -205,6 +206,14 @@ def test_map_has_the_prior_and_the_training_of_those_it_is_compared_with():
     assert (one.map_prior, one.prior, one.num_members) == (True, vi.prior, 1)
     assert (plain.map_prior, plain.num_members) == (False, 1)
     assert (one.num_epochs, one.learning_rate) == (3, 0.02)
+
+
+def test_chains_of_stochastic_gradients_start_where_the_others_end():
+    config = Config(learning_rate=0.02, minibatch_size=50)
+    plain, chains = (METHODS[n].configure(config, OFF, 3) for n in ("sgd", "csgmcmc"))
+    assert chains.init == "ensemble"
+    for name in ("num_epochs", "learning_rate", "minibatch_size"):
+        assert getattr(chains.ensemble, name) == getattr(plain, name)
 
 
 def test_likelihoods_of_trainings():
