@@ -112,10 +112,10 @@ def describe_states(joined: dict[str, Any]) -> str:
     """Return a sentence on runs of several states of the code; nothing where there is one."""
     if "states" not in joined:
         return ""
-    states = "; ".join(
-        f"{', '.join(own['posteriors'])} (commits {', '.join(own['commits'])})"
-        for own in joined["states"]
-    )
+    most = max(joined["states"], key=lambda own: len(own["posteriors"]))
+    others = [own for own in joined["states"] if own is not most]
+    told = [(", ".join(own["posteriors"]), own) for own in others] + [("all others", most)]
+    states = "; ".join(f"{names} (commits {', '.join(own['commits'])})" for names, own in told)
     return f" The code of suites of one name changed between runs: {states}."
 
 
