@@ -73,7 +73,8 @@ def test_attacks_of_other_code_are_joined_where_it_is_asked_for_and_said(tmp_pat
         {"commits": ["swag-co"], "posteriors": ["mnist_swag_interval"]},
     ]
     assert results["summary"].endswith(
-        "between runs: mnist_swag_interval (commits swag-co); all others (commits sgd-com, vi-comm)."
+        "between runs: mnist_swag_interval (commits swag-co); "
+        "all others (commits sgd-com, vi-comm)."
     )
     # Of the data there is no choice.
     runs.append(make_run(tmp_path / "map", "map", data="5678"))
