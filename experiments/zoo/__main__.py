@@ -3,11 +3,12 @@
   python -m experiments.zoo --scale=cpu --data_dir=data --workdir=runs/zoo
   python -m experiments.zoo --datasets=mnist --methods=sgd,ensemble --trainings=interval
   python -m experiments.zoo --join=runs/zoo --workdir=runs/zoo_joined
+  python -m experiments.zoo --join=experiments/zoo/results/joined,runs/own --workdir=runs/all
 
 Every method with the standard, the adversarial and the interval likelihood, on one small network;
 HMC on a smaller one and fewer images. What is written: ``report.html``, and ``zoo.html``, one page
 of all posteriors that sorts and filters. The same command continues a run that was stopped; methods
-may run in folders of their own, side by side, and be joined.
+may run in folders of their own, side by side, and be joined, also with what was joined before.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from experiments.launch.run_directory import RunDirectory
 from experiments.launch.study import launch, run_study
 from experiments.launch.tables import Study
 from experiments.zoo.config import SCALES, Config
-from experiments.zoo.join import describe_runs, describe_states, leave_out_curves, read_runs
+from experiments.zoo.join import describe_states, leave_out_curves, read_runs
 from experiments.zoo.measure import (
     build,
     check_sampled,
@@ -71,11 +72,10 @@ def check(config: Config) -> None:
 
 
 def _work(config: Config, run: RunDirectory) -> Study:
-    joined = {}
+    joined: dict[str, Any] = {}
     if config.join:
-        found, records = read_runs(config.join, across_code=config.join_across_code)
+        found, records, joined = read_runs(config.join, across_code=config.join_across_code)
         found = leave_out_curves(found)
-        joined = {"joined": describe_runs(config.join)}
     else:
         found, device = measure_all(config, run), run.environment
         records = make_records(
@@ -85,8 +85,9 @@ def _work(config: Config, run: RunDirectory) -> Study:
             hardware=f"{device['device']}, {device['cpu_count']} cores of {device['cpu']}",
         )
     study = build_study(found, records)
-    summary = study.summary + describe_states(joined.get("joined", {}))
-    study = dataclasses.replace(study, summary=summary, data={**study.data, **joined})
+    if joined:
+        summary = study.summary + describe_states(joined["states"])
+        study = dataclasses.replace(study, summary=summary, data={**study.data, "joined": joined})
     if parallel.is_writer():
         page = render_zoo(records, title=TITLE, summary=study.summary, command=run.command)
         run.write(files.write_text, "zoo.html", page)

@@ -105,7 +105,8 @@ class Config(Settings):
     join: tuple[str, ...] = setting(
         (),
         "Finished run directories of this study, or folders of them, whose posteriors are put into "
-        "one table; nothing is trained, and of other flags --join_across_code alone counts.",
+        "one table; nothing is trained, and of other flags --join_across_code alone counts. What "
+        "was joined before is joined too: other runs' posteriors replace the same of it.",
         is_distinct=True,
     )
     join_across_code: bool = setting(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from experiments.zoo.config import Config
 from experiments.zoo.join import leave_out_curves, read_runs
 from experiments.zoo.report import make_records
 from tests.experiments.zoo.test_report import found as make_found
+
+COMMITTED = str(Path(zoo.__file__).parent / "results" / "joined")
 
 
 def make_run(folder, method, **changes):
@@ -60,7 +63,8 @@ def test_what_was_judged_otherwise_is_refused_before_a_folder_is_made(tmp_path, 
 def test_attacks_of_other_code_are_joined_where_it_is_asked_for_and_said(tmp_path):
     runs = [make_run(tmp_path / method, method) for method in ("sgd", "vi")]
     joined = zoo.run(Config(join=tuple(runs)), str(tmp_path / "alike"))
-    assert "states" not in joined["data"]["joined"]
+    assert len(joined["data"]["joined"]["states"]) == 1
+    assert "The code of suites" not in joined["summary"]
     runs.append(make_run(tmp_path / "swag", "swag", code="cdef"))
     config = Config(join=tuple(runs))
     with pytest.raises(ValueError, match=r"suite strong is 'cdef'.*--join_across_code joins"):
@@ -68,9 +72,10 @@ def test_attacks_of_other_code_are_joined_where_it_is_asked_for_and_said(tmp_pat
     assert not (tmp_path / "run").exists()
     results = zoo.run(dataclasses.replace(config, join_across_code=True), str(tmp_path / "run"))
     names = ["mnist_sgd_interval", "mnist_vi_interval"]
+    known, other = {"suite strong": "abcd"}, {"suite strong": "cdef"}
     assert results["data"]["joined"]["states"] == [
-        {"commits": ["sgd-com", "vi-comm"], "posteriors": names},
-        {"commits": ["swag-co"], "posteriors": ["mnist_swag_interval"]},
+        {"suites": known, "commits": ["sgd-com", "vi-comm"], "posteriors": names},
+        {"suites": other, "commits": ["swag-co"], "posteriors": ["mnist_swag_interval"]},
     ]
     assert results["summary"].endswith(
         "between runs: mnist_swag_interval (commits swag-co); "
@@ -102,22 +107,82 @@ def test_what_runs_took_is_added_up(tmp_path):
     for method, seconds in (("sgd", 60), ("vi", 90)):
         make_run(tmp_path / method, method, seconds=seconds)
     results = zoo.run(Config(join=(str(tmp_path),)), str(tmp_path.parent / "joined"))
-    assert results["data"]["joined"] == {
-        "runs": 2,
-        "seconds": 150,
-        "environment": {"cpu": "vi", "commit": "vi-commit"},
-    }
+    told = results["data"]["joined"]
+    assert told["runs"] == 2
+    assert told["seconds"] == 150
+    assert told["environment"] == {"cpu": "vi", "commit": "vi-commit"}
 
 
-def test_what_was_joined_is_not_joined_again(tmp_path):
-    """Its record names no data and no settings by which its posteriors were judged."""
+def test_runs_joined_before_are_taken_where_they_are_named(tmp_path):
     make_run(tmp_path / "sgd", "sgd")
     zoo.run(Config(join=(str(tmp_path),)), str(tmp_path / "joined"))
-    # In a folder it is no run beside those that it holds; by itself it is refused.
-    found, _ = read_runs([str(tmp_path)])
-    assert [one["method"] for one in found] == ["sgd"]
-    with pytest.raises(ValueError, match=r"joined joins others itself: name those, "):
-        read_runs([str(tmp_path / "joined")])
+    # In a folder they are no run beside those that it holds.
+    assert [one["method"] for one in read_runs([str(tmp_path)]).found] == ["sgd"]
+    alone, own = (read_runs([str(tmp_path / name)]) for name in ("joined", "sgd"))
+    assert alone.records == own.records
+    assert alone.found == leave_out_curves(own.found)
+    assert alone.about == own.about
+
+
+def join_two(tmp_path, **changes):
+    """Return a folder with the results alone of SGD and VI joined, and the runs."""
+    runs = [make_run(tmp_path / method, method, **changes) for method in ("sgd", "vi")]
+    zoo.run(Config(join=tuple(runs)), str(tmp_path / "joined"))
+    results = tmp_path / "results"
+    results.mkdir()
+    (tmp_path / "joined" / "results.json").rename(results / "results.json")
+    return str(results), runs
+
+
+def test_a_run_replaces_its_posterior_in_runs_joined_before(tmp_path):
+    before, _ = join_two(tmp_path)
+    (tmp_path / "new").mkdir()
+    new = [make_run(tmp_path / "new" / name, name, code="cdef") for name in ("vi", "swag")]
+    for folders in ([before, *new], [*new, before]):
+        with pytest.raises(ValueError, match=r"suite strong is '(abcd|cdef)'"):
+            read_runs(folders)
+        joined = read_runs(folders, across_code=True)
+        assert [one["method"] for one in joined.found] == ["sgd", "vi", "swag"]
+        assert joined.about["runs"] == 4
+        assert joined.about["seconds"] == 240
+        # VI is now of the code that attacked it last, and of no other.
+        assert [
+            (own["suites"]["suite strong"], own["posteriors"]) for own in joined.about["states"]
+        ] == [
+            ("abcd", ["mnist_sgd_interval"]),
+            ("cdef", ["mnist_swag_interval", "mnist_vi_interval"]),
+        ]
+        assert joined.about["judged"]["num_test"] == 1000
+        assert joined.about["data"] == {"data mnist": "1234"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"num_test": 500}, "num_test is (500|1000)"), ({"data": "5678"}, "data mnist is")],
+)
+def test_runs_joined_before_have_to_be_judged_alike(tmp_path, changes, words):
+    before, _ = join_two(tmp_path)
+    other = make_run(tmp_path / "swag", "swag", **changes)
+    for folders in ([before, other], [other, before]):
+        with pytest.raises(ValueError, match=words):
+            read_runs(folders, across_code=True)
+
+
+def test_a_posterior_in_two_results_of_joined_runs_is_refused(tmp_path):
+    before, runs = join_two(tmp_path)
+    zoo.run(Config(join=(runs[0],)), str(tmp_path / "again"))
+    with pytest.raises(ValueError, match=r"mnist_sgd_interval is in .*results and in .*again"):
+        read_runs([before, str(tmp_path / "again")])
+
+
+def test_joined_runs_that_do_not_say_how_they_were_judged_are_refused(tmp_path):
+    before, _ = join_two(tmp_path)
+    path = tmp_path / "results" / "results.json"
+    results = json.loads(path.read_text())
+    del results["data"]["joined"]["judged"]
+    path.write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"does not say by what they were judged \(judged\)"):
+        read_runs([before])
 
 
 def test_a_folder_stands_for_the_runs_in_it(tmp_path):
@@ -126,12 +191,29 @@ def test_a_folder_stands_for_the_runs_in_it(tmp_path):
         make_run(tmp_path / name, method)
     make_run(tmp_path.parent / "elsewhere", "swag")
     (tmp_path / "link").symlink_to(tmp_path.parent / "elsewhere")
-    found, _ = read_runs([str(tmp_path)])
+    found = read_runs([str(tmp_path)]).found
     assert [one["method"] for one in found] == ["sgd", "vi", "swag"]
     # One that has not finished is named, not left out.
     (tmp_path / "b" / "results.json").unlink()
     with pytest.raises(ValueError, match=r"--join: .*b is no finished run"):
         read_runs([str(tmp_path)])
+
+
+def test_the_committed_table_can_be_joined_with_ones_own_run(tmp_path):
+    before = read_runs([COMMITTED], across_code=True)
+    own = before.found[0]
+    judged, data = before.about["judged"], before.about["data"]
+    config = {"experiment": "zoo", **judged}
+    results = {
+        "experiment": "zoo",
+        "sources": {**data, "suite strong": "of today"},
+        "data": {"posteriors": [own], "records": [before.records[0].to_json()]},
+    }
+    for name, value in (("config", config), ("results", results)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    joined = read_runs([COMMITTED, str(tmp_path)], across_code=True)
+    assert joined.records == before.records
+    assert joined.about["states"][-1]["posteriors"] == [before.records[0].name]
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"experiment": "compare"}'])
