@@ -154,6 +154,26 @@ def build(config: Config, method: str, num_classes: int) -> nn.Module:
     return SmallConvNet((config.width, 2 * config.width), config.hidden, num_classes, "relu")
 
 
+def split_draws(
+    posterior: Posterior, method: str, num_draws: int
+) -> tuple[Posterior, Posterior | None]:
+    """Return the draws that predict, and those that no attacker knows.
+
+    Args:
+      posterior: All draws of a training.
+      method: A name in ``METHODS``.
+      num_draws: Most draws of chains that predict.
+    """
+    if METHODS[method].has_chains:
+        kept = posterior.num_samples
+        places = np.linspace(0, kept - 1, min(num_draws, kept)).round().astype(int)
+        return posterior.take(places), None
+    if not METHODS[method].is_redrawn:
+        return posterior, None
+    half = posterior.num_samples // 2
+    return posterior.take(np.arange(half)), posterior.take(np.arange(half, 2 * half))
+
+
 def describe_network(config: Config, method: str) -> str:
     """Return a method's network in a few words."""
     if METHODS[method].is_small:
@@ -319,14 +339,7 @@ class _Judged:
     def _split(self) -> tuple[Posterior, Posterior | None]:
         """Return the draws that predict, and those that no attacker knows."""
         posterior, _ = self._train()
-        if METHODS[self._subject.method].has_chains:
-            kept, most = posterior.num_samples, self._config.num_draws
-            places = np.linspace(0, kept - 1, min(most, kept)).round().astype(int)
-            return posterior.take(places), None
-        if not METHODS[self._subject.method].is_redrawn:
-            return posterior, None
-        half = posterior.num_samples // 2
-        return posterior.take(np.arange(half)), posterior.take(np.arange(half, 2 * half))
+        return split_draws(posterior, self._subject.method, self._config.num_draws)
 
     def _train(self) -> tuple[Posterior, dict[str, Any]]:
         if self._found is None:
