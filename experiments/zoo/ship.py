@@ -3,8 +3,8 @@
   python -m experiments.zoo.ship --run=runs/zoo --entry=runs/entries/mnist_interval
 
 The draws are those that were attacked, bit for bit. The certificate is of the first test inputs, by
-the run's own bounds, within the radius that a robust likelihood counts, or the smaller one. What was
-measured of more inputs is the run's.
+the run's own bounds, within the radius that a robust likelihood counts, or else the smaller one.
+What was measured of more inputs is the run's.
 """
 
 from __future__ import annotations
