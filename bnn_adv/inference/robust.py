@@ -72,8 +72,9 @@ class Robust(Settings):
       beta: Weight of that divergence.
       warmup: Share of the epochs in which the radius grows from zero, of methods that optimise.
       schedule: How it grows: "linear", or "smooth": as a fourth power first.
-      init: Weights that training starts at, of methods that optimise: the "network"'s own, or
-        "ibp": so small that intervals keep their width from layer to layer.
+      init: Weights that training starts at, of methods that optimise and of the networks at which
+        chains may start: the "network"'s own, or "ibp": so small that intervals keep their width
+        from layer to layer.
     """
 
     worst: Literal["none", "interval", "crown_ibp", "fgsm", "pgd"] = "none"

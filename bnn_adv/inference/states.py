@@ -67,11 +67,14 @@ class Ensemble(Settings):
       num_epochs: Passes over the data.
       learning_rate: Adam's step size.
       minibatch_size: Examples a gradient step sees.
+      warmup: Share of the passes in which the radius of a robust likelihood grows from zero; the
+        chains count all of it.
     """
 
     num_epochs: int = setting(30, least=1)
     learning_rate: float = setting(0.005, above=0)
     minibatch_size: int = setting(128, least=1)
+    warmup: float = setting(0.0, least=0, most=1)
 
 
 def train_ensemble(
@@ -102,20 +105,23 @@ def train_ensemble(
     Raises:
       FloatingPointError: The loss stopped being finite.
     """
+    own = config.ensemble
     training = sgd.Config(
         num_members=config.num_chains,
+        num_epochs=own.num_epochs,
+        learning_rate=own.learning_rate,
+        minibatch_size=own.minibatch_size,
         map_prior=True,
         prior=config.prior,
         likelihood=config.likelihood,
-        robust=get_robust(config),
-        **vars(config.ensemble),
+        robust=dataclasses.replace(get_robust(config), warmup=own.warmup),
     )
 
     def tell(done: int, total: int, numbers: dict[str, float]) -> None:
         options.progress(0, num_transitions, numbers)
 
-    own = RunOptions(progress=tell, mesh=options.mesh)
-    found = sgd.run(rng_key, network, data, training, own)
+    shown = RunOptions(progress=tell, mesh=options.mesh)
+    found = sgd.run(rng_key, network, data, training, shown)
     return parallel.replicate(found.posterior.samples, options.mesh)
 
 

@@ -108,6 +108,7 @@ def _csgmcmc(config: Any, robust: Robust, epochs: int) -> csgmcmc.Config:
             num_epochs=epochs,
             learning_rate=config.learning_rate,
             minibatch_size=config.minibatch_size,
+            warmup=0.0 if robust.is_off else config.warmup,
         ),
         prior=_prior(config),
         robust=robust,
@@ -164,6 +165,7 @@ def make_likelihood(config: Any, training: str, epsilon: float, method: Method) 
         weight=config.weight,
         epsilon=epsilon,
         num_steps=config.num_pgd,
+        # Chains sample one density; the networks at which some start are trained as others.
         warmup=0.0 if method.has_chains else config.warmup,
-        init="network" if method.has_chains or training == "adversarial" else "ibp",
+        init="network" if method.is_small or training == "adversarial" else "ibp",
     )

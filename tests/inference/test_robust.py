@@ -13,7 +13,7 @@ from bnn_adv.inference import METHODS, Data, RunOptions, hmc, mcmc, members, sgd
 from bnn_adv.inference.base import identify
 from bnn_adv.inference.members import Training
 from bnn_adv.inference.robust import OFF, Robust, share_of_radius, start_params
-from bnn_adv.inference.states import train_ensemble
+from bnn_adv.inference.states import Ensemble, train_ensemble
 from experiments.launch.config import read_flags, to_json
 from experiments.launch.methods import define_method_flags, make_rows
 
@@ -132,10 +132,19 @@ def test_a_chain_may_start_at_an_ensemble_that_is_as_robust(monkeypatch):
         raise InterruptedError
 
     monkeypatch.setattr(sgd, "run", stop)
-    config = hmc.Config(init="ensemble", robust=ON)
-    with pytest.raises(InterruptedError):
-        train_ensemble(jax.random.key(0), NETWORK, DATA, config, RunOptions(), num_transitions=1)
-    assert seen[0].robust == ON
+    robust = dataclasses.replace(ON, init="ibp")
+    for warmup in (0.0, 0.5):
+        own = Ensemble(num_epochs=3, learning_rate=0.02, minibatch_size=5, warmup=warmup)
+        config = hmc.Config(init="ensemble", robust=robust, ensemble=own)
+        with pytest.raises(InterruptedError):
+            train_ensemble(
+                jax.random.key(0), NETWORK, DATA, config, RunOptions(), num_transitions=1
+            )
+        # The radius may grow while they are trained; the chains count all of it.
+        assert seen[-1].robust == dataclasses.replace(robust, warmup=warmup)
+        assert config.robust.warmup == 0
+        for name in ("num_epochs", "learning_rate", "minibatch_size"):
+            assert getattr(seen[-1], name) == getattr(own, name)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "smooth"])

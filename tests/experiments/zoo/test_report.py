@@ -227,6 +227,15 @@ def test_likelihoods_of_trainings():
         for robust in (OFF, interval, adversarial):
             if robust is not None:
                 assert method.configure(config, robust, 3).robust == robust
+        # Without a warm-up bounds are too wide to learn from; chains count the radius all along.
+        chains = method.has_chains
+        assert interval.warmup == (0.0 if chains else config.warmup)
+        assert interval.init == ("network" if name == "hmc" else "ibp")
+    starts = [
+        METHODS["csgmcmc"].configure(config, robust, 3).ensemble.warmup
+        for robust in (OFF, make_likelihood(config, "interval", 0.3, METHODS["csgmcmc"]))
+    ]
+    assert starts == [0.0, config.warmup]
     assert len(list(list_subjects(config))) == 2 * (len(METHODS) * 3 - 1)
 
 
