@@ -161,7 +161,12 @@ class MethodConfig(Settings):
         """Check every field, and that the method can have such a worst case."""
         super().__post_init__()
         robust = self.robust
+        # Of chains, how the networks are trained at which they may start.
+        starts = getattr(self, "ensemble", None)
         if robust.is_off:
+            if getattr(starts, "warmup", 0):
+                problem = "is of a robust likelihood's radius: give robust.worst too, or 0."
+                raise SettingError("ensemble.warmup", problem)
             return
         if (name := getattr(self, "likelihood", "categorical")) != "categorical":
             problem = f"needs the likelihood categorical, got {name}: the worst case is that of a"
@@ -174,6 +179,14 @@ class MethodConfig(Settings):
         if robust.warmup and not self.optimises:
             problem = "is for methods that optimise: chains sample one density, of the whole"
             raise SettingError("robust.warmup", f"{problem} radius. Give 0.")
+        if starts is not None and robust.init != "network" and self._start() != "ensemble":
+            problem = f"is {robust.init}, of a training, and these chains start at the"
+            raise SettingError(
+                "robust.init", f"{problem} {self._start()}. Give init=ensemble, or network."
+            )
+
+    def _start(self) -> str:
+        return str(getattr(self, "init", ""))
 
 
 def get_likelihood(config: Any) -> Likelihood:

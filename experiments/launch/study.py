@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +47,7 @@ def run_study(
     scale: str = "",
     quiet: bool = False,
     check: Callable[[Any], object] | None = None,
+    hash_inputs: Callable[[Any], Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Fill a run directory and return its results; a finished one is read back.
 
@@ -59,6 +60,8 @@ def run_study(
       quiet: Print nothing.
       check: Takes the settings and raises where the data do not allow the run; called before the
         folder is made, and not where it holds a finished run.
+      hash_inputs: Takes the settings and returns hashes of what else the results follow from, by
+        name: a folder whose results follow from others is of another run.
 
     Raises:
       ValueError: The folder holds another run, or what ``check`` raises.
@@ -67,7 +70,8 @@ def run_study(
     is_finished = (Path(workdir).expanduser() / "results.json").exists()
     if check is not None and not parallel.agree(is_finished):
         check(config)
-    record = {**to_json(config), "scale": scale}
+    inputs = {} if hash_inputs is None else hash_inputs(config)
+    record = {**to_json(config), "scale": scale, **inputs}
     run = RunDirectory(workdir, name, record, describe_command(f"experiments.{name}"))
     results = run.read_results()
     if results is None:

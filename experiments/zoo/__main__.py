@@ -3,7 +3,7 @@
   python -m experiments.zoo --scale=cpu --data_dir=data --workdir=runs/zoo
   python -m experiments.zoo --datasets=mnist --methods=sgd,ensemble --trainings=interval
   python -m experiments.zoo --join=runs/zoo --workdir=runs/zoo_joined
-  python -m experiments.zoo --join=experiments/zoo/results/joined,runs/own --workdir=runs/all
+  python -m experiments.zoo --join=experiments/zoo/results/joined,runs/zoo --join_across_code
 
 Every method with the standard, the adversarial and the interval likelihood, on one small network;
 HMC on a smaller one and fewer images. What is written: ``report.html``, and ``zoo.html``, one page
@@ -32,6 +32,7 @@ from experiments.zoo.measure import (
 )
 from experiments.zoo.page import render_zoo
 from experiments.zoo.report import TITLE, build_study, make_records
+from experiments.zoo.runs import hash_runs
 
 __all__ = ["SCALES", "Config", "run"]
 
@@ -48,7 +49,16 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
       ValueError: The data or networks do not allow the run, or the folder holds another one.
       OSError: The folder cannot be written to.
     """
-    return run_study("zoo", config, workdir, _work, scale=scale, check=check)
+    return run_study(
+        "zoo",
+        config,
+        workdir,
+        _work,
+        scale=scale,
+        check=check,
+        # A folder of runs may hold others by the time that it is joined again.
+        hash_inputs=lambda config: hash_runs(config.join),
+    )
 
 
 def check(config: Config) -> None:

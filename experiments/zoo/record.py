@@ -79,7 +79,7 @@ class PosteriorRecord:
       masking: Signs of gradient masking that were raised; None: not looked for.
       mixed: Whether chains have mixed; None: not judged, or there are none.
       training_seconds: Time of training.
-      evaluation_seconds: Time of attacks and certificates.
+      evaluation_seconds: Time of the strong attacks and the certificates.
       shipped: Name in ``bnn_adv.zoo`` of the same draws; empty: they do not ship.
       remarks: Sentences that a reader has to know.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from bnn_adv import zoo
 from bnn_adv.evaluation.metrics import wilson_interval
 from bnn_adv.report.table import Table
 from bnn_adv.report.wording import Measured
@@ -16,6 +19,7 @@ from experiments.zoo.methods import METHODS
 from experiments.zoo.record import AurocRecord, PosteriorRecord, RadiusRecord
 
 TITLE = "Posteriors between what is certified and what attacks leave"
+DETECTORS = ("entropy", "mutual_information")
 _SHARES = ("clean", "published", "standing", "certified", "certified_real")
 
 
@@ -30,7 +34,7 @@ def build_study(found: Sequence[Found], records: Sequence[PosteriorRecord]) -> S
     return Study(
         TITLE,
         _summarise(found),
-        (_table(found), _uncertainty_table(records), *_commands(records)),
+        (_table(found), _uncertainty_table(found, records), *_commands(records)),
         () if figure is None else (Plot("brackets", figure, bracket_caption()),),
         (),
         (*goal_verdicts(found), *gain_verdicts(found)),
@@ -76,8 +80,16 @@ def _record(one: Found, command: str, seed: int, hardware: str) -> PosteriorReco
         mixed=one["mixed"],
         training_seconds=one["diagnostics"].get("training_seconds"),
         evaluation_seconds=sum(r["attack_seconds"] + r["certify_seconds"] for r in one["radii"]),
+        shipped=_list_shipped().get((one["shift"] or {}).get("draws_hash"), ""),
         remarks=tuple(_remarks(one)),
     )
+
+
+@functools.cache
+def _list_shipped() -> dict[Any, str]:
+    """Return the package's entries by the hash of their draws."""
+    entries = [zoo.load(name, verify=False) for name in zoo.names()]
+    return {entry.certificate.draws_hash: entry.name for entry in entries}
 
 
 def _remarks(one: Found) -> Iterator[str]:
@@ -125,12 +137,12 @@ def _share(right: Sequence[bool]) -> Measured:
 
 
 def _aurocs(one: Found) -> Iterator[AurocRecord]:
-    detection = one["radii"][0]["detection"]
-    if detection is not None:
-        own = detection["entropy"]
-        yield AurocRecord(
-            "detection", "entropy", "", _area(own["auroc"]), _area(own["auroc_aware"])
-        )
+    detection = one["radii"][0]["detection"] or {}
+    for score in DETECTORS:
+        if (own := detection.get(score)) is not None:
+            yield AurocRecord(
+                "detection", score, "", _area(own["auroc"]), _area(own["auroc_aware"])
+            )
     if one["shift"] is not None:
         for score, own in one["shift"]["scores"].items():
             yield AurocRecord(
@@ -214,7 +226,7 @@ def _table(found: Sequence[Found]) -> Table:
     )
 
 
-def _uncertainty_table(records: Sequence[PosteriorRecord]) -> Table:
+def _uncertainty_table(found: Sequence[Found], records: Sequence[PosteriorRecord]) -> Table:
     rows = [
         (
             record.dataset,
@@ -233,9 +245,20 @@ def _uncertainty_table(records: Sequence[PosteriorRecord]) -> Table:
         "Uncertainty",
         ("data set", "method", "training", "task", "score", "other inputs", "AUROC", "attacked"),
         tuple(rows),
-        "Detection: of attacked inputs, and of those of an attack that knows the detector. Shift: "
-        "of inputs of another kind, and with both kinds attacked, at the smaller radius.",
+        "All at the smaller radius. Detection: of attacked inputs, and of those of an attack that "
+        f"knows the detector; {_count_inputs(found)}. Shift: of inputs of another kind, and with "
+        "both kinds attacked.",
     )
+
+
+def _count_inputs(found: Sequence[Found]) -> str:
+    counts = {
+        radius["detection"]["num_inputs"]
+        for one in found
+        for radius in one["radii"][:1]
+        if radius["detection"] is not None
+    }
+    return "not looked at" if not counts else f"{', '.join(map(str, sorted(counts)))} inputs"
 
 
 def _commands(records: Sequence[PosteriorRecord]) -> Iterator[Table]:

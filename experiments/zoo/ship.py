@@ -1,10 +1,10 @@
 """Write a posterior of a finished run as an entry of ``bnn_adv.zoo``: draws, inputs, certificate.
 
-  python -m experiments.zoo.ship --run=runs/zoo --entry=runs/entries/mnist_interval
+  python -m experiments.zoo.ship --run=runs/zoo/sgd --entry=runs/entries/mnist_interval
 
 The draws are those that were attacked, bit for bit. The certificate is of the first test inputs, by
-the run's own bounds, within the radius that a robust likelihood counts, or else the smaller one.
-What was measured of more inputs is the run's.
+the run's own bounds, within the largest radius at which they certified any. What was measured of
+more inputs is the run's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FLAGS = flags.FLAGS
 class Config(Settings):
     """Settings of ``experiments.zoo.ship``."""
 
-    run: str = setting("runs/zoo", "Finished run directory of experiments.zoo.")
+    run: str = setting("runs/zoo/sgd", "Finished run directory of experiments.zoo.")
     posterior: str = setting("mnist_sgd_interval", "Name of one of its posteriors.")
     entry: str = setting("runs/entries/mnist_interval", "New folder, whose name is the entry's.")
     num_inputs: int = setting(32, "Test inputs that the entry holds (the first ones).", least=1)
@@ -56,6 +56,8 @@ def ship(config: Config) -> Path:
       FileExistsError: The entry exists.
       OSError: A file cannot be read or written.
     """
+    if Path(config.entry).expanduser().exists():
+        raise FileExistsError(f"--entry={config.entry} exists: delete it, or choose another name.")
     results, known, found, record = _read(config)
     method, dataset = found["method"], load_all(known)[found["dataset"]]
     _check_hash(
@@ -72,13 +74,12 @@ def ship(config: Config) -> Path:
     trained = files.read_json(path.with_suffix(".json")).get("draws_hash", {})
     _check_hash(f"{path}: it", hash_draws(every), trained.get(config.posterior))
     posterior, _ = split_draws(every, method, known.num_draws)
-    is_standard = found["training"] == "standard"
     count = min(config.num_inputs, len(dataset.x_test))
     certificate = bnn_adv.certify(
         posterior,
         dataset.x_test[:count],
         dataset.y_test[:count],
-        threat=bnn_adv.LInf(known.radii(found["dataset"])[0 if is_standard else -1]),
+        threat=bnn_adv.LInf(_choose_radius(record)),
         settings=bnn_adv.CertificationSettings(
             method="crown" if METHODS[method].is_small else known.certify, num_halvings=0
         ),
@@ -125,6 +126,11 @@ def _read(config: Config) -> tuple[dict[str, Any], Any, dict[str, Any], Posterio
     place = names.index(config.posterior)
     known = make(zoo_config.Config, {**stored, "data_dir": config.data_dir})
     return results, known, results["data"]["posteriors"][place], records[place]
+
+
+def _choose_radius(record: PosteriorRecord) -> float:
+    certified = [radius.epsilon for radius in record.radii if radius.certified.value]
+    return max(certified, default=min(radius.epsilon for radius in record.radii))
 
 
 def _network(known: Any, method: str) -> dict[str, Any]:

@@ -102,6 +102,17 @@ def test_only_what_optimises_has_a_warm_up(name):
         assert config(robust=warm).robust == warm
 
 
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if hasattr(m, "build")])
+def test_what_would_change_nothing_of_chains_is_refused(name):
+    config, warm = METHODS[name].Config, Ensemble(warmup=0.5)
+    with pytest.raises(ValueError, match=r"ensemble\.warmup is of a robust likelihood's radius"):
+        config(ensemble=warm)
+    small = dataclasses.replace(ON, init="ibp")
+    with pytest.raises(ValueError, match=r"robust\.init is ibp, of a training, and these chains"):
+        config(robust=small, init="prior")
+    assert config(robust=small, init="ensemble", ensemble=warm).ensemble == warm
+
+
 @NAMES
 def test_the_worst_case_of_real_targets_is_refused(name):
     with pytest.raises(ValueError, match="needs the likelihood categorical, got gaussian"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.launch.config import to_json
 from experiments.zoo import __main__ as zoo
 from experiments.zoo.config import Config
 from experiments.zoo.join import leave_out_curves, read_runs
@@ -23,12 +24,21 @@ def make_run(folder, method, **changes):
     sources = {"data mnist": changes.pop("data", "1234")}
     sources |= {"suite strong": changes.pop("code", "abcd")}
     results = {"experiment": "zoo", "sources": sources, "seconds": changes.pop("seconds", 60)}
-    results["environment"] = {"cpu": method, "commit": f"{method}-commit"}
+    commit = changes.pop("commit", f"{method}-commit")
+    results["environment"] = {"cpu": method, "commit": commit}
     results["data"] = {"posteriors": [found], "records": [record.to_json()]}
     (folder / "results.json").write_text(json.dumps(results))
-    config = {"experiment": "zoo", "num_test": 1000, "suite": "strong", **changes}
+    config = {"experiment": "zoo", **to_json(Config(num_test=1000)), **changes}
     (folder / "config.json").write_text(json.dumps(config))
     return str(folder)
+
+
+def rewrite(folder, change, name="results.json"):
+    """Change a run's file as ``change`` changes what it holds."""
+    path = Path(folder) / name
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
 
 
 def test_rows_of_two_runs_stand_in_one_table_with_their_own_commands(tmp_path):
@@ -122,6 +132,10 @@ def test_runs_joined_before_are_taken_where_they_are_named(tmp_path):
     assert alone.records == own.records
     assert alone.found == leave_out_curves(own.found)
     assert alone.about == own.about
+    # Their results alone are enough, wherever they lie.
+    (tmp_path / "joined" / "config.json").unlink()
+    assert [one["method"] for one in read_runs([str(tmp_path)]).found] == ["sgd"]
+    assert read_runs([str(tmp_path / "joined")]).records == own.records
 
 
 def join_two(tmp_path, **changes):
@@ -137,23 +151,59 @@ def join_two(tmp_path, **changes):
 def test_a_run_replaces_its_posterior_in_runs_joined_before(tmp_path):
     before, _ = join_two(tmp_path)
     (tmp_path / "new").mkdir()
-    new = [make_run(tmp_path / "new" / name, name, code="cdef") for name in ("vi", "swag")]
+    new = [
+        make_run(tmp_path / "new" / name, name, code="cdef", commit="0123456789 with changes")
+        for name in ("vi", "swag")
+    ]
     for folders in ([before, *new], [*new, before]):
         with pytest.raises(ValueError, match=r"suite strong is '(abcd|cdef)'"):
             read_runs(folders)
         joined = read_runs(folders, across_code=True)
         assert [one["method"] for one in joined.found] == ["sgd", "vi", "swag"]
-        assert joined.about["runs"] == 4
-        assert joined.about["seconds"] == 240
-        # VI is now of the code that attacked it last, and of no other.
-        assert [
-            (own["suites"]["suite strong"], own["posteriors"]) for own in joined.about["states"]
-        ] == [
-            ("abcd", ["mnist_sgd_interval"]),
-            ("cdef", ["mnist_swag_interval", "mnist_vi_interval"]),
+        # The run that VI was of before is no part of the table any more.
+        assert joined.about["runs"] == 3
+        assert joined.about["seconds"] == 180
+        names = ["mnist_swag_interval", "mnist_vi_interval"]
+        assert joined.about["states"] == [
+            {
+                "suites": {"suite strong": "cdef"},
+                "commits": ["0123456 with changes"],
+                "posteriors": names,
+            },
+            {
+                "suites": {"suite strong": "abcd"},
+                "commits": ["sgd-com"],
+                "posteriors": ["mnist_sgd_interval"],
+            },
         ]
         assert joined.about["judged"]["num_test"] == 1000
         assert joined.about["data"] == {"data mnist": "1234"}
+
+
+def test_what_is_replaced_altogether_is_judged_no_more(tmp_path):
+    before, _ = join_two(tmp_path, code="old")
+    (tmp_path / "new").mkdir()
+    new = [make_run(tmp_path / "new" / name, name) for name in ("sgd", "vi")]
+    assert read_runs([before, *new]).about == read_runs(new).about
+
+
+def test_runs_joined_twice_count_once(tmp_path):
+    before, runs = join_two(tmp_path)
+    joined = read_runs([before, runs[0]])
+    assert joined.about["runs"] == 2
+    assert joined.about["seconds"] == 120
+    assert joined.records == read_runs(runs).records
+
+
+def test_a_table_follows_from_the_runs_that_there_are(tmp_path):
+    config = Config(join=(str(tmp_path / "runs"),))
+    (tmp_path / "runs").mkdir()
+    make_run(tmp_path / "runs" / "sgd", "sgd")
+    zoo.run(config, str(tmp_path / "joined"))
+    assert len(zoo.run(config, str(tmp_path / "joined"))["data"]["records"]) == 1
+    make_run(tmp_path / "runs" / "vi", "vi")
+    with pytest.raises(ValueError, match=r"another run.*|joined .*vi"):
+        zoo.run(config, str(tmp_path / "joined"))
 
 
 @pytest.mark.parametrize(
@@ -177,12 +227,48 @@ def test_a_posterior_in_two_results_of_joined_runs_is_refused(tmp_path):
 
 def test_joined_runs_that_do_not_say_how_they_were_judged_are_refused(tmp_path):
     before, _ = join_two(tmp_path)
-    path = tmp_path / "results" / "results.json"
-    results = json.loads(path.read_text())
-    del results["data"]["joined"]["judged"]
-    path.write_text(json.dumps(results))
-    with pytest.raises(ValueError, match=r"does not say by what they were judged \(judged\)"):
+    rewrite(before, lambda values: values["data"]["joined"].pop("judged"))
+    with pytest.raises(
+        ValueError, match=r"results does not say what a table has to know: 'judged'"
+    ):
         read_runs([before])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v.pop("data"), "'data' is missing"),
+        (lambda v: v.update(data=None), "does not say"),
+        (lambda v: v["data"].update(posteriors=[], records=[]), "not those of its posteriors"),
+        (lambda v: v["data"].update(records=[]), "shorter"),
+        (lambda v: v["data"]["posteriors"][0].update(method="abc"), "method 'abc' is none of sgd"),
+        (lambda v: v["data"]["posteriors"][0].update(method="vi"), "not those of its posteriors"),
+        (lambda v: v.pop("sources"), "'sources' is missing"),
+        (lambda v: v["sources"].pop("suite strong"), "no hashes of the code of its suites"),
+        (lambda v: v["sources"].pop("data mnist"), "no hash of its data mnist"),
+        (lambda v: v.update(seconds=None), "does not say"),
+    ],
+)
+def test_a_run_that_does_not_say_all_is_refused_by_name(tmp_path, change, words):
+    folder = make_run(tmp_path / "a", "sgd")
+    rewrite(folder, change)
+    with pytest.raises(ValueError, match=rf"--join: .*a .*{words}"):
+        read_runs([folder])
+
+
+def test_radii_are_compared_whatever_was_asked_for(tmp_path):
+    runs = [make_run(tmp_path / "sgd", "sgd"), make_run(tmp_path / "vi", "vi", epsilons=[0.1])]
+    assert len(read_runs(runs).records) == 2
+    rewrite(runs[1], lambda v: v["data"]["posteriors"][0]["radii"][0].update(epsilon=0.2))
+    with pytest.raises(ValueError, match=r"radii of mnist is \[0.2\]"):
+        read_runs(runs)
+
+
+def test_what_was_trained_otherwise_stands_in_the_table_and_is_no_rival(tmp_path):
+    runs = [make_run(tmp_path / "sgd", "sgd"), make_run(tmp_path / "vi", "vi", width=64)]
+    results = zoo.run(Config(join=tuple(runs)), str(tmp_path / "run"))
+    (verdict,) = [v for v in results["verdicts"] if "keeps more under attack than" in v["claim"]]
+    assert "not judged: trained with width 64 and 16" in verdict["measured"]
 
 
 def test_a_folder_stands_for_the_runs_in_it(tmp_path):
@@ -203,11 +289,13 @@ def test_the_committed_table_can_be_joined_with_ones_own_run(tmp_path):
     before = read_runs([COMMITTED], across_code=True)
     own = before.found[0]
     judged, data = before.about["judged"], before.about["data"]
-    config = {"experiment": "zoo", **judged}
+    config = {"experiment": "zoo", **to_json(Config()), **judged}
     results = {
         "experiment": "zoo",
         "sources": {**data, "suite strong": "of today"},
         "data": {"posteriors": [own], "records": [before.records[0].to_json()]},
+        "seconds": 60,
+        "environment": {"commit": "zz"},
     }
     for name, value in (("config", config), ("results", results)):
         (tmp_path / f"{name}.json").write_text(json.dumps(value))

@@ -92,7 +92,7 @@ def expected(record, radius):
     found = dict.fromkeys(("radius", "clean %", "certified %"), ("not measured", None))
     found |= dict.fromkeys(("strong attack %", "published attack %"), ("not measured", None))
     found |= dict.fromkeys(("fresh draws %", "mean of weights %"), ("not measured", None))
-    found["training time"] = ("not measured", None)
+    found |= dict.fromkeys(("training time", "evaluation time"), ("not measured", None))
     found |= dict.fromkeys(("AUROC detection", "AUROC shift"), ("not measured", None))
     found["signs of masking"] = ("not measured", None)
     if radius is None:
@@ -113,6 +113,7 @@ def expected(record, radius):
     found["training time"] = (f"{record.training_seconds:.0f} s", record.training_seconds)
     if record.training_seconds < 100:
         found["training time"] = (f"{record.training_seconds:.1f} s", record.training_seconds)
+    found["evaluation time"] = ("12.5 s", 12.5)
     return found
 
 
@@ -127,6 +128,7 @@ def test_numbers_of_the_table_are_those_of_the_records(page):
             ("data set", record.dataset),
             ("method", record.method),
             ("training", record.training),
+            ("chains", "mixed" if record.mixed else "not judged"),
         ):
             assert by_name.pop(name).words == value
         wanted = expected(record, radius)
@@ -185,7 +187,9 @@ def test_each_posterior_has_its_full_record(page):
 def test_what_was_not_measured_is_no_zero():
     page = parse(render_zoo([BARE], title="Zoo"))
     (cells,) = rows_of(page)
-    assert [cell.words for cell in cells[4:]] == ["not measured"] * 11
+    words = dict(zip([column.name for column in COLUMNS], [c.words for c in cells], strict=True))
+    assert words.pop("chains") == "not judged"
+    assert list(words.values())[4:] == ["not measured"] * 12
     (article,) = page.find("article")
     assert "Within a radius nothing was measured." in article.words
     assert "0.0" not in page.find("main")[0].find("section")[0].find("tbody")[0].words

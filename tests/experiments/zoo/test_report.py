@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from bnn_adv import zoo
 from bnn_adv.inference.robust import OFF
 from experiments.zoo.config import SCALES, Config
 from experiments.zoo.measure import list_subjects
@@ -24,7 +25,7 @@ def found(method="sgd", training="interval", standing=190, certified=188, **chan
     radius = {
         **{"epsilon": 0.1, "clean": clean, "published": published, "standing": left},
         **{"certified": proved, "certified_real": proved, "fresh": None, "flags": []},
-        "detection": {"entropy": {"auroc": AREA, "auroc_aware": AREA}},
+        "detection": {"num_inputs": 7, "entropy": {"auroc": AREA, "auroc_aware": AREA}},
         **{"attack_seconds": 2.0, "certify_seconds": 1.0},
     }
     record = {
@@ -68,7 +69,7 @@ def test_goals_hold_where_some_posterior_reaches_them():
     verdicts = {verdict.claim: verdict for verdict in study.verdicts}
     certified = verdicts["mnist: some posterior has at least 93 % certified within 0.1"]
     assert certified.holds
-    assert certified.measured == "VI, interval, 93.5 %"
+    assert certified.measured == "VI, interval, 93.5 [89.2, 96.2] %"
     claim = "mnist: some posterior has at least 93 % certified in real arithmetic within 0.1"
     assert verdicts[claim].holds
     study, _ = study_of(found(certified=100))
@@ -97,6 +98,53 @@ def test_what_is_asked_often_needs_more_to_be_told():
             f"p = {2 / 2**6 * (1 + len(others)):.2g} adjusted for "
             + ("2 tests" if others else "1 test")
         )
+
+
+def test_trainings_are_asked_apart():
+    standing = {"standard": (180, 186), "adversarial": (180, 187), "interval": (180, 188)}
+    pairs = [
+        found(method, training, standing=kept, certified=90)
+        for training, both in standing.items()
+        for method, kept in zip(("sgd", "vi"), both, strict=True)
+    ]
+    study, _ = study_of(*pairs)
+    told = [v for v in study.verdicts if "keeps more under attack than" in v.claim]
+    assert [v.claim.split(", ")[1] for v in told] == list(standing)
+    assert all(v.measured.endswith("adjusted for 1 test") for v in told)
+
+
+def test_other_trainings_are_no_rivals():
+    same = {"num_robust_epochs": 30, "width": 16}
+    base = found(standing=150, certified=90, settings={**same, "prior_kind": "fan_in"})
+    for own, words in (
+        (same, None),
+        ({**same, "width": 64}, "not judged: trained with width 64 and 16"),
+        ({**same, "prior_kind": "isotropic"}, "trained with prior_kind isotropic and fan_in"),
+    ):
+        study, _ = study_of(base, found("vi", standing=195, certified=90, settings=own))
+        (verdict,) = [v for v in study.verdicts if "keeps more under attack than" in v.claim]
+        assert verdict.holds is (True if words is None else None)
+        assert words is None or words in verdict.measured
+
+
+def test_what_ships_is_known_by_its_draws():
+    entry = zoo.load("mnist_interval", verify=False)
+    for draws_hash, name in ((entry.certificate.draws_hash, "mnist_interval"), ("other", "")):
+        shift = {**found()["shift"], "draws_hash": draws_hash}
+        _, (record,) = study_of(found(shift=shift))
+        assert record.shipped == name
+
+
+def test_both_detectors_and_their_inputs_are_told():
+    one = found()
+    own = {"auroc": AREA, "auroc_aware": {**AREA, "value": 0.75}}
+    one["radii"][0]["detection"] |= {"mutual_information": own}
+    study, (record,) = study_of(one)
+    assert [(a.score, a.attacked.value) for a in record.aurocs if a.task == "detection"] == [
+        ("entropy", 0.8),
+        ("mutual_information", 0.75),
+    ]
+    assert "7 inputs" in study.tables[1].caption
 
 
 def test_what_has_a_prior_is_compared_with_one_network_of_that_prior():

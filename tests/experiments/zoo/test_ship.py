@@ -39,6 +39,8 @@ def configure(run, tmp_path, **changes):
 @pytest.mark.slow
 def test_what_ships_is_what_was_attacked(finished, tmp_path):
     entry = bnn_adv.zoo.read(ship(configure(finished, tmp_path)))
+    with pytest.raises(FileExistsError, match="small exists"):
+        ship(configure(finished, tmp_path))
     results = json.loads((finished / "results.json").read_text())
     (found,), (record,) = results["data"]["posteriors"], results["data"]["records"]
     dataset = load_dataset("digits", num_train=TINY.num_train, num_test=TINY.num_test)
