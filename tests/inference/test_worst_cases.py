@@ -9,6 +9,7 @@ import optax
 import pytest
 from flax import linen as nn
 from numpyro.infer.util import log_density
+from scipy import special
 
 from bnn_adv import networks
 from bnn_adv.compute import blocks
@@ -222,6 +223,40 @@ def test_training_attacks_the_weights_as_they_are_now(robust):
     assert slope > 0.3
     np.testing.assert_allclose(result.posterior.samples["slope"].ravel(), slope, rtol=1e-4)
     np.testing.assert_allclose(result.diagnostics["loss"], losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize("worst", ["fgsm", "pgd"])
+def test_trades_counts_the_divergence_of_the_clean_prediction_from_the_moved_one(worst):
+    """Where both classes are as likely, KL(p || q) is as large at either end of the ball."""
+    robust = Robust(worst, epsilon=0.2, form="trades", beta=3.0, num_steps=10, lower=-1.0)
+    data = Data(jnp.zeros((2, 1)), jnp.array([1, 0]), STEP)
+    apply_fn, draw = get_apply_fn(Slope(5.0)), {"slope": jnp.full((1, 1), 5.0)}
+    found = value(draw, data, Likelihood(robust=robust), apply_fn=apply_fn)
+    p, q = 0.5, np.array([1 - special.expit(1.0), special.expit(1.0)])
+    divergence = (p * np.log(p / q)).sum()
+    assert abs((q * np.log(q / p)).sum() / divergence - 1) > 0.05
+    np.testing.assert_allclose(found, 2 * (np.log(p) - 3.0 * divergence), rtol=1e-5)
+
+
+def test_variational_inference_attacks_every_draw_and_not_the_mean():
+    """A guide N(0, 1) that does not move: half of its slopes are negative, its mean has no side."""
+    robust, x = Robust("fgsm", weight=0.0, epsilon=0.2), 0.6
+    config = svi.Config(
+        **{"num_epochs": 2000, "learning_rate": 1e-9, "minibatch_size": 2, "num_samples": 2},
+        **{"init_scale": 1.0, "prior": Prior(1.0), "robust": robust},
+    )
+    data = Data(jnp.full((2, 1), x), jnp.ones(2, jnp.int32))
+    losses = -np.asarray(svi.run(jax.random.key(0), Slope(0.0), data, config).diagnostics["elbo"])
+    slopes = np.linspace(-8, 8, 20001)
+    density = np.exp(-(slopes**2) / 2) / np.exp(-(slopes**2) / 2).sum()
+
+    def mean(logits):
+        return 2 * (density * np.logaddexp(0, -logits)).sum()
+
+    error = losses.std() / np.sqrt(len(losses))
+    # The prior is the guide: of the evidence bound the likelihood is left.
+    assert abs(losses.mean() - mean(slopes * x - 0.2 * abs(slopes))) < 5 * error
+    assert all(abs(losses.mean() - mean(slopes * (x + side))) > 5 * error for side in (-0.2, 0.2))
 
 
 def test_the_radius_grows_while_training():
