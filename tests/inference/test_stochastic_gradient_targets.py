@@ -1,21 +1,18 @@
 """Stochastic-gradient chains on posteriors known in closed form or by quadrature."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.linalg import block_diag, solve_discrete_lyapunov
 
-from bnn_adv import networks
 from bnn_adv.inference import METHODS
-from bnn_adv.inference.densities import Data, Prior
+from bnn_adv.inference.densities import Prior
 from tests.linear_regression import (
     COVARIANCE,
     DATA,
     MEAN,
     NETWORK,
     SCALE,
-    X,
     assert_within_five_standard_errors,
     flatten,
 )
@@ -88,12 +85,6 @@ SHORT = {
     "sghmc": {"step_size": 0.01, "friction": 15.0, "thinning": 100},
     "csgmcmc": {"step_size": 2e-3, "thinning": 100, "exploration": 0.3},
 }
-# Curvatures are smaller there.
-LOGISTIC = {
-    "sgld": {"step_size": 5e-3},
-    "sghmc": {"step_size": 0.05, "friction": 5.0},
-    "csgmcmc": {"step_size": 0.02},
-}
 SHORT_STEPS = pytest.mark.parametrize("method", SHORT)
 
 
@@ -108,39 +99,3 @@ def test_short_steps_on_minibatches_give_the_posterior(method):
     assert (np.abs(draws.mean(axis=0) - MEAN) < 0.12 * spread).all()
     ratio = np.cov(draws.T) / np.outer(spread, spread)
     np.testing.assert_allclose(ratio, COVARIANCE / np.outer(spread, spread), atol=0.12)
-
-
-# Two classes: the likelihood knows the difference of the logits, whose prior variance is 2.
-CLASSES = (X[:, 0] + np.random.default_rng(1).logistic(size=40) > -0.3).astype(np.int32)
-
-
-def integrate_logistic():
-    """Return mean and covariance of slope and offset of the logits' difference, by quadrature."""
-    axis = np.linspace(-5, 5, 401)
-    slope, offset = np.meshgrid(axis, axis, indexing="ij")
-    logits = slope[..., None] * X[:, 0] + offset[..., None]
-    log_density = -np.logaddexp(0, np.where(CLASSES == 1, -logits, logits)).sum(axis=-1)
-    log_density -= (slope**2 + offset**2) / 4
-    weights = np.exp(log_density - log_density.max()).ravel()
-    points = np.stack([slope.ravel(), offset.ravel()])
-    return np.average(points, axis=1, weights=weights), np.cov(points, aweights=weights, ddof=0)
-
-
-@pytest.mark.slow
-@SHORT_STEPS
-def test_logistic_regression_agrees_with_quadrature(method):
-    module = METHODS[method]
-    options = {"num_samples": 1000, "num_warmup": 2000, "num_chains": 2, "minibatch_size": 10}
-    config = module.Config(**options, **{**SHORT[method], **LOGISTIC.get(method, {})})
-    data = Data(jnp.asarray(X[:, :1]), jnp.asarray(CLASSES))
-    network = networks.MLP((), num_classes=2)
-    weights = module.run(jax.random.key(2), network, data, config).posterior.samples["logits"]
-    both = np.stack([np.asarray(weights["kernel"])[:, 0], np.asarray(weights["bias"])], axis=1)
-    draws = both[..., 1] - both[..., 0]
-    mean, covariance = integrate_logistic()
-    spread = np.sqrt(np.diag(covariance))
-    assert (np.abs(draws.mean(axis=0) - mean) < 0.12 * spread).all()
-    ratio = np.cov(draws.T) / np.outer(spread, spread)
-    np.testing.assert_allclose(ratio, covariance / np.outer(spread, spread), atol=0.15)
-    # Their sum knows the prior alone, which no minibatch scales.
-    np.testing.assert_allclose(both.sum(axis=-1).var(axis=0), 2.0, rtol=0.25)
