@@ -222,7 +222,9 @@ def _count(plan: Plan, found: Mapping[str, Any], stats: Mapping[str, Any]) -> np
     between draws too.
     """
     settings = plan.settings
-    before = found.get("num_tuning_gradients", 0) + found["num_warmup_gradients"]
+    # Those of where they start count too: methods are compared that start in different ways.
+    names = ("num_starting_gradients", "num_tuning_gradients", "num_warmup_gradients")
+    before = sum(found.get(name) or 0 for name in names)
     if (each := stats.get("num_gradients")) is not None:
         taken = np.cumsum(each, axis=1, dtype=np.float64)
     else:

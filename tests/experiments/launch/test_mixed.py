@@ -1,14 +1,18 @@
 """``experiments.launch.mixed``: settings of chains that mix, and what is said of them."""
 
+import json
+
 import pytest
 
 from bnn_adv.inference import hmc
+from bnn_adv.inference.diagnostics import has_mixed
 from experiments.bayesian_gain import config as bayesian_gain
 from experiments.bayesian_gain.trainings import TRAININGS
 from experiments.half_moons import config as half_moons
 from experiments.launch.compare_config import make_comparison
 from experiments.launch.mixed import CHAINS, MixedChains, describe_chains, mixed_hmc
 from experiments.launch.presets import PRESETS
+from experiments.readme.__main__ import ROOT
 
 GOOD = {
     **{"num_chains": 4, "rhat": "rank-normalised split", "max_rhat": 1.012, "min_ess": 182.4},
@@ -46,6 +50,19 @@ def _chains(name):
         return mixed_hmc(half_moons.Config(**half_moons.SCALES["cpu"]))
     config = bayesian_gain.Config(**bayesian_gain.SCALES[name.removeprefix("gain ")])
     return TRAININGS["hmc"].configure(config, 6000)
+
+
+@pytest.mark.parametrize("name", [f"mixed_{name}" for name in CHAINS])
+def test_committed_runs_of_the_presets_have_mixed(name):
+    """What is judged by these chains stands on this."""
+    path = ROOT / "experiments" / "results" / name / "results.json"
+    (row,) = json.loads(path.read_text("utf-8"))["rows"]
+    found = row["diagnostics"]
+    assert has_mixed(found)
+    assert found["num_chains"] >= 4
+    assert max(found["max_rhat"], found["log_density_rhat"]) <= 1.05
+    assert min(found["min_ess"], found["log_density_ess"]) >= 100
+    assert found["num_divergent"] == 0
 
 
 @pytest.mark.parametrize("name", HMC)

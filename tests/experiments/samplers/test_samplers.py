@@ -157,9 +157,10 @@ def test_energy_errors_are_those_of_the_later_half():
 
 
 def test_gradients_are_counted_draw_by_draw():
-    """Those of the warm-up in equal shares, then each chain's own."""
+    """Those before the first draw in equal shares, then each chain's own."""
     plan = build_plan(Config(num_chains=2), "digits", "hmc", 1437)
-    found = {"num_tuning_gradients": 4, "num_warmup_gradients": 16, "num_gradients": 10}
+    found = {"num_tuning_gradients": 4, "num_warmup_gradients": 10, "num_gradients": 10}
+    found["num_starting_gradients"] = 6
     stats = {"num_gradients": np.array([[1, 2, 3], [4, 0, 0]])}
     np.testing.assert_array_equal(measure._count(plan, found, stats), [[11, 13, 16], [14, 14, 14]])
 
