@@ -21,6 +21,8 @@ COMPARABLE = 0.05
 """Accuracies that differ by less are called the same."""
 _NOTHING = 0.01
 _WORDS = {True: "yes", False: "no", None: "undecided"}
+_OTHERS = ("vi", "laplace", "swag", "csgmcmc")
+"""What stands for the posterior where HMC is not sampled."""
 _SINGLE = {"sgd": "one network", "map": "MAP"}
 
 
@@ -121,11 +123,22 @@ def _ask(setting: Setting, config: Any) -> Iterator[Verdict]:
             )
             yield from _more(setting, without, with_prior, close)
         yield from _more(setting, with_prior, hmc, close)
+    yield from _ask_of_others(setting, config, hmc)
     if "hmc_cold" in config.methods:
         cold = Shown(f"HMC at T = {config.cold:g}", "hmc_cold", most)
         yield from _more(setting, cold, hmc._replace(label="HMC at T = 1"), close)
         yield from _more(setting, ensembles[-1], cold, close)
     yield from _ask_of_fresh(setting, close)
+
+
+def _ask_of_others(setting: Setting, config: Any, hmc: Shown) -> Iterator[Verdict]:
+    """Yield each approximation beside HMC, and beside one mode of the posterior."""
+    close = config.close_epsilons
+    for training in (name for name in _OTHERS if name in config.methods):
+        own = Shown(TRAININGS[training].words, training, hmc.draws)
+        yield from _more(setting, own, hmc, close)
+        if "map" in config.methods:
+            yield from _more(setting, Shown(label("map", 1, _SINGLE), "map", 1), own, close)
 
 
 def _ask_of_averaging(setting: Setting, config: Any) -> Iterator[Verdict]:

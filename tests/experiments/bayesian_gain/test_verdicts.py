@@ -37,6 +37,8 @@ def test_every_question_is_answered_with_its_numbers():
         "MAP leaves more than one network, radius 0.1": True,
         "MAP ensemble of 4 leaves more than ensemble of 4, radius 0.1": True,
         "HMC leaves more than MAP ensemble of 4, radius 0.1": True,
+        "HMC leaves more than VI, radius 0.1": True,
+        "VI leaves more than MAP, radius 0.1": False,
         "HMC at T = 1 leaves more than HMC at T = 0.1, radius 0.1": None,
         "HMC at T = 0.1 leaves more than ensemble of 20, radius 0.1": True,
         "VI, 4 draws: draws that the attacker does not know leave more than known ones, radius "
