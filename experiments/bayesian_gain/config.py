@@ -102,7 +102,7 @@ class Config(Settings):
     hmc_warmup: int = setting(_CHAINS.num_warmup, "Warm-up transitions of a chain of HMC.", least=0)
     hmc_draws: int = setting(_CHAINS.num_draws, "Draws of HMC, over all chains.", least=1)
     hmc_thinning: int = setting(
-        _CHAINS.thinning, "Transitions of HMC, cold HMC too, a draw that is kept.", least=1
+        _CHAINS.thinning, "Transitions of HMC a draw that is kept.", least=1
     )
     hmc_step_size: float = setting(
         _CHAINS.step_size,
@@ -131,6 +131,12 @@ class Config(Settings):
     cold_draws: int = setting(200, "Draws of the cold posterior, over all chains.", least=1)
     cold_length: float = setting(
         1.5, "Length of its trajectories, in units of its own prior's scale.", above=0
+    )
+    cold_warmup: int = setting(
+        0, "Its warm-up: it is a longer way from the prior; 0: that of HMC.", least=0
+    )
+    cold_thinning: int = setting(
+        0, "Its transitions a draw that is kept; 0: those of HMC.", least=0
     )
     sgd_epochs: int = setting(30, "Passes over the data of SGD.", least=1)
     map_epochs: int = setting(60, "The same of all that looks for the posterior's mode.", least=1)
@@ -232,8 +238,10 @@ SCALES: dict[str, dict[str, Any]] = {
         "minibatch_size": 64,
         "vi_epochs": 200,
         "batch_size": 50,
-        "cold_draws": 200,
+        "cold_draws": 400,
         "cold_length": 3.0,
+        "cold_warmup": 400,
+        "cold_thinning": 2,
         **_settings(GAIN["digits"]),
     },
     "cpu": {

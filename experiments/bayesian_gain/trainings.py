@@ -100,7 +100,12 @@ def _hmc(config: Any, num_train: int) -> hmc.Config:
 
 
 def _cold_hmc(config: Any, num_train: int) -> hmc.Config:
-    return _mixed(config, config.cold_draws, config.cold_length, temperature=config.cold)
+    found = _mixed(config, config.cold_draws, config.cold_length, temperature=config.cold)
+    return dataclasses.replace(
+        found,
+        num_warmup=config.cold_warmup or config.hmc_warmup,
+        thinning=config.cold_thinning or config.hmc_thinning,
+    )
 
 
 def _mixed(config: Any, draws: int, length: float, temperature: float) -> hmc.Config:

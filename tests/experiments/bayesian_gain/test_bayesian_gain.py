@@ -96,6 +96,11 @@ def test_a_cold_posterior_has_steps_of_its_own_scale():
     assert (warm.temperature, cold.temperature) == (1.0, 0.1)
     assert cold.step_size == pytest.approx(0.1**0.5 * warm.step_size)
     assert cold.trajectory_length == warm.trajectory_length
+    assert (cold.num_warmup, cold.thinning) == (warm.num_warmup, warm.thinning)
+    longer = dataclasses.replace(config, cold_warmup=70, cold_thinning=9)
+    cold = TRAININGS["hmc_cold"].configure(longer, 6000)
+    assert (cold.num_warmup, cold.thinning) == (70, 9)
+    assert TRAININGS["hmc"].configure(longer, 6000) == warm
     cyclical = TRAININGS["csgmcmc"].configure(config, 6000)
     assert cyclical.num_warmup == cyclical.cycle.length
     published = TRAININGS["hmc_published"].configure(config, 6000)

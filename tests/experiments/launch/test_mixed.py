@@ -88,7 +88,7 @@ def test_values_of_a_data_set_stand_in_one_place():
         assert flags.items() <= PRESETS[f"mixed_{name}"].items()
         assert flags["hmc.step_size"] == CHAINS[name].step_size
     cold = [(config["cold_draws"], config["cold_length"]) for config in GAIN_SCALES]
-    assert cold == [(200, 3.0), (100, 1.3)]
+    assert cold == [(400, 3.0), (100, 1.3)]
 
 
 def test_trajectories_have_the_priors_scale():
