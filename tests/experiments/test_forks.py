@@ -1,8 +1,12 @@
 """What a fork adds is one file each, outside this repository, named on the command line."""
 
 import inspect
+import os
+import signal
+import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +14,8 @@ import pytest
 from bnn_adv.compute import files
 from bnn_adv.compute.checkpoint import Checkpoints
 from experiments import attack, compare, train
-from tests.experiments.command import run_here
+from experiments.readme.__main__ import ROOT
+from tests.experiments.command import arguments, run_here
 from tests.experiments.fork import FILES
 
 
@@ -94,6 +99,67 @@ def test_a_kernel_of_ones_own_is_trained_and_resumed_by_flags_alone(
         files.read_arrays(tmp_path / name / "posterior" / "my_kernel.npz")
         for name in ("resumed", "whole")
     )
+    for name, leaf in expected.items():
+        np.testing.assert_array_equal(found[name], leaf)
+
+
+@pytest.mark.slow
+def test_a_kernel_of_ones_own_survives_being_killed(fork, tmp_path):
+    """By flags alone, in processes of its own, as a fork's users run it."""
+    flags = {
+        "method": "my_fork.my_kernel",
+        "dataset": "my_fork.my_data",
+        "mlp.hidden": 4,
+        "my_kernel.num_samples": 300,
+        "my_kernel.num_warmup": 5,
+        "my_kernel.num_chains": 2,
+        "my_kernel.init": "network",
+    }
+
+    def start(name, **more):
+        path = os.pathsep.join([str(fork), str(ROOT)])
+        programs = str(tmp_path / "programs")
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "experiments.train",
+                *arguments(tmp_path / name, **flags, **more),
+            ],
+            env={
+                **os.environ,
+                **{
+                    "PYTHONPATH": path,
+                    "JAX_PLATFORMS": "cpu",
+                    "JAX_COMPILATION_CACHE_DIR": programs,
+                },
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    run_here(tmp_path / "whole", module=train, compilation_cache="off", **flags)
+    often = {"checkpoint_every": 1e-6}
+    with start("killed", **often) as process:
+        steps = tmp_path / "killed" / "checkpoints"
+        while process.poll() is None:
+            # Those that are being written have other names.
+            if any(path.name.isdigit() for path in steps.glob("*/steps/*")):
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "posterior").exists()
+    with start("killed", **often) as process:
+        error = process.stderr.read()
+    assert process.returncode == 0, error
+    assert "Resuming from checkpoint" in (tmp_path / "killed" / "metrics.jsonl").read_text()
+    found, expected = (
+        files.read_arrays(tmp_path / name / "posterior" / "my_kernel.npz")
+        for name in ("killed", "whole")
+    )
+    assert {len(leaf) for leaf in expected.values()} == {600}
     for name, leaf in expected.items():
         np.testing.assert_array_equal(found[name], leaf)
 
