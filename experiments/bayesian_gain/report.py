@@ -62,6 +62,8 @@ def build_study(rows: Sequence[Row], config: Any) -> Study:
     if any(row["kind"] == "fresh" for row in rows):
         tables.append(_fresh_table(settings, config))
         plots.append(Plot("fresh", fresh_figure(settings, config.close_epsilons), _FRESH))
+    if (warned := _warnings_table(settings)) is not None:
+        tables.append(warned)
     return Study(
         _TITLE,
         _summarise(settings, config),
@@ -185,4 +187,23 @@ def _fresh_table(settings: Sequence[Setting], config: Any) -> Table:
         "of all draws that the attacker does not know; it picks anew at every step from the other "
         "half, and its images are the worst of what all attacks of the suite and the attack on "
         "known draws found.",
+    )
+
+
+def _warnings_table(settings: Sequence[Setting]) -> Table | None:
+    """Return what trainings and samplers warned of; None where they did not."""
+    lines = dict.fromkeys(
+        (setting.words, TRAININGS[row["training"]].words, row["repeat"], text)
+        for setting in settings
+        for row in setting.rows
+        for text in row["diagnostics"].get("warnings", ())
+    )
+    if not lines:
+        return None
+    return Table(
+        "Warnings",
+        ("data, network", "method", "repetition", "warning"),
+        tuple(sorted(lines)),
+        "What trainings and samplers warned of. Verdicts leave out chains that have not mixed; the "
+        "other warnings forbid none.",
     )

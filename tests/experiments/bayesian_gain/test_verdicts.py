@@ -154,3 +154,17 @@ def test_tables_show_both_intervals_signs_and_chains_and_all_is_drawn():
         values = {line.get_label(): line.get_ydata() for line in ax.lines}
         np.testing.assert_allclose(values["HMC"], [95, 70, 30])
         np.testing.assert_allclose(values["one network"], [95, 40, 2])
+
+
+def test_what_was_warned_of_is_told_once_a_repetition():
+    rows = all_rows()
+    assert all(table.title != "Warnings" for table in build_study(rows, CONFIG).tables)
+    for row in rows:
+        if row["training"] == "hmc":
+            row["diagnostics"] |= {"warnings": [f"Cut short in {row['repeat']}."]}
+    table = build_study(rows, CONFIG).tables[-1]
+    assert table.title == "Warnings"
+    assert [line[1:] for line in table.rows] == [
+        ("HMC", 0, "Cut short in 0."),
+        ("HMC", 1, "Cut short in 1."),
+    ]
