@@ -161,7 +161,8 @@ def test_what_was_warned_of_is_told_once_a_repetition():
     assert all(table.title != "Warnings" for table in build_study(rows, CONFIG).tables)
     for row in rows:
         if row["training"] == "hmc":
-            row["diagnostics"] |= {"warnings": [f"Cut short in {row['repeat']}."]}
+            told = {"warnings": [f"Cut short in {row['repeat']}."]}
+            row["diagnostics"] = row["diagnostics"] | told
     table = build_study(rows, CONFIG).tables[-1]
     assert table.title == "Warnings"
     assert [line[1:] for line in table.rows] == [
