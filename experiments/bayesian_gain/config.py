@@ -241,7 +241,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "cold_draws": 400,
         "cold_length": 3.0,
         "cold_warmup": 400,
-        "cold_thinning": 2,
+        "cold_thinning": 5,
         **_settings(GAIN["digits"]),
     },
     "cpu": {
