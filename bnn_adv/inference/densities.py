@@ -162,11 +162,12 @@ class MethodConfig(Settings):
         super().__post_init__()
         robust = self.robust
         # Of chains, how the networks are trained at which they may start.
-        starts = getattr(self, "ensemble", None)
+        warmup, init = (getattr(getattr(self, "ensemble", None), "warmup", 0), self._start())
+        if warmup and (robust.is_off or init != "ensemble"):
+            problem = f"is {warmup}, of a robust likelihood's radius at chains that start at an"
+            here = "the plain likelihood" if robust.is_off else f"init={init}"
+            raise SettingError("ensemble.warmup", f"{problem} ensemble; here is {here}. Give 0.")
         if robust.is_off:
-            if getattr(starts, "warmup", 0):
-                problem = "is of a robust likelihood's radius: give robust.worst too, or 0."
-                raise SettingError("ensemble.warmup", problem)
             return
         if (name := getattr(self, "likelihood", "categorical")) != "categorical":
             problem = f"needs the likelihood categorical, got {name}: the worst case is that of a"
@@ -179,10 +180,10 @@ class MethodConfig(Settings):
         if robust.warmup and not self.optimises:
             problem = "is for methods that optimise: chains sample one density, of the whole"
             raise SettingError("robust.warmup", f"{problem} radius. Give 0.")
-        if starts is not None and robust.init != "network" and self._start() != "ensemble":
-            problem = f"is {robust.init}, of a training, and these chains start at the"
+        if hasattr(self, "ensemble") and robust.init != "network" and init != "ensemble":
+            problem = f"is {robust.init}, of a training, and these chains have init={init}."
             raise SettingError(
-                "robust.init", f"{problem} {self._start()}. Give init=ensemble, or network."
+                "robust.init", f"{problem} Give init=ensemble, or robust.init=network."
             )
 
     def _start(self) -> str:

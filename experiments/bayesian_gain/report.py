@@ -204,6 +204,6 @@ def _warnings_table(settings: Sequence[Setting]) -> Table | None:
         "Warnings",
         ("data, network", "method", "repetition", "warning"),
         tuple(sorted(lines)),
-        "What trainings and samplers warned of. Verdicts leave out chains that have not mixed; the "
-        "other warnings forbid none.",
+        "What trainings and samplers warned of. Verdicts leave out chains that have not mixed, as "
+        "too few effective draws and an unsettled log density say too; the others forbid none.",
     )

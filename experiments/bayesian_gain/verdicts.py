@@ -22,7 +22,7 @@ COMPARABLE = 0.05
 _NOTHING = 0.01
 _WORDS = {True: "yes", False: "no", None: "undecided"}
 _OTHERS = ("vi", "laplace", "swag", "csgmcmc")
-"""What stands for the posterior where HMC is not sampled."""
+"""Cheaper methods, compared with HMC and with one mode."""
 _SINGLE = {"sgd": "one network", "map": "MAP"}
 
 

@@ -24,7 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "vi.num_epochs": 200,
         "vi.learning_rate": 0.01,
         "vi.num_samples": 50,
-        # A narrower network than the others, so that chains mix within a minute.
+        # A narrower network than the others, so that chains mix in about a minute.
         "hmc.network": "mlp",
         "hmc.mlp.hidden": 32,
         "hmc.mlp.activation": "relu",

@@ -61,7 +61,8 @@ def run_study(
       check: Takes the settings and raises where the data do not allow the run; called before the
         folder is made, and not where it holds a finished run.
       hash_inputs: Takes the settings and returns hashes of what else the results follow from, by
-        name: a folder whose results follow from others is of another run.
+        name, or raises ValueError where that is missing: a folder whose results follow from others
+        is of another run. A finished run whose inputs are gone is read back all the same.
 
     Raises:
       ValueError: The folder holds another run, or what ``check`` raises.
@@ -70,8 +71,9 @@ def run_study(
     is_finished = (Path(workdir).expanduser() / "results.json").exists()
     if check is not None and not parallel.agree(is_finished):
         check(config)
-    inputs = {} if hash_inputs is None else hash_inputs(config)
-    record = {**to_json(config), "scale": scale, **inputs}
+    record = {**to_json(config), "scale": scale}
+    if hash_inputs is not None:
+        record |= _hash(hash_inputs, config, Path(workdir).expanduser(), set(record), is_finished)
     run = RunDirectory(workdir, name, record, describe_command(f"experiments.{name}"))
     results = run.read_results()
     if results is None:
@@ -80,6 +82,23 @@ def run_study(
         print(format_study(results))
         print(f"Report: {run.path / 'report.html'}")
     return results
+
+
+def _hash(
+    hash_inputs: Callable[[Any], Mapping[str, str]],
+    config: Any,
+    folder: Path,
+    known: set[str],
+    is_finished: bool,
+) -> Mapping[str, str]:
+    """Return hashes of what results follow from; those noted where a finished run's are gone."""
+    try:
+        return hash_inputs(config)
+    except ValueError:
+        if not parallel.agree(is_finished):
+            raise
+        stored = files.read_json(folder / "config.json")
+        return {key: stored[key] for key in stored.keys() - known - {"experiment", "jax_settings"}}
 
 
 def launch(name: str, config_class: type, scales: Presets, run: Run, doc: str | None) -> None:

@@ -223,8 +223,8 @@ def _count(plan: Plan, found: Mapping[str, Any], stats: Mapping[str, Any]) -> np
     """
     settings = plan.settings
     # Those of where they start count too: methods are compared that start in different ways.
-    names = ("num_starting_gradients", "num_tuning_gradients", "num_warmup_gradients")
-    before = sum(found.get(name) or 0 for name in names)
+    before = found.get("num_starting_gradients", 0) + found.get("num_tuning_gradients", 0)
+    before += found["num_warmup_gradients"]
     if (each := stats.get("num_gradients")) is not None:
         taken = np.cumsum(each, axis=1, dtype=np.float64)
     else:

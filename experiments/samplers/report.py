@@ -108,8 +108,8 @@ def _cost_table(judged: Mapping[str, Sequence[Judged]], machine: str) -> Table:
             *("ESS per 1,000 gradients", "ESS per second", "ms a gradient"),
         ),
         tuple(rows),
-        "Gradients of all training data, those of warm-up and tuning included; B/N of one for a "
-        "minibatch. ESS: the smallest of all held-out predictions and the log density, over all "
+        "Gradients of all training data, those of starts, warm-up and tuning included; B/N of one "
+        "for a minibatch. ESS: the smallest of all held-out predictions and the log density, over all "
         "chains; per gradient and per second of all chains, for the whole run although half of it "
         "is left out. mixed from: the least number of gradients a chain, of those in the figure, "
         "from which on chains have mixed. Seconds: without compilation, chains one after the other "

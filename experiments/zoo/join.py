@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +9,7 @@ from bnn_adv.data import DATASETS
 from experiments.zoo.config import TRAININGS, Config
 from experiments.zoo.methods import METHODS
 from experiments.zoo.record import PosteriorRecord
-from experiments.zoo.report import make_records
-from experiments.zoo.runs import SUITE, Finished, Part, State, find_runs, read_finished
+from experiments.zoo.runs import DATA, SUITE, Finished, Part, State, find_runs, read_finished
 
 
 class Joined(NamedTuple):
@@ -21,8 +19,9 @@ class Joined(NamedTuple):
       data set, training and method.
     records: Its record, with the command that trained it.
     about: What is known of the runs: ``judged``: settings by which all were judged; ``data``:
-      hashes of the inputs; ``parts``: what each run took; ``runs`` and ``seconds``: of all;
-      ``environment``: of the longest; ``states``: of every state of the code of attacks its hashes,
+      hashes of the inputs; ``parts``: what each run took; ``runs``: how many; ``seconds``: of all,
+      in a part of several of those that were replaced too; ``environment``: of the longest, as
+      far as is known; ``states``: of every state of the code of attacks its hashes,
       the commits and the posteriors.
     """
 
@@ -52,29 +51,21 @@ def read_runs(folders: Sequence[str], *, across_code: bool = False) -> Joined:
     own = [(one, part) for one in finished for part in _keep_parts(one, place)]
     _check_alike(own, across_code=across_code)
     parts = [part for _, part in own]
-    found, records = [], []
-    for one in finished:
-        for name, record in one.records.items():
-            if place[name] is one:
-                found.append(one.found[name])
-                # What is derived from what was found is derived anew.
-                records += make_records(
-                    [one.found[name]],
-                    command=record.command,
-                    seed=record.seed,
-                    hardware=record.hardware,
-                )
+    kept = [(place[name], name) for one in finished for name in one.records if place[name] is one]
+    found = [one.found[name] for one, name in kept]
+    records = [one.records[name] for one, name in kept]
     order = sorted(range(len(found)), key=lambda number: _rank(found[number]))
     longest = max(parts, key=lambda part: part.seconds / part.runs)
     return Joined(
         [found[number] for number in order],
         [records[number] for number in order],
         {
-            "runs": sum(part.runs for part in parts),
+            # One command is one run; a part of several says no more of those that were replaced.
+            "runs": len({record.command for record in records}),
             "seconds": sum(part.seconds for part in parts),
             "environment": longest.environment,
-            "judged": finished[0].judged,
-            "data": {key: value for one in finished for key, value in one.data.items()},
+            "judged": own[0][0].judged,
+            "data": {key: value for one, part in own for key, value in _list_data(one, part)},
             "states": _list_states(parts),
             "parts": [part.to_json() for part in parts],
         },
@@ -111,18 +102,26 @@ def _check_alike(own: Sequence[tuple[Finished, Part]], *, across_code: bool) -> 
     """Raise where rows of one table would not say the same thing."""
     known: dict[str, tuple[Any, str]] = {}
     for one, part in own:
-        compared = [one.judged, one.data, _list_radii(one, part)]
+        compared = [one.judged, dict(_list_data(one, part)), _list_radii(one, part)]
         if not across_code:
             compared += [state.suites for state in part.states]
         for key, value in (pair for part in compared for pair in part.items()):
             before, folder = known.setdefault(key, (value, one.folder))
             if before != value:
                 more = " --join_across_code joins them all the same."
+                there = "also" if folder == one.folder else f"in {folder}"
                 raise ValueError(
-                    f"--join: {key} is {value!r} in {one.folder} and {before!r} in {folder}: one "
+                    f"--join: {key} is {value!r} in {one.folder} and {before!r} {there}: one "
                     "table needs posteriors that were judged alike."
                     f"{more if key.startswith(SUITE) else ''}"
                 )
+
+
+def _list_data(one: Finished, part: Part) -> Iterator[tuple[str, str]]:
+    """Yield the hashes of the inputs of a part's posteriors."""
+    for name in part.posteriors:
+        key = f"{DATA}{one.found[name]['dataset']}"
+        yield key, one.data[key]
 
 
 def _list_radii(one: Finished, part: Part) -> dict[str, Any]:
@@ -141,20 +140,28 @@ def _rank(one: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _list_states(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    states: dict[str, State] = {}
+    states: list[State] = []
     for own in (state for part in parts for state in part.states):
-        key = json.dumps(own.suites, sort_keys=True)
-        known = states.get(key, State(own.suites, (), ()))
-        states[key] = State(
-            own.suites,
-            tuple(sorted({*known.commits, *own.commits})),
-            tuple(sorted({*known.posteriors, *own.posteriors})),
+        known = next((s for s in states if _is_same(s, own)), State({}, (), ()))
+        states = [state for state in states if state is not known]
+        states.append(
+            State(
+                {**known.suites, **own.suites},
+                tuple(sorted({*known.commits, *own.commits})),
+                tuple(sorted({*known.posteriors, *own.posteriors})),
+            )
         )
     listed = [
         {**own._asdict(), "commits": [*own.commits], "posteriors": [*own.posteriors]}
-        for own in states.values()
+        for own in states
     ]
     return sorted(listed, key=lambda own: own["commits"])
+
+
+def _is_same(known: State, own: State) -> bool:
+    """Return whether no suite of both is of other code."""
+    shared = known.suites.keys() & own.suites.keys()
+    return bool(shared) and all(known.suites[name] == own.suites[name] for name in shared)
 
 
 def describe_states(states: Sequence[dict[str, Any]]) -> str:

@@ -34,7 +34,7 @@ from bnn_adv.inference.robust import OFF
 from bnn_adv.networks import MLP
 from bnn_adv.networks.small_convnet import SmallConvNet
 from bnn_adv.posteriors.decision import predicted_class
-from bnn_adv.posteriors.posterior import Posterior
+from bnn_adv.posteriors.posterior import Posterior, hash_draws
 from experiments.launch import stages
 from experiments.launch.run_directory import RunDirectory
 from experiments.launch.sampled import SampledRun, find_runs
@@ -225,6 +225,7 @@ class _Judged:
             "num_draws": known.num_samples,
             "num_parameters": sum(int(np.size(leaf)) for leaf in jax.tree.leaves(draw)),
             "num_train": len(self._data.y_train),
+            "draws_hash": hash_draws(known),
             "mixed": mixed,
             "diagnostics": {key: diagnostics[key] for key in _KEPT if key in diagnostics},
         }

@@ -285,7 +285,7 @@ COLUMNS = (
     Column("AUROC detection", "number", lambda p, r: _auroc(p, TASKS[0])),
     Column("AUROC shift", "number", lambda p, r: _auroc(p, TASKS[1])),
     Column("signs of masking", "number", lambda p, r: _masking(p)),
-    Column("chains", "text", lambda p, r: _text(_MIXED[p.mixed])),
+    Column("chains", "text", lambda p, r: _text("-" if p.mixed is None else _MIXED[p.mixed])),
     Column("training time", "number", lambda p, r: _seconds(p.training_seconds)),
     Column("evaluation time", "number", lambda p, r: _seconds(p.evaluation_seconds)),
 )

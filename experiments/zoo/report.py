@@ -80,9 +80,14 @@ def _record(one: Found, command: str, seed: int, hardware: str) -> PosteriorReco
         mixed=one["mixed"],
         training_seconds=one["diagnostics"].get("training_seconds"),
         evaluation_seconds=sum(r["attack_seconds"] + r["certify_seconds"] for r in one["radii"]),
-        shipped=_list_shipped().get((one["shift"] or {}).get("draws_hash"), ""),
+        shipped=_list_shipped().get(_find_hash(one), ""),
         remarks=tuple(_remarks(one)),
     )
+
+
+def _find_hash(one: Found) -> Any:
+    # Runs of before it was noted have it where the shift was looked at.
+    return one.get("draws_hash", (one["shift"] or {}).get("draws_hash"))
 
 
 @functools.cache

@@ -12,14 +12,19 @@ from bnn_adv.data import DATASETS
 from experiments.zoo.config import TRAININGS
 from experiments.zoo.methods import METHODS
 from experiments.zoo.record import PosteriorRecord
+from experiments.zoo.report import make_records
 
-_JUDGED_BY = ("num_test", "suite", "certify", "num_probe", "num_curve", "num_shift", "seed")
-"""Settings that have to agree, so that rows of one table say the same thing."""
+_JUDGED_BY = (
+    *("seed", "num_train", "num_train_hmc", "num_test", "suite", "certify"),
+    *("num_probe", "num_curve", "num_shift"),
+)
+"""Settings that have to agree, so that rows of one table are of the same images and attacks."""
 
-_TRAINED_BY = ("num_train", "width", "hidden", "learning_rate", "minibatch_size")
+_TRAINED_BY = ("width", "hidden", "minibatch_size")
 """Settings of a training that a rival has to share, beside those of its likelihood."""
 
 _WITHOUT_PRIOR = ("sgd", "ensemble")
+_WITH_OWN_RATE = ("swag",)
 
 SUITE, DATA = "suite ", "data "
 """What hashes of the code of attacks, and of inputs, are named by."""
@@ -80,7 +85,7 @@ class Finished(NamedTuple):
     folder: Where it is.
     is_joined: Whether it is several.
     found: By name of the posterior, see ``measure_all``, with ``settings`` of its training.
-    records: By name.
+    records: By name, with the command that trained it.
     judged: Settings by which all were judged.
     data: Hashes of the inputs.
     parts: What it took; one of a run.
@@ -110,7 +115,13 @@ def _find_in(folder: str) -> list[str]:
     inside = sorted({file.parent for file in files})
     # Runs that were joined are taken where they are named, not where they lie among their own; what
     # holds no runs is refused where it is read.
-    return [str(own) for own in inside if not _is_joined(own)] or [folder]
+    runs = [str(own) for own in inside if not _is_joined(own)]
+    if inside and not runs:
+        raise ValueError(
+            f"--join: {folder} holds nothing but runs that were joined before: name one of them, "
+            f"{', '.join(map(str, inside))}."
+        )
+    return runs or [folder]
 
 
 def _is_joined(folder: Path) -> bool:
@@ -130,7 +141,7 @@ def hash_runs(folders: Sequence[str]) -> dict[str, str]:
     Raises:
       ValueError: A folder holds no finished run of this study.
     """
-    return {f"joined {run}": digest(_read_json(run, "results.json")) for run in find_runs(folders)}
+    return {f"joined {run}": digest(read_json(run, "results.json")) for run in find_runs(folders)}
 
 
 def read_finished(folder: str) -> Finished:
@@ -139,15 +150,16 @@ def read_finished(folder: str) -> Finished:
     Raises:
       ValueError: It is none, or does not say what a table has to know; the message names it.
     """
-    results = _read_json(folder, "results.json")
+    results = read_json(folder, "results.json")
     has_settings = (Path(folder).expanduser() / "config.json").exists()
-    config = _read_json(folder, "config.json") if has_settings else results.get("config")
+    config = read_json(folder, "config.json") if has_settings else results.get("config")
     try:
         return _read_results(folder, results, config)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(
-            f"--join: {folder} does not say what a table has to know: {what}."
+            f"--join: {folder} does not say what a table has to know: {what}. Make it again with "
+            "the command in its records, or leave it out."
         ) from error
 
 
@@ -155,12 +167,16 @@ def _read_results(folder: str, results: Mapping[str, Any], config: Any) -> Finis
     data = results["data"]
     found = [dict(one) for one in data["posteriors"]]
     names = list(map(name_of_record, found))
-    records = {
-        name: PosteriorRecord.from_json(record)
-        for name, record in zip(names, data["records"], strict=True)
-    }
-    if [record.name for record in records.values()] != names or not names:
+    stored = [PosteriorRecord.from_json(record) for record in data["records"]]
+    if [record.name for record in stored] != names or not names:
         raise ValueError("its records are not those of its posteriors")
+    # What is derived from what was found is derived anew.
+    records = {
+        record.name: make_records(
+            [one], command=record.command, seed=record.seed, hardware=record.hardware
+        )[0]
+        for record, one in zip(stored, found, strict=True)
+    }
     if "joined" in data:
         about = data["joined"]
         parts = [_read_part(part) for part in about["parts"]]
@@ -170,17 +186,24 @@ def _read_results(folder: str, results: Mapping[str, Any], config: Any) -> Finis
         suites = {key: value for key, value in noted.items() if key.startswith(SUITE)}
         hashes = {key: value for key, value in noted.items() if key.startswith(DATA)}
         environment = results["environment"]
-        commits = sorted({_short(own["commit"]) for own in environments or [environment]})
+        commits = sorted({shorten(own["commit"]) for own in environments or [environment]})
         state = State(suites, tuple(commits), tuple(names))
         parts = [Part(tuple(names), 1, float(results["seconds"]), environment, (state,))]
         judged = {key: config[key] for key in _JUDGED_BY}
         found = [{**one, "settings": dict(_list_settings(config, one))} for one in found]
     for part in parts:
+        if part.runs < 1:
+            raise ValueError("a part of it is of no run")
         if not all(state.suites for state in part.states):
             raise ValueError("it has no hashes of the code of its suites")
     told = sorted(name for part in parts for state in part.states for name in state.posteriors)
     if told != sorted(names) or sorted(n for part in parts for n in part.posteriors) != told:
         raise ValueError("not each of its posteriors is in one part and one state of the code")
+    radii: dict[str, list[float]] = {}
+    for one in found:
+        own = [radius["epsilon"] for radius in one["radii"]]
+        if radii.setdefault(one["dataset"], own) != own:
+            raise ValueError(f"its posteriors of {one['dataset']} have other radii each")
     missing = {f"{DATA}{one['dataset']}" for one in found} - hashes.keys()
     if missing:
         raise ValueError(f"it has no hash of its {', '.join(sorted(missing))}")
@@ -213,11 +236,14 @@ def _list_settings(config: Mapping[str, Any], one: Mapping[str, Any]) -> Iterato
         names += ["num_pgd"]
     if one["method"] not in _WITHOUT_PRIOR:
         names += ["prior_kind"]
+    if one["method"] not in _WITH_OWN_RATE:
+        names += ["learning_rate"]
     for name in names:
         yield name, config[name]
 
 
-def _short(commit: str) -> str:
+def shorten(commit: str) -> str:
+    """Return the first characters of a commit, and whether there were changes."""
     head, *changes = str(commit).split(" ", 1)
     return " ".join([head[:7], *changes])
 
@@ -236,14 +262,19 @@ def _read_part(part: Mapping[str, Any]) -> Part:
     )
 
 
-def _read_json(folder: str, name: str) -> dict[str, Any]:
+def read_json(folder: str, name: str, *, flag: str = "join") -> dict[str, Any]:
+    """Return what a file of a finished run of this study holds.
+
+    Raises:
+      ValueError: There is none, or it is of another study.
+    """
     path = Path(folder).expanduser() / name
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"--join: {folder} is no finished run directory of experiments.zoo: {error}."
+            f"--{flag}: {folder} is no finished run directory of experiments.zoo: {error}."
         ) from None
     if not isinstance(found, dict) or found.get("experiment") != "zoo":
-        raise ValueError(f"--join: {path} is of no run of experiments.zoo.")
+        raise ValueError(f"--{flag}: {path} is of no run of experiments.zoo.")
     return found

@@ -29,6 +29,7 @@ from experiments.zoo import config as zoo_config
 from experiments.zoo.measure import load_all, split_draws
 from experiments.zoo.methods import METHODS
 from experiments.zoo.record import PosteriorRecord, RadiusRecord
+from experiments.zoo.runs import read_json, shorten
 
 FLAGS = flags.FLAGS
 
@@ -84,10 +85,13 @@ def ship(config: Config) -> Path:
             method="crown" if METHODS[method].is_small else known.certify, num_halvings=0
         ),
     )
+    if shift := found["shift"]:
+        _check_hash(f"{path}: what predicts", hash_draws(posterior), shift["draws_hash"])
     device = results["environment"]
+    commits = sorted({shorten(own["commit"]) for own in results["environments"]})
     hardware = (
         f"{record.hardware}, Python {device['python']}, JAX {device['jax']}, "
-        f"commit {str(device['commit'])[:12]}"
+        f"commit {', '.join(commits)}"
     )
     entry = bnn_adv.zoo.EntryRecord(
         **network,
@@ -112,8 +116,10 @@ def ship(config: Config) -> Path:
 def _read(config: Config) -> tuple[dict[str, Any], Any, dict[str, Any], PosteriorRecord]:
     """Return a run's results and settings, and what was found of the posterior."""
     folder = Path(config.run).expanduser()
-    results, stored = (files.read_json(folder / name) for name in ("results.json", "config.json"))
-    if results.get("experiment") != "zoo" or stored.get("join"):
+    results, stored = (
+        read_json(config.run, name, flag="run") for name in ("results.json", "config.json")
+    )
+    if stored.get("join") or not (folder / "posterior").is_dir():
         raise ValueError(
             f"--run={config.run} is no run of experiments.zoo that has draws of its own."
         )

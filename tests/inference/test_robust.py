@@ -105,10 +105,12 @@ def test_only_what_optimises_has_a_warm_up(name):
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if hasattr(m, "build")])
 def test_what_would_change_nothing_of_chains_is_refused(name):
     config, warm = METHODS[name].Config, Ensemble(warmup=0.5)
-    with pytest.raises(ValueError, match=r"ensemble\.warmup is of a robust likelihood's radius"):
-        config(ensemble=warm)
+    with pytest.raises(ValueError, match=r"ensemble\.warmup is 0\.5.*here is the plain likelihood"):
+        config(ensemble=warm, init="ensemble")
+    with pytest.raises(ValueError, match=r"ensemble\.warmup is 0\.5.*here is init=prior"):
+        config(ensemble=warm, robust=ON, init="prior")
     small = dataclasses.replace(ON, init="ibp")
-    with pytest.raises(ValueError, match=r"robust\.init is ibp, of a training, and these chains"):
+    with pytest.raises(ValueError, match=r"robust\.init is ibp.*have init=prior"):
         config(robust=small, init="prior")
     assert config(robust=small, init="ensemble", ensemble=warm).ensemble == warm
 

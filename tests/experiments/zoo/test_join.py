@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from experiments.launch.config import to_json
+from experiments.launch.tables import to_record
 from experiments.zoo import __main__ as zoo
 from experiments.zoo.config import Config
 from experiments.zoo.join import leave_out_curves, read_runs
-from experiments.zoo.report import make_records
+from experiments.zoo.report import build_study, make_records
 from tests.experiments.zoo.test_report import found as make_found
 
 COMMITTED = str(Path(zoo.__file__).parent / "results" / "joined")
@@ -181,10 +182,13 @@ def test_a_run_replaces_its_posterior_in_runs_joined_before(tmp_path):
 
 
 def test_what_is_replaced_altogether_is_judged_no_more(tmp_path):
-    before, _ = join_two(tmp_path, code="old")
+    before, _ = join_two(tmp_path, code="old", num_test=500, data="old")
     (tmp_path / "new").mkdir()
     new = [make_run(tmp_path / "new" / name, name) for name in ("sgd", "vi")]
-    assert read_runs([before, *new]).about == read_runs(new).about
+    for folders in ([before, *new], [*new, before]):
+        joined = read_runs(folders)
+        assert joined.about == read_runs(new).about
+        assert joined.about["judged"]["num_test"] == 1000
 
 
 def test_runs_joined_twice_count_once(tmp_path):
@@ -202,8 +206,28 @@ def test_a_table_follows_from_the_runs_that_there_are(tmp_path):
     zoo.run(config, str(tmp_path / "joined"))
     assert len(zoo.run(config, str(tmp_path / "joined"))["data"]["records"]) == 1
     make_run(tmp_path / "runs" / "vi", "vi")
-    with pytest.raises(ValueError, match=r"another run.*|joined .*vi"):
+    with pytest.raises(ValueError, match=r"joined \S*/vi is None there"):
         zoo.run(config, str(tmp_path / "joined"))
+    # Where the runs are gone the finished table is still there.
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    assert len(zoo.run(config, str(tmp_path / "joined"))["data"]["records"]) == 1
+    with pytest.raises(ValueError, match="no finished run"):
+        zoo.run(config, str(tmp_path / "another"))
+
+
+def test_a_folder_of_nothing_but_joined_runs_names_them(tmp_path):
+    before, _ = join_two(tmp_path)
+    (tmp_path / "tables").mkdir()
+    Path(before).rename(tmp_path / "tables" / "first")
+    with pytest.raises(ValueError, match=r"nothing but runs that were joined.*tables/first"):
+        read_runs([str(tmp_path / "tables")])
+
+
+def test_suites_that_only_one_of_two_runs_has_are_no_other_state(tmp_path):
+    runs = [make_run(tmp_path / method, method) for method in ("sgd", "vi")]
+    rewrite(runs[1], lambda v: v["sources"].update({"suite published": "1111"}))
+    (state,) = read_runs(runs).about["states"]
+    assert state["suites"] == {"suite strong": "abcd", "suite published": "1111"}
 
 
 @pytest.mark.parametrize(
@@ -240,7 +264,9 @@ def test_joined_runs_that_do_not_say_how_they_were_judged_are_refused(tmp_path):
         (lambda v: v.pop("data"), "'data' is missing"),
         (lambda v: v.update(data=None), "does not say"),
         (lambda v: v["data"].update(posteriors=[], records=[]), "not those of its posteriors"),
-        (lambda v: v["data"].update(records=[]), "shorter"),
+        (lambda v: v["data"].update(records=[]), "not those of its posteriors"),
+        (lambda v: v["data"]["posteriors"][0].pop("shift"), "'shift' is missing"),
+        (lambda v: v["data"]["posteriors"][0]["radii"][0].pop("flags"), "'flags' is missing"),
         (lambda v: v["data"]["posteriors"][0].update(method="abc"), "method 'abc' is none of sgd"),
         (lambda v: v["data"]["posteriors"][0].update(method="vi"), "not those of its posteriors"),
         (lambda v: v.pop("sources"), "'sources' is missing"),
@@ -290,6 +316,8 @@ def test_the_committed_table_can_be_joined_with_ones_own_run(tmp_path):
     own = before.found[0]
     judged, data = before.about["judged"], before.about["data"]
     config = {"experiment": "zoo", **to_json(Config()), **judged}
+    with pytest.raises(ValueError, match=r"joined and '\w+' also: .*--join_across_code"):
+        read_runs([COMMITTED])
     results = {
         "experiment": "zoo",
         "sources": {**data, "suite strong": "of today"},
@@ -313,3 +341,13 @@ def test_what_is_no_finished_run_is_refused_by_name(tmp_path, text):
         path.write_text(text)
     with pytest.raises(ValueError, match=r"--join: .*no (finished )?run"):
         read_runs([folder])
+
+
+def test_the_committed_table_says_what_its_data_say():
+    """It is made anew where what it says of them has changed."""
+    committed = json.loads((Path(COMMITTED) / "results.json").read_text("utf-8"))
+    joined = read_runs([COMMITTED], across_code=True)
+    study = to_record(build_study(joined.found, joined.records))
+    for name in ("tables", "verdicts"):
+        assert json.loads(json.dumps(study[name])) == committed[name]
+    assert committed["data"]["joined"] == json.loads(json.dumps(joined.about))
