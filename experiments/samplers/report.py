@@ -109,10 +109,11 @@ def _cost_table(judged: Mapping[str, Sequence[Judged]], machine: str) -> Table:
         ),
         tuple(rows),
         "Gradients of all training data, those of starts, warm-up and tuning included; B/N of one "
-        "for a minibatch. ESS: the smallest of all held-out predictions and the log density, over all "
-        "chains; per gradient and per second of all chains, for the whole run although half of it "
-        "is left out. mixed from: the least number of gradients a chain, of those in the figure, "
-        "from which on chains have mixed. Seconds: without compilation, chains one after the other "
+        "for a minibatch. ESS: the smallest of all held-out predictions and the log density, over "
+        "all chains; per gradient and per second of all chains, for the whole run although half of "
+        "it is left out. mixed from: the least number of gradients a chain, of those in the "
+        "figure, from which on chains have mixed. Seconds: without compilation, chains one after "
+        "the other "
         f"where a CPU runs them, on {machine}; minibatches cost more a gradient than all data.",
     )
 
