@@ -221,7 +221,8 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str]] = {
     ),
     "Robust posteriors between attack and proof": (
         "zoo/results/joined",
-        "python -m experiments.zoo --join=runs/zoo,runs/zoo_hmc --join_across_code",
+        "python -m experiments.zoo --join=experiments/zoo/results/joined,runs/zoo "
+        "--join_across_code",
         "zoo",
     ),
     "Certificates beside other tools": (
