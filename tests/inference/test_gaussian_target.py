@@ -232,16 +232,17 @@ def test_swag_is_centred_on_the_mode():
 
 @pytest.mark.slow
 def test_temperature_scales_the_covariance():
+    """Steps half as long as at T = 1: of a quarter of the temperature, scales are half as large."""
     config = hmc.Config(
         num_samples=1000,
         num_warmup=200,
         num_chains=2,
-        step_size=0.05,
+        adapt="none",
+        step_size=0.02,
         num_integration_steps=7,
         prior=Prior(SCALE),
         likelihood="gaussian",
         temperature=0.25,
     )
     draws = flatten(hmc.run(jax.random.key(2), NETWORK, DATA, config).posterior)
-    ratio = draws.var(axis=0) / np.diag(COVARIANCE)
-    np.testing.assert_allclose(ratio, 0.25, rtol=0.25)
+    assert_within_five_standard_errors(draws, chains=2, covariance=0.25 * COVARIANCE)
