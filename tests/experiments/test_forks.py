@@ -116,6 +116,8 @@ def test_a_kernel_of_ones_own_survives_being_killed(fork, tmp_path):
         "my_kernel.init": "network",
     }
 
+    errors = (tmp_path / "errors").open("w")
+
     def start(name, **more):
         path = os.pathsep.join([str(fork), str(ROOT)])
         programs = str(tmp_path / "programs")
@@ -136,7 +138,7 @@ def test_a_kernel_of_ones_own_survives_being_killed(fork, tmp_path):
             },
             stdout=subprocess.DEVNULL,
             # A pipe that nobody reads would stop it once it is full.
-            stderr=(tmp_path / "errors").open("a"),
+            stderr=errors,
         )
 
     run_here(tmp_path / "whole", module=train, compilation_cache="off", **flags)
@@ -151,7 +153,7 @@ def test_a_kernel_of_ones_own_survives_being_killed(fork, tmp_path):
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "posterior").exists()
-    with start("killed", **often) as process:
+    with errors, start("killed", **often) as process:
         process.wait()
     assert process.returncode == 0, (tmp_path / "errors").read_text()
     assert "Resuming from checkpoint" in (tmp_path / "killed" / "metrics.jsonl").read_text()
