@@ -162,7 +162,8 @@ class MethodConfig(Settings):
         super().__post_init__()
         robust = self.robust
         # Of chains, how the networks are trained at which they may start.
-        warmup, init = (getattr(getattr(self, "ensemble", None), "warmup", 0), self._start())
+        warmup = getattr(getattr(self, "ensemble", None), "warmup", 0)
+        init = getattr(self, "init", "")
         if warmup and (robust.is_off or init != "ensemble"):
             problem = f"is {warmup}, of a robust likelihood's radius at chains that start at an"
             here = "the plain likelihood" if robust.is_off else f"init={init}"
@@ -185,9 +186,6 @@ class MethodConfig(Settings):
             raise SettingError(
                 "robust.init", f"{problem} Give init=ensemble, or robust.init=network."
             )
-
-    def _start(self) -> str:
-        return str(getattr(self, "init", ""))
 
 
 def get_likelihood(config: Any) -> Likelihood:

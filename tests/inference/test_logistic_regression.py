@@ -93,15 +93,16 @@ def test_variational_inference_has_the_spread_of_its_family(guide):
     differences are too wide and sums too narrow; two ranks are enough for the posterior.
     """
     config = svi.Config(
-        **{"num_epochs": 4000, "minibatch_size": 40, "learning_rate": 0.005, "init_scale": 0.1},
+        **{"num_epochs": 4000, "minibatch_size": 40, "init_scale": 0.1},
         **{"num_samples": 4000, "guide": guide},
+        learning_rate=0.002 if guide == "mean_field" else 0.005,
         **({"rank": 2} if guide == "low_rank" else {}),
     )
     differences, sums = split(svi.run(jax.random.key(0), NETWORK, DATA, config).posterior)
     mean, covariance = integrate()
     spread = np.sqrt(np.diag(covariance))
     # A stochastic optimum, not draws of the target: within a share of a standard deviation.
-    assert (np.abs(differences.mean(axis=0) - mean) < 0.5 * spread).all()
+    assert (np.abs(differences.mean(axis=0) - mean) < 0.25 * spread).all()
     found = np.stack([differences.std(axis=0), sums.std(axis=0)])
     expected = np.stack([spread, np.full(2, np.sqrt(2))])
     if guide == "mean_field":
