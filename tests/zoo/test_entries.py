@@ -75,6 +75,21 @@ def test_the_ensemble_is_that_of_the_committed_results():
     assert entry.threat == bnn_adv.LInf(0.02)
 
 
+def test_what_the_study_ships_is_what_it_has_measured():
+    path = ROOT / "experiments" / "zoo" / "results" / "joined" / "results.json"
+    records = json.loads(path.read_text("utf-8"))["data"]["records"]
+    shipped = {record["shipped"]: record for record in records if record["shipped"]}
+    assert "fashion_mnist_interval" in shipped
+    for name, record in shipped.items():
+        own = zoo.load(name, verify=False).record
+        assert own.training["command"] == record["command"]
+        for bracket, radius in zip(own.brackets, record["radii"], strict=True):
+            assert (bracket.epsilon, bracket.num_test) == (radius["epsilon"], radius["num_test"])
+            assert bracket.certified_accuracy == radius["certified"]["value"]
+            assert bracket.adversarial_accuracy == radius["attacked"]["value"]
+            assert bracket.accuracy == record["accuracy"]["value"]
+
+
 def test_what_it_is_can_be_read():
     entry = zoo.load("digits_ensemble", verify=False)
     assert repr(entry) == (
