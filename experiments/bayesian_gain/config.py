@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from bnn_adv.compute.settings import SettingError, Settings, data_folder, seed, setting
 from bnn_adv.data import DATASETS
+from bnn_adv.networks import small_convnet
+from experiments.bayesian_gain.architectures import ARCHITECTURES
 from experiments.bayesian_gain.trainings import TRAININGS
 from experiments.launch.apart import processes
 from experiments.launch.mixed import GAIN, Chains
@@ -19,18 +21,20 @@ class Case(NamedTuple):
     """Data, network and repetition.
 
     dataset: Name of the data set.
-    hidden: Units of the hidden layer.
+    network: Name of the network, one of ``ARCHITECTURES``.
+    hidden: Units of its hidden dense layer.
     repeat: Number of the repetition: of the random keys of training and attack; data are the same.
     """
 
     dataset: str
+    network: str
     hidden: int
     repeat: int
 
     @property
     def name(self) -> str:
         """What its stages begin with."""
-        return f"{self.dataset}-fc{self.hidden}-r{self.repeat}"
+        return f"{self.dataset}-{self.network}{self.hidden}-r{self.repeat}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +51,21 @@ class Config(Settings):
     data_dir: str = data_folder()
     num_train: int = setting(6000, "Training images, drawn by seed; 0: all.", least=0)
     num_test: int = setting(1000, "Test images that are attacked (the first ones).", least=1)
+    networks: tuple[str, ...] = setting(
+        ("fc",),
+        "Networks: fc has one hidden layer, small_conv two convolutions before it.",
+        choices=tuple(ARCHITECTURES),
+        is_distinct=True,
+        least_length=1,
+    )
     hidden: tuple[int, ...] = setting(
-        (32, 128), "Units of the hidden layer.", least=1, is_distinct=True, least_length=1
+        (32, 128), "Units of the hidden dense layer.", least=1, is_distinct=True, least_length=1
+    )
+    channels: tuple[int, ...] = setting(
+        small_convnet.Config.channels,
+        "Channels of small_conv's convolutions.",
+        least=1,
+        least_length=1,
     )
     num_repeats: int = setting(
         3, "Repetitions of all training and attacks, each with random keys of its own.", least=1
@@ -179,9 +196,10 @@ class Config(Settings):
     def cases(self) -> list[Case]:
         """Data, network and repetition, in order: one of each before the next repetition."""
         return [
-            Case(dataset, hidden, repeat)
+            Case(dataset, network, hidden, repeat)
             for repeat in range(self.num_repeats)
             for dataset in self.datasets
+            for network in self.networks
             for hidden in self.hidden
         ]
 

@@ -20,8 +20,8 @@ from bnn_adv.evaluation.suites import get_suite
 from bnn_adv.inference import InferenceResult, RunOptions
 from bnn_adv.inference.densities import Data
 from bnn_adv.inference.diagnostics import MIXING_KEYS
-from bnn_adv.networks import build_network
 from bnn_adv.posteriors.posterior import Posterior
+from experiments.bayesian_gain.architectures import ARCHITECTURES
 from experiments.bayesian_gain.attacks import (
     Problem,
     attack_radii,
@@ -117,8 +117,10 @@ def check_sampled(config: Config, datasets: Mapping[str, Dataset]) -> None:
     for name, run in find_runs(config.mixed_runs, config.datasets).items():
         dataset = datasets[name]
         settings = TRAININGS[_SAMPLED].configure(config, len(dataset.y_train))
-        for hidden in config.hidden:
-            run.check(_build_network(hidden, dataset), dataset, settings, config.data_dir)
+        for case in config.cases:
+            if case.dataset == name and not case.repeat:
+                network = _build_network(case, dataset, config)
+                run.check(network, dataset, settings, config.data_dir)
         run.check_shares(config.num_repeats, config.hmc_draws, flag="--hmc_draws")
 
 
@@ -310,7 +312,7 @@ class _Draws:
 
     def _fit(self) -> tuple[Posterior, dict[str, Any]]:
         work, dataset, training = self._work, self._data, TRAININGS[self.training]
-        network = _build_network(self._case.hidden, dataset)
+        network = _build_network(self._case, dataset, work.config)
         held_out = Data(jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test))
         checkpoints = work.run.checkpoints(self._stage, work.config.checkpoint_every)
 
@@ -347,9 +349,8 @@ class _Draws:
         return find_runs(config.mixed_runs, config.datasets).get(self._case.dataset)
 
 
-def _build_network(hidden: int, dataset: Dataset) -> nn.Module:
-    classes = dataset.num_classes
-    return build_network("fc", hidden=hidden, num_classes=classes, activation="relu")
+def _build_network(case: Case, dataset: Dataset, config: Config) -> nn.Module:
+    return ARCHITECTURES[case.network].build(config, case.hidden, dataset.num_classes)
 
 
 def _derive(config: Config, name: str) -> jax.Array:

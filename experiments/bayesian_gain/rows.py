@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
+from experiments.bayesian_gain.architectures import describe
 from experiments.bayesian_gain.trainings import TRAININGS
 
 Row = dict[str, Any]
@@ -31,11 +32,13 @@ class Setting(NamedTuple):
     """All rows of one data set and network.
 
     dataset: Name of the data set.
-    hidden: Units of the hidden layer.
+    network: Name of the network.
+    hidden: Units of its hidden dense layer.
     rows: Its rows.
     """
 
     dataset: str
+    network: str
     hidden: int
     rows: list[Row]
 
@@ -43,7 +46,7 @@ class Setting(NamedTuple):
     def words(self) -> str:
         """Data set and network, in words."""
         names = {"mnist": "MNIST", "fashion_mnist": "Fashion MNIST"}
-        return f"{names.get(self.dataset, self.dataset)}, fc {self.hidden}"
+        return f"{names.get(self.dataset, self.dataset)}, {describe(self.network, self.hidden)}"
 
     def find(self, training: str, draws: int, *, kind: str = "known") -> list[Row]:
         """Return the rows of one posterior, repetition after repetition."""
@@ -62,11 +65,12 @@ class Setting(NamedTuple):
 
 def list_settings(rows: Sequence[Row]) -> list[Setting]:
     """Return data sets and networks in the order of the rows."""
-    names = dict.fromkeys((row["dataset"], row["hidden"]) for row in rows)
-    return [
-        Setting(d, h, [row for row in rows if (row["dataset"], row["hidden"]) == (d, h)])
-        for d, h in names
-    ]
+    names = dict.fromkeys(_name(row) for row in rows)
+    return [Setting(*name, [row for row in rows if _name(row) == name]) for name in names]
+
+
+def _name(row: Row) -> tuple[str, str, int]:
+    return row["dataset"], row["network"], row["hidden"]
 
 
 def list_shown(config: Any) -> list[Shown]:

@@ -45,6 +45,7 @@ def known(training, draws, left, *, repeat=0, mixed=True, raised=(), looked=True
     chains = MIXED if mixed else MIXED | {"max_rhat": 2.3}
     return {
         "dataset": "digits",
+        "network": "fc",
         "hidden": 32,
         "repeat": repeat,
         "training": training,

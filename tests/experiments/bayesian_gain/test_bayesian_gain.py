@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from bnn_adv.evaluation.suites import Suite, get_suite
 from bnn_adv.inference import hmc, sgd
 from experiments.bayesian_gain import __main__ as bayesian_gain
 from experiments.bayesian_gain import attacks, measure
+from experiments.bayesian_gain.architectures import ARCHITECTURES, describe
 from experiments.bayesian_gain.config import SCALES, Config
 from experiments.bayesian_gain.trainings import TRAININGS, count_stored, list_sizes
 
@@ -111,6 +114,41 @@ def test_the_first_repetition_of_everything_comes_first():
     cases = dataclasses.replace(SMOKE, hidden=(8, 16)).cases
     assert [(case.hidden, case.repeat) for case in cases] == [(8, 0), (16, 0), (8, 1), (16, 1)]
     assert cases[0].name == "digits-fc8-r0"
+    networks = tuple(ARCHITECTURES)
+    names = [case.name for case in dataclasses.replace(SMOKE, networks=networks).cases]
+    first = [f"digits-{network}8-r0" for network in networks]
+    assert names == first + [name.replace("r0", "r1") for name in first]
+
+
+def test_networks_have_the_width_and_channels_that_are_asked_for():
+    config = dataclasses.replace(SMOKE, channels=(2, 3))
+    sizes = {}
+    for name, architecture in ARCHITECTURES.items():
+        network = architecture.build(config, 5, 10)
+        params = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
+        sizes[name] = {layer: p["kernel"].shape for layer, p in params.items()}
+    assert sizes["fc"] == {"hidden_0": (64, 5), "logits": (5, 10)}
+    convolutions = {"conv_0": (4, 4, 1, 2), "conv_1": (3, 3, 2, 3)}
+    assert sizes["small_conv"] == {**convolutions, "hidden_0": (3, 5), "logits": (5, 10)}
+
+
+@pytest.mark.slow
+def test_every_network_has_rows_of_its_own(tmp_path, quick):
+    changes = {"networks": tuple(ARCHITECTURES), "channels": (2, 3), "num_repeats": 1}
+    config = dataclasses.replace(SMOKE, **changes)
+    results = bayesian_gain.run(config, str(tmp_path / "run"))
+    words = [describe(name, 8) for name in ARCHITECTURES]
+    assert words == ["fc 8", "small conv 8"]
+    titles = [table["title"] for table in results["tables"]]
+    for text in words:
+        assert f"digits, {text}: accuracy left by the suite" in titles
+    known = [row for row in results["data"]["rows"] if row["kind"] == "known"]
+    left = {
+        name: [row["withstood"] for row in known if row["network"] == name]
+        for name in ARCHITECTURES
+    }
+    assert len(left["fc"]) == len(left["small_conv"])
+    assert left["fc"] != left["small_conv"]
 
 
 @pytest.mark.slow

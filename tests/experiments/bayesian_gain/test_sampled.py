@@ -89,6 +89,7 @@ def test_repetitions_have_chains_of_their_own(finished, tmp_path, monkeypatch):
         ({"num_repeats": 4}, "its 4 chains cannot be shared by 4 repetitions"),
         ({"hmc_draws": 10}, "2 repetitions has 12 of its draws, .* give --hmc_draws=12"),
         ({"hidden": (4, 8)}, "its network is"),
+        ({"networks": ("fc", "small_conv")}, "its network is"),
         ({"num_train": 50}, "trained on other images"),
     ],
 )
