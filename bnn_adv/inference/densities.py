@@ -24,7 +24,7 @@ from jax.custom_derivatives import CustomVJPPrimal
 
 from bnn_adv.compute import blocks
 from bnn_adv.compute.settings import SettingError, Settings, setting
-from bnn_adv.inference import worst_cases
+from bnn_adv.inference import minibatches, worst_cases
 from bnn_adv.inference.robust import OFF, Robust, Step, get_robust
 from bnn_adv.networks import ApplyFn, Params
 
@@ -302,6 +302,6 @@ def logdensity_fn(
       A scalar in nats; over uniform minibatches its mean is the full-data value.
     """
     batch = data.x.shape[0]
-    weight = (batch if num_data is None else num_data) / batch
+    weight = minibatches.weigh(batch if num_data is None else num_data, batch)
     fit = log_likelihood(params, data, apply_fn, likelihood)
     return (log_prior(params, prior, centred=centred) + weight * fit) / temperature

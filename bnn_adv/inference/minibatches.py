@@ -11,6 +11,19 @@ def count(num_data: int, batch_size: int) -> int:
     return -(-num_data // min(batch_size, num_data))
 
 
+def weigh(num_data: int, batch_size: int) -> float:
+    """Return N / B, by which a minibatch's log likelihood stands for that of all data.
+
+    Over the minibatches of ``shuffle`` its mean is the sum over all examples, without bias
+    (Welling and Teh 2011, equation 4).
+
+    Args:
+      num_data: Number of examples, N.
+      batch_size: Examples of the minibatch, B.
+    """
+    return num_data / batch_size
+
+
 def shuffle(rng_key: jax.Array, num_data: int, batch_size: int) -> jax.Array:
     """Return the indices of one epoch's minibatches.
 

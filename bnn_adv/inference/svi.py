@@ -373,7 +373,8 @@ def _model(
     batch: Data, num_data: int, *, network: nn.Module, template: Params, config: Config
 ) -> None:
     weights = _weights(template=template, config=config)
-    weight = num_data / batch.x.shape[0] if config.kl_weight == "corrected" else 1.0
+    is_corrected = config.kl_weight == "corrected"
+    weight = minibatches.weigh(num_data, len(batch.x)) if is_corrected else 1.0
     log_lik = log_likelihood(
         unflatten_dict(weights, sep="/"), batch, get_apply_fn(network), get_likelihood(config)
     )
