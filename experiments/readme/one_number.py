@@ -100,10 +100,12 @@ def _of_samplers(results: Record) -> str:
         "{0}: {1} has mixed, with {2} effective draws per 1,000 gradients",
         r"^([^:]+): (\w+) has mixed, with (\S+) effective draws",
     )
-    first = results["summary"]
-    if " has mixed, with " in first:
-        return alone(results)
-    return (mixed if "none is shown" in first.partition(".")[0] else found)(results)
+    none = _of_summary(
+        "{0}: none mixed within the budget", r"^([^:]+): none mixed within the budget"
+    )
+    first = results["summary"].partition(". ")[0]
+    ways = {" has mixed, with ": alone, "none is shown": mixed, "none mixed": none}
+    return next((way for words, way in ways.items() if words in first), found)(results)
 
 
 def _of_loss_gradients(results: Record) -> str:
