@@ -174,6 +174,9 @@ class Config(Settings):
             object.__setattr__(self, name, tuple(sorted(getattr(self, name))))
         if other := sorted(set(self.close_epsilons) - set(self.epsilons)):
             raise SettingError("close_epsilons", f"must be some of epsilons, got {other}.")
+        if self.channels != small_convnet.Config.channels and "small_conv" not in self.networks:
+            problem = f"are those of small_conv, which is not among the networks {self.networks}."
+            raise SettingError("channels", problem)
         if not {"sgd", "hmc"} <= set(self.methods):
             raise SettingError("methods", "needs sgd and hmc, which all others are compared with.")
         for name in ("num_draws", "hmc_draws", "cold_draws"):

@@ -121,7 +121,7 @@ def test_the_first_repetition_of_everything_comes_first():
 
 
 def test_networks_have_the_width_and_channels_that_are_asked_for():
-    config = dataclasses.replace(SMOKE, channels=(2, 3))
+    config = dataclasses.replace(SMOKE, networks=tuple(ARCHITECTURES), channels=(2, 3))
     sizes = {}
     for name, architecture in ARCHITECTURES.items():
         network = architecture.build(config, 5, 10)

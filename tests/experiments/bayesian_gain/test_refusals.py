@@ -12,6 +12,7 @@ CASES = [
     ({"datasets": "digits", "num_test": 361, "num_train": 0}, "num_test=361, but digits has"),
     ({"datasets": "digits", "num_test": 9, "num_train": 9999}, "num_train=9999, but digits"),
     ({"hidden": "0"}, "--hidden must be at least 1, got 0"),
+    ({"networks": "fc", "channels": "4,8"}, "--channels are those of small_conv, which is not"),
     ({"num_repeats": 0}, "--num_repeats must be at least 1, got 0"),
     ({"methods": "sgd,vi"}, "--methods needs sgd and hmc, which all others are compared with"),
     ({"methods": "sgd,hmc,sam"}, "--methods must be one of sgd, map, vi"),

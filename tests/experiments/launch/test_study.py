@@ -298,6 +298,10 @@ STUDIES = (
 )
 
 
+REPEATABLE = ("channels",)
+"""Settings of several values that may be equal."""
+
+
 def refuse(config_class, name, value):
     """Return the message that refuses a value, which Python users and flags share."""
     with pytest.raises(ValueError, match=f"^--{name} ") as flag:
@@ -322,7 +326,8 @@ def test_every_study_refuses_what_no_run_can_mean(name):
         if field.is_tuple and field.default:
             assert "nothing" in refuse(config_class, field.name, ())
             first = field.default[0]
-            assert f"got {first}" in refuse(config_class, field.name, (first, first))
+            if field.name not in REPEATABLE:
+                assert f"got {first}" in refuse(config_class, field.name, (first, first))
         elif field.kind is int:
             given = (-1,) if field.is_tuple else -1
             assert refuse(config_class, field.name, given).startswith("must be at least")
