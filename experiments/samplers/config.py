@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from bnn_adv.compute.settings import Settings, data_folder, seed, setting
-from bnn_adv.networks import build_network
+from bnn_adv.networks import NETWORKS, build_network, find_network
 from experiments.launch.apart import processes
 
 HMC_PUBLISHED, HMC, NUTS = "hmc_published", "hmc", "nuts"
@@ -16,7 +16,7 @@ MCLMC, ADJUSTED_MCLMC = "mclmc", "adjusted_mclmc"
 SGLD, SGHMC, CSGMCMC = "sgld", "sghmc", "csgmcmc"
 HMC_CURVATURE = "hmc_curvature"
 METHODS = (HMC_PUBLISHED, HMC, NUTS, MCLMC, ADJUSTED_MCLMC, SGLD, SGHMC, CSGMCMC, HMC_CURVATURE)
-"""Rows; a method's place here decides its random keys."""
+"""Rows; a method's name decides its random keys."""
 USUAL = METHODS[:-1]
 """Those that are run unless others are named: the last is a variant, with results of its own."""
 ADJUSTED = (HMC, NUTS, ADJUSTED_MCLMC, HMC_CURVATURE)
@@ -32,7 +32,7 @@ class Posterior(NamedTuple):
     title: Its name in tables and figures.
     dataset: Name of the data set.
     num_train: Training examples, drawn by seed; 0: all.
-    architecture: Of the network, see ``build_network``.
+    architecture: Of the network: a key of ``NETWORKS``, or see ``build_network``.
     hidden: Its units.
     activation: Its nonlinearity.
     """
@@ -46,6 +46,11 @@ class Posterior(NamedTuple):
 
     def network(self, num_classes: int) -> nn.Module:
         """Return the network."""
+        if self.architecture in NETWORKS:
+            found = find_network(self.architecture)
+            settings = found.Config(hidden=self.hidden, activation=self.activation)
+            built: nn.Module = found.build(settings, num_classes)
+            return built
         return build_network(
             self.architecture,
             hidden=self.hidden,
@@ -60,9 +65,10 @@ POSTERIORS = {
     "mnist_6000": Posterior("MNIST 6,000", "mnist", 6000, "fc", 32, "relu"),
     "fashion_mnist_6000": Posterior("Fashion MNIST 6,000", "fashion_mnist", 6000, "fc", 32, "relu"),
     "mnist_60000": Posterior("MNIST 60,000", "mnist", 60000, "fc", 32, "relu"),
+    "digits_conv": Posterior("digits, small ConvNet", "digits", 0, "small_conv", 100, "relu"),
 }
 TARGETS = tuple(POSTERIORS)
-"""Posteriors; a posterior's place here decides its random keys."""
+"""Posteriors; a posterior's name decides its random keys, as a method's does."""
 
 
 @dataclasses.dataclass(frozen=True)

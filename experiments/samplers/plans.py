@@ -127,6 +127,22 @@ TUNED = {
         csgmcmc_step=4e-6,
         minibatch_size=500,
     ),
+    # By short trials: with twice mclmc's step some chains leave the posterior, and with less friction
+    # the noise of minibatches keeps sghmc away from it.
+    "digits_conv": _MNIST._replace(
+        published_step=0.0005,
+        leapfrog_step=0.001,
+        curvature_step=0.005,
+        nuts_steps=1023,
+        adjusted_steps=300,
+        adjusted_step=0.25,
+        mclmc_step=0.25,
+        mclmc_length=100.0,
+        sgld_step=3e-6,
+        sghmc_step=3e-4,
+        sghmc_friction=100.0,
+        csgmcmc_step=1e-5,
+    ),
 }
 """By posterior."""
 

@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 
 from bnn_adv.inference import sgld
+from bnn_adv.networks import MLP, SmallConvNet
 from experiments.launch.config import make
 from experiments.samplers import __main__ as samplers
 from experiments.samplers import measure
-from experiments.samplers.config import METHODS, MINIBATCH, SCALES, TARGETS, Config
+from experiments.samplers.config import (
+    METHODS,
+    MINIBATCH,
+    SCALES,
+    TARGETS,
+    Config,
+    build_posterior,
+)
 from experiments.samplers.plans import build_plan
 
 SMOKE = make(Config, SCALES["smoke"])
@@ -132,6 +140,15 @@ def test_plans_use_up_the_budget(target):
         assert gradients == pytest.approx(share * config.budget, rel=0.1), method
         assert settings.num_chains == 4
         assert 8 <= settings.num_samples <= config.num_draws
+
+
+def test_posteriors_have_the_networks_that_their_rows_name():
+    """Whether of the paper or another, as wide as asked."""
+    found = {name: build_posterior(Config(hidden=8), name).network(10) for name in TARGETS}
+    assert found["digits_conv"] == SmallConvNet((16, 32), 8, 10, "relu")
+    assert found["mnist_60000"] == MLP((8,), 10, "relu")
+    assert found["half_moons"] == MLP((8, 8), 10, "leaky_relu")
+    assert build_posterior(Config(), "digits_conv").network(10) == SmallConvNet()
 
 
 def test_the_published_setting_is_that_of_table_3():
