@@ -53,7 +53,7 @@ class Config(Settings):
     num_test: int = setting(1000, "Test images that are attacked (the first ones).", least=1)
     networks: tuple[str, ...] = setting(
         ("fc",),
-        "Networks: fc has one hidden layer, small_conv two convolutions before it.",
+        "Networks: fc has one hidden layer, small_conv convolutions (--channels) before it.",
         choices=tuple(ARCHITECTURES),
         is_distinct=True,
         least_length=1,
@@ -81,6 +81,7 @@ class Config(Settings):
         (0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
         "Radii of the l_inf ball, in units of inputs in [0, 1].",
         above=0,
+        most=1,
         is_distinct=True,
         least_length=1,
     )
@@ -89,6 +90,7 @@ class Config(Settings):
         "Those of the radii at which numbers of draws, fresh draws and signs of masking are "
         "looked at.",
         above=0,
+        most=1,
         is_distinct=True,
         least_length=1,
     )
@@ -141,7 +143,10 @@ class Config(Settings):
         below=1,
     )
     hmc_precondition: float = setting(
-        0.0, "HMC: see --hmc.precondition of experiments.compare.", least=0, most=1
+        0.0,
+        "Power of the curvature in whose coordinates HMC moves; 0: in the weights.",
+        least=0,
+        most=1,
     )
     mixed_runs: tuple[str, ...] = sampled_runs()
     cold: float = setting(0.1, "Temperature of the cold posterior.", above=0, below=1)

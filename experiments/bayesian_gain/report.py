@@ -20,7 +20,7 @@ from experiments.bayesian_gain.rows import (
     right,
 )
 from experiments.bayesian_gain.trainings import TRAININGS
-from experiments.bayesian_gain.verdicts import COMPARABLE, list_verdicts
+from experiments.bayesian_gain.verdicts import COMPARABLE, judge, list_verdicts
 from experiments.launch.tables import Plot, Study
 
 _TITLE = "What averaging over a posterior is worth under attack"
@@ -77,19 +77,18 @@ def build_study(rows: Sequence[Row], config: Any) -> Study:
 def _summarise(settings: Sequence[Setting], config: Any) -> str:
     epsilon, parts = config.close_epsilons[-1], []
     for setting in settings:
-        one, hmc = (
-            right(setting.find(name, draws), epsilon)
-            for name, draws in (("sgd", 1), ("hmc", config.num_draws))
-        )
+        pair = Shown("one network", "sgd", 1), Shown("HMC", "hmc", config.num_draws)
+        one, hmc = (right(setting.find(m.training, m.draws), epsilon).mean() for m in pair)
         parts.append(
-            f"{setting.words}: {config.num_draws} draws of HMC leave {100 * hmc.mean():.1f} %, one "
-            f"network {100 * one.mean():.1f} %, {difference(one, hmc)} points"
+            f"{setting.words}: {config.num_draws} draws of HMC leave {100 * hmc:.1f} %, one "
+            f"network {100 * one:.1f} %, {judge(setting, *pair, epsilon, config.epsilons)}"
         )
     chains = [row for setting in settings for row in setting.find("hmc", config.num_draws)]
     mixed = sum(describe_chains([row]) == "mixed" for row in chains)
+    repeats = "1 repetition" if config.num_repeats == 1 else f"{config.num_repeats} repetitions"
     return (
-        f"Suite {config.suite!r}, {config.num_test} test images, {config.num_repeats} "
-        f"repetitions, l_inf. Within {epsilon:g}: {'; '.join(parts)}. Chains of HMC have mixed in "
+        f"Suite {config.suite!r}, {config.num_test} test images, {repeats}, "
+        f"l_inf. Within {epsilon:g}: {'; '.join(parts)}. Chains of HMC have mixed in "
         f"{mixed} of {len(chains)} runs{_describe_source(chains)}. A claim of more holds (yes) "
         "where the interval of the difference, in points and covering all radii of its claim "
         "together to 95 %, is above "
@@ -102,7 +101,7 @@ def _describe_source(chains: Sequence[Row]) -> str:
     """Return whose chains of HMC they are, where another run has sampled some."""
     taken = {row["dataset"] for row in chains if "sampled_by" in row["diagnostics"]}
     words = ", ".join(sorted(taken))
-    return f" (on {words} of one run, whose chains the repetitions share)" if taken else ""
+    return f" (on {words} those of one run; each repetition has its own of them)" if taken else ""
 
 
 def _main_table(setting: Setting, shown: Sequence[Shown], config: Any) -> Table:

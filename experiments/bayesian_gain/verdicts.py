@@ -20,7 +20,7 @@ from experiments.launch.tables import Verdict
 COMPARABLE = 0.05
 """Accuracies that differ by less are called the same."""
 _NOTHING = 0.01
-_WORDS = {True: "yes", False: "no", None: "undecided"}
+_WORDS = {True: "more", False: "no more", None: "undecided"}
 _OTHERS = ("vi", "laplace", "swag", "csgmcmc")
 """Cheaper methods, compared with HMC and with one mode."""
 _SINGLE = {"sgd": "one network", "map": "MAP"}
@@ -73,6 +73,23 @@ def compare(
         change = difference(*sides, confidence=confidence(len(epsilons)))
         found.append((epsilon, change, _say(share(sides[1]).value, share(sides[0]).value, change)))
     return found
+
+
+def judge(
+    setting: Setting, first: Shown, second: Shown, epsilon: float, epsilons: Sequence[float]
+) -> str:
+    """Return the change within one radius of a claim of more about many, and what it says of it.
+
+    Args:
+      setting: Data set and network.
+      first: A method.
+      second: The one that may keep more.
+      epsilon: The radius.
+      epsilons: All radii that the claim's intervals cover together.
+    """
+    ((_, change, _),) = (c for c in compare(setting, first, second, epsilons) if c[0] == epsilon)
+    word = "not judged" if list_doubts(setting, (first, second)) else _WORDS[is_more(change)]
+    return f"{change} points, {word}"
 
 
 def find_end(

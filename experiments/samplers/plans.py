@@ -127,7 +127,7 @@ TUNED = {
         csgmcmc_step=4e-6,
         minibatch_size=500,
     ),
-    # By short trials: with twice mclmc's step some chains leave the posterior, and with less friction
+    # By short trials: with twice mclmc's step some chains leave the posterior, with less friction
     # the noise of minibatches keeps sghmc away from it.
     "digits_conv": _MNIST._replace(
         published_step=0.0005,

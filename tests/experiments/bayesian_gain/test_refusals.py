@@ -17,6 +17,7 @@ CASES = [
     ({"methods": "sgd,vi"}, "--methods needs sgd and hmc, which all others are compared with"),
     ({"methods": "sgd,hmc,sam"}, "--methods must be one of sgd, map, vi"),
     ({"epsilons": "0,0.1"}, "--epsilons must be above 0, got 0.0"),
+    ({"epsilons": "0.1,5"}, "--epsilons must be at most 1, got 5.0"),
     ({"close_epsilons": "0.07"}, "--close_epsilons must be some of epsilons, got [0.07]"),
     ({"num_draws": 102}, "--num_draws must be a multiple of chains (4), got 102"),
     ({"hmc_draws": 402}, "--hmc_draws must be a multiple of chains (4), got 402"),

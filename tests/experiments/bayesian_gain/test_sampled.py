@@ -79,7 +79,7 @@ def test_repetitions_have_chains_of_their_own(finished, tmp_path, monkeypatch):
     assert {row["repeat"] for row in rows} == {0, 1}
     assert {row["diagnostics"]["num_chains"] for row in rows} == {2}
     assert all("experiments.compare" in row["diagnostics"]["sampled_by"] for row in rows)
-    assert "on digits of one run, whose chains the repetitions share" in results["summary"]
+    assert "on digits those of one run; each repetition has its own of them" in results["summary"]
 
 
 @pytest.mark.parametrize(

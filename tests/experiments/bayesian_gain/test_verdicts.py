@@ -150,10 +150,27 @@ def test_tables_show_both_intervals_signs_and_chains_and_all_is_drawn():
     assert number.startswith(
         "within 0.1, digits, fc 32: 20 draws of HMC against one network: +28.0"
     )
+    assert number.endswith("] points, not judged")
     for ax in study.plots[0].figure.axes:
         values = {line.get_label(): line.get_ydata() for line in ax.lines}
         np.testing.assert_allclose(values["HMC"], [95, 70, 30])
         np.testing.assert_allclose(values["one network"], [95, 40, 2])
+
+
+def test_the_summary_says_what_the_claim_says():
+    """Its interval covers all radii of the claim; at the radius alone it would be narrower."""
+    rows = all_rows()
+    study = build_study(rows, CONFIG)
+    (text,) = (
+        verdict.measured
+        for verdict in study.verdicts
+        if verdict.claim == "digits, fc 32: HMC leaves more than one network, radii 0.05, 0.1"
+    )
+    change = text.partition("0.1: 30.0 against 2.0 %: ")[2]
+    assert f"one network 2.0 %, {change}, more. Chains of HMC" in study.summary
+    number = one_number({"experiment": "bayesian_gain", **to_record(study)})
+    assert number.endswith(f"against one network: {change}, more")
+    assert "2 repetitions, l_inf" in study.summary
 
 
 def test_what_was_warned_of_is_told_once_a_repetition():
