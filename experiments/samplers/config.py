@@ -135,8 +135,12 @@ SCALES: dict[str, dict[str, Any]] = {
 
 
 def build_posterior(config: Config, name: str) -> Posterior:
-    """Return a posterior, overlaid by the settings that are given."""
+    """Return a posterior, overlaid by the settings that are given, which its title then names."""
     found = POSTERIORS[name]
-    return found._replace(
-        num_train=config.num_train or found.num_train, hidden=config.hidden or found.hidden
-    )
+    num_train, hidden = config.num_train or found.num_train, config.hidden or found.hidden
+    title = found.title
+    if num_train != found.num_train:
+        title = f"{title.removesuffix(f' {found.num_train:,}')}, {num_train:,} examples"
+    if hidden != found.hidden:
+        title += f", {hidden} units"
+    return found._replace(title=title, num_train=num_train, hidden=hidden)

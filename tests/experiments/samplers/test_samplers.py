@@ -23,6 +23,7 @@ from experiments.samplers.config import (
 from experiments.samplers.plans import build_plan
 
 SMOKE = make(Config, SCALES["smoke"])
+TITLE = "digits, 60 examples, 4 units"
 RUN = ("mclmc", "adjusted_mclmc", "csgmcmc")
 """Methods that are run here: each compiles for seconds, and all are tested by themselves."""
 TINY = dataclasses.replace(SMOKE, methods=RUN)
@@ -60,7 +61,7 @@ def finished(tmp_path_factory):
 def test_every_method_is_run_once_and_judged(finished):
     folder, results, sampled = finished
     assert sampled == [*RUN[:2], *RUN[1:]]
-    records = results["data"]["posteriors"]["digits"]
+    records = results["data"]["posteriors"][TITLE]
     assert [record["method"] for record in records] == list(RUN)
     for record in records:
         assert record["error"] == ""
@@ -76,7 +77,7 @@ def test_every_method_is_run_once_and_judged(finished):
     assert {record["method"] for record in records if "energy_variance" in record} == {"mclmc"}
     assert (folder / "figures" / "mixing.png").exists()
     # Eight draws a chain have not mixed, whatever they are.
-    assert results["summary"] == "digits: none mixed within the budget."
+    assert results["summary"] == f"{TITLE}: none mixed within the budget."
 
 
 def test_processes_beside_each_other_are_given_all_that_is_computed(tmp_path, monkeypatch):
@@ -95,7 +96,7 @@ def test_processes_beside_each_other_are_given_all_that_is_computed(tmp_path, mo
     config = dataclasses.replace(TINY, methods=("mclmc",), jobs=2)
     results = samplers.run(config, str(tmp_path / "run"))
     assert given == ["digits-mclmc"]
-    (record,) = results["data"]["posteriors"]["digits"]
+    (record,) = results["data"]["posteriors"][TITLE]
     assert record["points"]
 
 
@@ -107,7 +108,7 @@ def test_a_method_that_fails_is_a_row_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(sgld, "run", fail)
     config = dataclasses.replace(TINY, methods=("sgld",))
     results = samplers.run(config, str(tmp_path / "run"))
-    (record,) = results["data"]["posteriors"]["digits"]
+    (record,) = results["data"]["posteriors"][TITLE]
     assert record["points"] == []
     row = results["tables"][0]["rows"][0]
     assert row[2] == "failed: The log density is not finite at minibatch 7."
@@ -149,6 +150,18 @@ def test_posteriors_have_the_networks_that_their_rows_name():
     assert found["mnist_60000"] == MLP((8,), 10, "relu")
     assert found["half_moons"] == MLP((8, 8), 10, "leaky_relu")
     assert build_posterior(Config(), "digits_conv").network(10) == SmallConvNet()
+
+
+def test_titles_name_what_was_changed():
+    """Else a run of other sizes would be read as one of the posterior's own."""
+    titles = [
+        build_posterior(config, "mnist_6000").title
+        for config in (Config(), Config(hidden=32, num_train=6000), Config(hidden=64))
+    ]
+    assert titles == ["MNIST 6,000", "MNIST 6,000", "MNIST 6,000, 64 units"]
+    smaller = Config(num_train=1000, hidden=8)
+    assert build_posterior(smaller, "mnist_6000").title == "MNIST, 1,000 examples, 8 units"
+    assert build_posterior(smaller, "digits").title == "digits, 1,000 examples, 8 units"
 
 
 def test_the_published_setting_is_that_of_table_3():
