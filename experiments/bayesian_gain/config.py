@@ -9,7 +9,7 @@ from bnn_adv.compute.settings import SettingError, Settings, data_folder, seed, 
 from bnn_adv.data import DATASETS
 from bnn_adv.networks import small_convnet
 from experiments.bayesian_gain.architectures import ARCHITECTURES
-from experiments.bayesian_gain.trainings import TRAININGS
+from experiments.bayesian_gain.trainings import SAMPLERS, TRAININGS, USUAL
 from experiments.launch.apart import processes
 from experiments.launch.mixed import GAIN, Chains
 from experiments.launch.sampled import sampled_runs
@@ -71,11 +71,17 @@ class Config(Settings):
         3, "Repetitions of all training and attacks, each with random keys of its own.", least=1
     )
     methods: tuple[str, ...] = setting(
-        tuple(TRAININGS),
-        "What is trained; sgd and hmc are what the others are compared with.",
+        USUAL,
+        "What is trained; sgd and the sampler are what the others are compared with.",
         choices=tuple(TRAININGS),
         is_distinct=True,
         least_length=1,
+    )
+    sampler: str = setting(
+        "hmc",
+        "The method whose draws stand for the posterior; mclmc takes fewer gradients and has no "
+        "Metropolis test: its claims are judged where its energy errors are small.",
+        choices=SAMPLERS,
     )
     epsilons: tuple[float, ...] = setting(
         (0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
@@ -100,8 +106,8 @@ class Config(Settings):
     members: int = setting(10, "Members of the small ensembles.", least=1)
     sizes: tuple[int, ...] = setting(
         (1, 2, 5, 10, 25, 50, 100, 200, 400),
-        "Numbers of draws of HMC and of members of the ensemble; what is larger than there are is "
-        "left out.",
+        "Numbers of draws of the sampler and of members of the ensemble; what is larger than there "
+        "are is left out.",
         least=1,
         is_distinct=True,
         least_length=1,
@@ -119,7 +125,9 @@ class Config(Settings):
     suite: str = setting("strong", "The attack.", choices=("strong", "fast", "full"))
     chains: int = setting(_CHAINS.num_chains, "Chains of the samplers.", least=1)
     hmc_warmup: int = setting(_CHAINS.num_warmup, "Warm-up transitions of a chain of HMC.", least=0)
-    hmc_draws: int = setting(_CHAINS.num_draws, "Draws of HMC, over all chains.", least=1)
+    hmc_draws: int = setting(
+        _CHAINS.num_draws, "Draws of HMC, or of MCLMC, over all chains.", least=1
+    )
     hmc_thinning: int = setting(
         _CHAINS.thinning, "Transitions of HMC a draw that is kept.", least=1
     )
@@ -147,6 +155,16 @@ class Config(Settings):
         "Power of the curvature in whose coordinates HMC moves; 0: in the weights.",
         least=0,
         most=1,
+    )
+    mclmc_warmup: int = setting(10_000, "Warm-up transitions of a chain of MCLMC.", least=0)
+    mclmc_thinning: int = setting(100, "Transitions of MCLMC a draw that is kept.", least=1)
+    mclmc_step_size: float = setting(
+        2.0,
+        "Its step, in the space of all weights; it grows with the root of the network's width.",
+        above=0,
+    )
+    mclmc_length: float = setting(
+        150.0, "Distance after which its direction is renewed; grows likewise.", above=0
     )
     mixed_runs: tuple[str, ...] = sampled_runs()
     cold: float = setting(0.1, "Temperature of the cold posterior.", above=0, below=1)
@@ -182,8 +200,9 @@ class Config(Settings):
         if self.channels != small_convnet.Config.channels and "small_conv" not in self.networks:
             problem = f"are those of small_conv, which is not among the networks {self.networks}."
             raise SettingError("channels", problem)
-        if not {"sgd", "hmc"} <= set(self.methods):
-            raise SettingError("methods", "needs sgd and hmc, which all others are compared with.")
+        if not {"sgd", self.sampler} <= set(self.methods):
+            problem = f"needs sgd and {self.sampler}, which all others are compared with."
+            raise SettingError("methods", problem)
         for name in ("num_draws", "hmc_draws", "cold_draws"):
             draws = getattr(self, name)
             is_taken = name == "hmc_draws" and self.mixed_runs

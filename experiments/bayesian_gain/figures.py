@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bnn_adv.report import style
 from experiments.bayesian_gain.intervals import Share, share
 from experiments.bayesian_gain.rows import Setting, Shown, at_radius, right
-from experiments.bayesian_gain.trainings import TRAININGS
+from experiments.bayesian_gain.trainings import SAMPLERS, TRAININGS
 
 _COLOURS = {
     "sgd": "#666666",
@@ -22,6 +22,7 @@ _COLOURS = {
     "swag": "#56b4e9",
     "csgmcmc": "#8c6d31",
     "hmc": "#0072b2",
+    "mclmc": "#332288",
     "hmc_cold": "#d55e00",
     "hmc_published": "#000000",
 }
@@ -40,7 +41,7 @@ def curve_figure(settings: Sequence[Setting], shown: Sequence[Shown]) -> Figure:
     """
     _check(settings)
     groups = {
-        "networks and modes": [m for m in shown if m.training in ("sgd", "map", "hmc")],
+        "networks and modes": [m for m in shown if m.training in ("sgd", "map", *SAMPLERS)],
         "posteriors": [m for m in shown if m.training not in ("sgd", "map") or _is_one(m)],
     }
     with style.paper_style():
@@ -68,7 +69,7 @@ def _draw_curves(ax: Axes, setting: Setting, methods: Sequence[Shown]) -> None:
         found = [share(right(rows, epsilon)) for epsilon in (None, *rows[0]["epsilons"])]
         same = [other.training for other in methods[:number]].count(method.training)
         colour, line = _COLOURS[method.training], _LINES[same]
-        if _is_one(method) or method.training == "hmc":
+        if _is_one(method) or method.training in SAMPLERS:
             _line(ax, epsilons, found, colour, method.label, line)
             continue
         low, value, high = _percent(found)
@@ -85,7 +86,7 @@ def _percent(found: Sequence[Share]) -> list[np.ndarray]:
 
 
 def draws_figure(settings: Sequence[Setting], epsilons: Sequence[float]) -> Figure:
-    """Draw accuracy left against draws of HMC and members of the ensemble, a column a radius.
+    """Draw accuracy left against draws of the sampler and members, a column a radius.
 
     Args:
       settings: At least one; a line of panels each.
@@ -99,13 +100,14 @@ def draws_figure(settings: Sequence[Setting], epsilons: Sequence[float]) -> Figu
         figure, axes = _panels(settings, epsilons)
         for line, setting in zip(axes, settings, strict=True):
             for ax, epsilon in zip(line, epsilons, strict=True):
-                for training in ("sgd", "hmc"):
+                swept = [name for name in ("sgd", *SAMPLERS) if setting.list_draws(name)]
+                for training in swept:
                     sizes = setting.list_draws(training)
                     found = [share(right(setting.find(training, n), epsilon)) for n in sizes]
                     name, colour = TRAININGS[training].words, _COLOURS[training]
                     _line(ax, sizes, found, colour, name, "-", marker="o")
                 ax.set_xscale("log")
-                ticks = sorted({n for t in ("sgd", "hmc") for n in setting.list_draws(t)})
+                ticks = sorted({n for t in swept for n in setting.list_draws(t)})
                 ax.set_xticks(ticks, labels=[str(tick) for tick in ticks])
                 ax.minorticks_off()
                 ax.set_title(rf"{setting.words}: $\epsilon$ = {epsilon:g}")

@@ -39,7 +39,7 @@ _SAMPLED = "hmc"
 """The training whose chains another run may have sampled."""
 _KEPT = (
     *(*MIXING_KEYS, "num_divergent", "held_out_log_likelihood", "training_seconds", "warnings"),
-    *("sampled_by", "sampled_hash"),
+    *("energy_error_variance", "sampled_by", "sampled_hash"),
 )
 
 

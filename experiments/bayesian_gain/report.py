@@ -31,13 +31,13 @@ _INTERVALS = (
 )
 _CURVE = (
     "Accuracy left by the suite against the radius; at 0 that of clean images. Bands (one network "
-    "and HMC) and bars, which stand beside each other: 95 % intervals over images and repetitions; "
-    "dots: single repetitions. Chains that have not mixed are drawn as they are."
+    "and the sampler) and bars, which stand beside each other: 95 % intervals over images and "
+    "repetitions; dots: single repetitions. Chains that have not mixed are drawn as they are."
 )
 _DRAWS = (
-    "Accuracy left against the number of draws of HMC and of members of the ensemble, the first of "
-    "the same ones in a fixed random order. Bands and dots as above. Chains that have not mixed "
-    "are drawn as they are; verdicts leave them out."
+    "Accuracy left against the number of draws of the sampler and of members of the ensemble, the "
+    "first of the same ones in a fixed random order. Bands and dots as above. Chains that have "
+    "not mixed are drawn as they are; verdicts leave them out."
 )
 _FRESH = (
     "Accuracy left where the attacker knows the draws that predict (filled), and where every "
@@ -76,19 +76,20 @@ def build_study(rows: Sequence[Row], config: Any) -> Study:
 
 def _summarise(settings: Sequence[Setting], config: Any) -> str:
     epsilon, parts = config.close_epsilons[-1], []
+    words = TRAININGS[config.sampler].words
     for setting in settings:
-        pair = Shown("one network", "sgd", 1), Shown("HMC", "hmc", config.num_draws)
-        one, hmc = (right(setting.find(m.training, m.draws), epsilon).mean() for m in pair)
+        pair = Shown("one network", "sgd", 1), Shown(words, config.sampler, config.num_draws)
+        one, own = (right(setting.find(m.training, m.draws), epsilon).mean() for m in pair)
         parts.append(
-            f"{setting.words}: {config.num_draws} draws of HMC leave {100 * hmc:.1f} %, one "
+            f"{setting.words}: {config.num_draws} draws of {words} leave {100 * own:.1f} %, one "
             f"network {100 * one:.1f} %, {judge(setting, *pair, epsilon, config.epsilons)}"
         )
-    chains = [row for setting in settings for row in setting.find("hmc", config.num_draws)]
+    chains = [row for setting in settings for row in setting.find(config.sampler, config.num_draws)]
     mixed = sum(describe_chains([row]) == "mixed" for row in chains)
     repeats = "1 repetition" if config.num_repeats == 1 else f"{config.num_repeats} repetitions"
     return (
         f"Suite {config.suite!r}, {config.num_test} test images, {repeats}, "
-        f"l_inf. Within {epsilon:g}: {'; '.join(parts)}. Chains of HMC have mixed in "
+        f"l_inf. Within {epsilon:g}: {'; '.join(parts)}. Chains of {words} have mixed in "
         f"{mixed} of {len(chains)} runs{_describe_source(chains)}. A claim of more holds (yes) "
         "where the interval of the difference, in points and covering all radii of its claim "
         "together to 95 %, is above "

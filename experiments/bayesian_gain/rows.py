@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ from bnn_adv.inference.diagnostics import describe_mixing, has_mixed
 from experiments.bayesian_gain.architectures import describe
 from experiments.bayesian_gain.trainings import TRAININGS
 
+ENERGY_VARIANCE = 5e-4
+"""Variance of the energy error per parameter above which steps without a Metropolis test are too
+long; what BlackJAX's tuner aims at."""
 Row = dict[str, Any]
 """A posterior that was attacked, of one repetition, as JSON values."""
 
@@ -154,7 +158,8 @@ def describe_chains(rows: Sequence[Row]) -> str | None:
 def list_doubts(setting: Setting, shown: Sequence[Shown]) -> list[str]:
     """Return why a claim about methods is not judged; nothing where it is.
 
-    Chains that are not shown to have mixed say nothing of the posterior; attacks that show a sign
+    Chains that are not shown to have mixed say nothing of the posterior, nor do those without a
+    Metropolis test whose energy errors are large; attacks that show a sign
     of masking may have been blind. Where a number of draws was not looked at itself, the signs are
     those of all the others of its training that were.
 
@@ -169,6 +174,9 @@ def list_doubts(setting: Setting, shown: Sequence[Shown]) -> list[str]:
             has_mixed(row["diagnostics"]) for row in rows
         ):
             found.append(f"{one.label}: {describe_chains(rows)}")
+        if (variance := _largest_energy_error(one.training, rows)) > ENERGY_VARIANCE:
+            problem = f"steps are too long (variance of energy errors {variance:.1e} a parameter)"
+            found.append(f"{one.label}: {problem}")
         if not count_looks(rows):
             rows = [row for row in setting.rows if row["training"] == one.training]
         if not count_looks(rows):
@@ -176,3 +184,11 @@ def list_doubts(setting: Setting, shown: Sequence[Shown]) -> list[str]:
         elif signs := list_signs(rows):
             found.append(f"{one.label}: signs of masking raised ({', '.join(signs)})")
     return found
+
+
+def _largest_energy_error(training: str, rows: Sequence[Row]) -> float:
+    """Return the variance of energy errors of chains without a Metropolis test; 0 of others."""
+    if training != "mclmc":
+        return 0.0
+    found = (row["diagnostics"].get("energy_error_variance") for row in rows)
+    return max((math.inf if one is None else one for one in found), default=0.0)

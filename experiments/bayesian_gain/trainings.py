@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bnn_adv.inference import csgmcmc, hmc, laplace, sgd, svi, swag
+from bnn_adv.inference import csgmcmc, hmc, laplace, mclmc, sgd, svi, swag
 
 _PUBLISHED_STEPS = 10
 
@@ -126,6 +126,17 @@ def _mixed(config: Any, draws: int, length: float, temperature: float) -> hmc.Co
     )
 
 
+def _mclmc(config: Any, num_train: int) -> mclmc.Config:
+    return mclmc.Config(
+        num_chains=config.chains,
+        num_warmup=config.mclmc_warmup,
+        num_samples=config.hmc_draws // config.chains,
+        thinning=config.mclmc_thinning,
+        step_size=config.mclmc_step_size,
+        length=config.mclmc_length,
+    )
+
+
 def _published_hmc(config: Any, num_train: int) -> hmc.Config:
     return hmc.Config(
         num_chains=config.chains,
@@ -145,12 +156,17 @@ TRAININGS: dict[str, Training] = {
     "swag": Training("SWAG", swag, _swag, is_redrawn=True),
     "csgmcmc": Training("cyclical SGMCMC", csgmcmc, _csgmcmc, has_chains=True),
     "hmc": Training("HMC", hmc, _hmc, has_chains=True, is_swept=True, is_redrawn=True),
+    "mclmc": Training("MCLMC", mclmc, _mclmc, has_chains=True, is_swept=True, is_redrawn=True),
     "hmc_cold": Training("HMC, cold", hmc, _cold_hmc, has_chains=True),
     "hmc_published": Training(
         f"HMC, {_PUBLISHED_STEPS} steps", hmc, _published_hmc, has_chains=True
     ),
 }
 """All predict by the mean of their draws' probabilities. Priors are N(0, 1) on every weight."""
+SAMPLERS = ("hmc", "mclmc")
+"""Those whose draws may stand for the posterior."""
+USUAL = tuple(name for name in TRAININGS if name != "mclmc")
+"""Those that are run unless others are named: one sampler of the posterior."""
 
 
 def list_sizes(config: Any, name: str) -> tuple[list[int], list[int]]:
@@ -169,7 +185,7 @@ def list_sizes(config: Any, name: str) -> tuple[list[int], list[int]]:
         full = {config.num_draws}
     training, few = TRAININGS[name], set()
     if training.is_swept:
-        most = config.hmc_draws if name == "hmc" else config.num_draws
+        most = config.hmc_draws if name in SAMPLERS else config.num_draws
         few |= {size for size in config.sizes if size <= most}
     if config.num_fresh and (training.is_redrawn or name == "sgd"):
         few.add(config.num_fresh)

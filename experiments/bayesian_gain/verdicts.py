@@ -14,7 +14,7 @@ from experiments.bayesian_gain.rows import (
     list_doubts,
     right,
 )
-from experiments.bayesian_gain.trainings import TRAININGS
+from experiments.bayesian_gain.trainings import SAMPLERS, TRAININGS
 from experiments.launch.tables import Verdict
 
 COMPARABLE = 0.05
@@ -22,7 +22,7 @@ COMPARABLE = 0.05
 _NOTHING = 0.01
 _WORDS = {True: "more", False: "no more", None: "undecided"}
 _OTHERS = ("vi", "laplace", "swag", "csgmcmc")
-"""Cheaper methods, compared with HMC and with one mode."""
+"""Cheaper methods, compared with the sampler and with one mode."""
 _SINGLE = {"sgd": "one network", "map": "MAP"}
 
 
@@ -93,7 +93,7 @@ def judge(
 
 
 def find_end(
-    changes: Sequence[tuple[float, Difference]], left: Sequence[float]
+    changes: Sequence[tuple[float, Difference]], left: Sequence[float], words: str = "HMC"
 ) -> tuple[float | None, str]:
     """Return the smallest radius beyond which nothing is gained, and why in words.
 
@@ -102,6 +102,7 @@ def find_end(
     Args:
       changes: Radius and gain, ascending by radius.
       left: Accuracy that is left at each radius.
+      words: What leaves it.
 
     Returns:
       None where the gain is not told from zero at any radius, or is not shown to end.
@@ -111,7 +112,7 @@ def find_end(
         return None, "no gain is told from zero at any radius"
     for number, (epsilon, change) in enumerate(changes):
         if left[number] < _NOTHING:
-            return epsilon, f"HMC itself leaves {100 * left[number]:.1f} %, below 1 %"
+            return epsilon, f"{words} itself leaves {100 * left[number]:.1f} %, below 1 %"
         is_little = all(later.high < COMPARABLE for _, later in changes[number:])
         if number > gains[-1] and is_little:
             return epsilon, f"the gain is below {100 * COMPARABLE:g} points, {change}"
@@ -125,13 +126,13 @@ def find_end(
 def _ask(setting: Setting, config: Any) -> Iterator[Verdict]:
     epsilons, close = config.epsilons, config.close_epsilons
     most, few = config.num_draws, config.members
-    hmc = Shown("HMC", "hmc", most)
+    own = Shown(TRAININGS[config.sampler].words, config.sampler, most)
     one, *ensembles = (
         Shown(label("sgd", size, _SINGLE), "sgd", size) for size in dict.fromkeys((1, few, most))
     )
     for other in (one, *ensembles):
-        yield from _more(setting, other, hmc, epsilons)
-    yield _end(setting, one, hmc, epsilons)
+        yield from _more(setting, other, own, epsilons)
+    yield _end(setting, one, own, epsilons)
     yield from _ask_of_averaging(setting, config)
     if "map" in config.methods:
         for size in (1, few):
@@ -139,28 +140,32 @@ def _ask(setting: Setting, config: Any) -> Iterator[Verdict]:
                 Shown(label(name, size, _SINGLE), name, size) for name in ("sgd", "map")
             )
             yield from _more(setting, without, with_prior, close)
-        yield from _more(setting, with_prior, hmc, close)
-    yield from _ask_of_others(setting, config, hmc)
-    if "hmc_cold" in config.methods:
+        yield from _more(setting, with_prior, own, close)
+    yield from _ask_of_others(setting, config, own)
+    for name in SAMPLERS:
+        if name in config.methods and name != config.sampler:
+            yield from _same(setting, Shown(TRAININGS[name].words, name, most), own, close)
+    if {"hmc", "hmc_cold"} <= set(config.methods):
+        hmc = Shown("HMC at T = 1", "hmc", most)
         cold = Shown(f"HMC at T = {config.cold:g}", "hmc_cold", most)
-        yield from _more(setting, cold, hmc._replace(label="HMC at T = 1"), close)
+        yield from _more(setting, cold, hmc, close)
         yield from _more(setting, ensembles[-1], cold, close)
     yield from _ask_of_fresh(setting, close)
 
 
-def _ask_of_others(setting: Setting, config: Any, hmc: Shown) -> Iterator[Verdict]:
-    """Yield each approximation beside HMC, and beside one mode of the posterior."""
+def _ask_of_others(setting: Setting, config: Any, sampled: Shown) -> Iterator[Verdict]:
+    """Yield each approximation beside the sampler, and beside one mode of the posterior."""
     close = config.close_epsilons
     for training in (name for name in _OTHERS if name in config.methods):
-        own = Shown(TRAININGS[training].words, training, hmc.draws)
-        yield from _more(setting, own, hmc, close)
+        own = Shown(TRAININGS[training].words, training, sampled.draws)
+        yield from _more(setting, own, sampled, close)
         if "map" in config.methods:
             yield from _more(setting, Shown(label("map", 1, _SINGLE), "map", 1), own, close)
 
 
 def _ask_of_averaging(setting: Setting, config: Any) -> Iterator[Verdict]:
     close = config.close_epsilons
-    for training in ("hmc", "sgd"):
+    for training in (config.sampler, "sgd"):
         sizes = setting.list_draws(training)
         largest = sizes[-1]
         half = [size for size in sizes if 2 * size <= largest][-1:]
@@ -168,17 +173,9 @@ def _ask_of_averaging(setting: Setting, config: Any) -> Iterator[Verdict]:
             first, second = (_of(training, count) for count in (size, largest))
             yield from _more(setting, first, second, close)
     for size in dict.fromkeys((1, config.members, config.num_draws)):
-        if size in setting.list_draws("hmc"):
-            first, second = _of("sgd", size), _of("hmc", size)
-            yield from _group(
-                setting,
-                f"{second.label} leaves the same as {first.label} (within 5 points)",
-                (first, second),
-                [
-                    Answer(epsilon, text, is_same(change))
-                    for epsilon, change, text in compare(setting, first, second, close)
-                ],
-            )
+        if size in setting.list_draws(config.sampler):
+            first, second = _of("sgd", size), _of(config.sampler, size)
+            yield from _same(setting, first, second, close)
 
 
 def _ask_of_fresh(setting: Setting, epsilons: Sequence[float]) -> Iterator[Verdict]:
@@ -205,15 +202,25 @@ def _more(
     yield from _group(setting, claim, (first, second), answers)
 
 
-def _end(setting: Setting, one: Shown, hmc: Shown, epsilons: Sequence[float]) -> Verdict:
-    changes = [(e, change) for e, change, _ in compare(setting, one, hmc, epsilons)]
-    rows = setting.find(hmc.training, hmc.draws)
-    end, why = find_end(changes, [share(right(rows, epsilon)).value for epsilon in epsilons])
+def _same(
+    setting: Setting, first: Shown, second: Shown, epsilons: Sequence[float]
+) -> Iterator[Verdict]:
+    found = compare(setting, first, second, epsilons)
+    answers = [Answer(epsilon, text, is_same(change)) for epsilon, change, text in found]
+    claim = f"{second.label} leaves the same as {first.label} (within 5 points)"
+    yield from _group(setting, claim, (first, second), answers)
+
+
+def _end(setting: Setting, one: Shown, own: Shown, epsilons: Sequence[float]) -> Verdict:
+    changes = [(e, change) for e, change, _ in compare(setting, one, own, epsilons)]
+    rows = setting.find(own.training, own.draws)
+    left = [share(right(rows, epsilon)).value for epsilon in epsilons]
+    end, why = find_end(changes, left, own.label)
     text = why if end is None else f"it ends at {end:g}: {why}"
     holds = True if end is not None else False if "largest radius" in why else None
-    if doubts := list_doubts(setting, (one, hmc)):
+    if doubts := list_doubts(setting, (one, own)):
         text, holds = f"not judged ({'; '.join(doubts)}): {text}", None
-    claim = f"What HMC gains over one network ends within {epsilons[-1]:g}"
+    claim = f"What {own.label} gains over one network ends within {epsilons[-1]:g}"
     return Verdict(f"{setting.words}: {claim}", text, holds)
 
 

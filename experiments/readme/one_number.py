@@ -194,8 +194,9 @@ _NUMBERS: Mapping[str, Callable[[Record], str]] = {
     "loss_gradients": _of_loss_gradients,
     "robustness_accuracy": _of_robustness,
     "bayesian_gain": _of_summary(
-        "within {0}, {1}: {2} draws of HMC against one network: {3} points, {4}",
-        r"Within (\S+): ([^:]+): (\d+) draws .*?([+-]\S+ \[[^]]*\]) points, ([a-z ]+)",
+        "within {0}, {1}: {2} draws of {3} against one network: {4} points, {5}",
+        r"Within (\S+): ([^:]+): (\d+) draws of (\S+) leave .*?"
+        r"([+-]\S+ \[[^]]*\]) points, ([a-z ]+)",
     ),
     "certifiers": _of_summary(
         "CROWN's margins of single networks: {0}",

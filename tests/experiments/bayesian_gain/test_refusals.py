@@ -15,6 +15,7 @@ CASES = [
     ({"networks": "fc", "channels": "4,8"}, "--channels are those of small_conv, which is not"),
     ({"num_repeats": 0}, "--num_repeats must be at least 1, got 0"),
     ({"methods": "sgd,vi"}, "--methods needs sgd and hmc, which all others are compared with"),
+    ({"sampler": "mclmc"}, "--methods needs sgd and mclmc, which all others are compared with"),
     ({"methods": "sgd,hmc,sam"}, "--methods must be one of sgd, map, vi"),
     ({"epsilons": "0,0.1"}, "--epsilons must be above 0, got 0.0"),
     ({"epsilons": "0.1,5"}, "--epsilons must be at most 1, got 5.0"),

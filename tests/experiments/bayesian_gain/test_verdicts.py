@@ -1,5 +1,7 @@
 """Verdicts of rows whose numbers are known: yes, no, undecided, not judged."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,7 +12,7 @@ from experiments.bayesian_gain.rows import list_settings
 from experiments.bayesian_gain.verdicts import confidence, find_end, is_more, is_same, list_verdicts
 from experiments.launch.tables import to_record
 from experiments.readme.one_number import one_number
-from tests.experiments.bayesian_gain.rows import CONFIG, all_rows, known
+from tests.experiments.bayesian_gain.rows import CONFIG, MIXED, all_rows, known
 
 
 def verdicts(rows):
@@ -79,6 +81,38 @@ def test_signs_of_masking_and_nobody_looking_are_not_judged():
     (fresh,) = (text for claim, (_, text) in found.items() if claim.startswith("VI, 4 draws"))
     assert "VI, 4 draws: signs of masking were not looked for" in fresh
     assert found["HMC leaves more than one network, radii 0.05, 0.1"][0] is True
+
+
+def test_a_sampler_without_a_metropolis_test_is_judged_where_its_steps_are_short():
+    config = dataclasses.replace(
+        CONFIG, sampler="mclmc", methods=("sgd", "map", "vi", "mclmc"), num_fresh=0
+    )
+    for variance, is_judged in ((4e-4, True), (6e-4, False), (None, False)):
+        rows = [row for row in all_rows() if row["training"] != "hmc_cold"]
+        for row in rows:
+            if row["training"] == "hmc":
+                chains = row["diagnostics"] | {"energy_error_variance": variance}
+                row |= {"training": "mclmc", "diagnostics": chains}
+        rows = [row for row in rows if row["kind"] == "known"]
+        study = build_study(rows, config)
+        found = {v.claim: v for v in study.verdicts}
+        more = found["digits, fc 32: MCLMC leaves more than one network, radii 0.05, 0.1"]
+        assert (more.holds is True) == is_judged
+        assert ("MCLMC: steps are too long (variance" in more.measured) != is_judged
+        assert "20 draws of MCLMC leave 30.0 %" in study.summary
+        assert not any("HMC" in claim for claim in found)
+
+
+def test_two_samplers_are_set_beside_each_other():
+    rows = all_rows()
+    short = {"energy_error_variance": 1e-5}
+    for left in ((69, 29), (69, 2)):
+        others = [known("mclmc", 20, left, repeat=repeat) for repeat in range(2)]
+        others = [row | {"diagnostics": row["diagnostics"] | MIXED | short} for row in others]
+        config = dataclasses.replace(CONFIG, methods=(*CONFIG.methods, "mclmc"))
+        found = {v.claim: v.holds for v in list_verdicts(list_settings([*rows, *others]), config)}
+        claim = "digits, fc 32: HMC leaves the same as MCLMC (within 5 points), radius 0.1"
+        assert found[claim] is (left[1] == 29)
 
 
 def test_radii_of_different_answers_have_lines_of_their_own():
