@@ -66,7 +66,7 @@ def describe_energies(info: Any, num_params: int) -> dict[str, Any]:
     Returns:
       ``e_bfmi``, one number a chain, None where it is not defined; or, of kernels that reject
       nothing, ``energy_error_variance``: the variance of the energy's change in one transition, per
-      parameter, Var(E_n - E_(n-1)) / d.
+      parameter, Var(E_n - E_(n-1)) / d, of the chain in which it is largest.
     """
     found: dict[str, Any] = {}
     if (energies := getattr(info, "energy", None)) is not None:
@@ -76,8 +76,9 @@ def describe_energies(info: Any, num_params: int) -> dict[str, Any]:
     errors = getattr(info, "energy_error", None)
     if errors is not None and getattr(info, "acceptance_rate", None) is None:
         error = np.asarray(errors, np.float64)
-        error = error[np.isfinite(error)]
-        found["energy_error_variance"] = float(error.var() / num_params) if error.size else None
+        chains = (chain[np.isfinite(chain)] for chain in error.reshape(-1, error.shape[-1]).T)
+        variances = [float(chain.var()) / num_params for chain in chains if chain.size]
+        found["energy_error_variance"] = max(variances, default=None)
     return found
 
 

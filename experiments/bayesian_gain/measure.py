@@ -81,7 +81,7 @@ def open_work(config: Config, run: RunDirectory) -> Work:
     """
     datasets = {name: stages.note_data(run, found) for name, found in load(config).items()}
     stages.note_suites(run, [get_suite(config.suite)])
-    for name, sampled in find_runs(config.mixed_runs, config.datasets).items():
+    for name, sampled in _find_runs(config).items():
         stages.note_chains(run, name, sampled.draws_hash)
     return Work(config, run, datasets)
 
@@ -114,7 +114,7 @@ def check_sampled(config: Config, datasets: Mapping[str, Dataset]) -> None:
     Raises:
       ValueError: The message names what differs.
     """
-    for name, run in find_runs(config.mixed_runs, config.datasets).items():
+    for name, run in _find_runs(config).items():
         dataset = datasets[name]
         settings = TRAININGS[_SAMPLED].configure(config, len(dataset.y_train))
         for case in config.cases:
@@ -346,7 +346,12 @@ class _Draws:
         config = self._work.config
         if self.training != _SAMPLED:
             return None
-        return find_runs(config.mixed_runs, config.datasets).get(self._case.dataset)
+        return _find_runs(config).get(self._case.dataset)
+
+
+def _find_runs(config: Config) -> Mapping[str, SampledRun]:
+    """Return the runs whose chains are taken, by their data."""
+    return find_runs(config.mixed_runs, config.datasets if _SAMPLED in config.methods else ())
 
 
 def _build_network(case: Case, dataset: Dataset, config: Config) -> nn.Module:

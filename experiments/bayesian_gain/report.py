@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bnn_adv.inference.diagnostics import has_mixed
 from bnn_adv.report.table import Table
 from experiments.bayesian_gain.figures import curve_figure, draws_figure, fresh_figure
 from experiments.bayesian_gain.intervals import difference, share
@@ -85,7 +86,7 @@ def _summarise(settings: Sequence[Setting], config: Any) -> str:
             f"network {100 * one:.1f} %, {judge(setting, *pair, epsilon, config.epsilons)}"
         )
     chains = [row for setting in settings for row in setting.find(config.sampler, config.num_draws)]
-    mixed = sum(describe_chains([row]) == "mixed" for row in chains)
+    mixed = sum(has_mixed(row["diagnostics"]) is True for row in chains)
     repeats = "1 repetition" if config.num_repeats == 1 else f"{config.num_repeats} repetitions"
     return (
         f"Suite {config.suite!r}, {config.num_test} test images, {repeats}, "
@@ -94,7 +95,8 @@ def _summarise(settings: Sequence[Setting], config: Any) -> str:
         "where the interval of the difference, in points and covering all radii of its claim "
         "together to 95 %, is above "
         f"zero, and does not (no) where it is below {100 * COMPARABLE:g} points; a claim is not "
-        "judged where chains have not mixed or a sign of masking was raised."
+        "judged where chains have not mixed, steps without a Metropolis test are too long, or a "
+        "sign of masking was raised."
     )
 
 
@@ -102,7 +104,11 @@ def _describe_source(chains: Sequence[Row]) -> str:
     """Return whose chains of HMC they are, where another run has sampled some."""
     taken = {row["dataset"] for row in chains if "sampled_by" in row["diagnostics"]}
     words = ", ".join(sorted(taken))
-    return f" (on {words} those of one run; each repetition has its own of them)" if taken else ""
+    return (
+        f" (on {words} they come from one finished run; each repetition takes its share)"
+        if taken
+        else ""
+    )
 
 
 def _main_table(setting: Setting, shown: Sequence[Shown], config: Any) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -152,7 +151,10 @@ def describe_chains(rows: Sequence[Row]) -> str | None:
     """Return whether chains have mixed, by repetition; None for methods without chains."""
     if not rows or not TRAININGS[rows[0]["training"]].has_chains:
         return None
-    return "; ".join(dict.fromkeys(describe_mixing(row["diagnostics"]) for row in rows))
+    text = "; ".join(dict.fromkeys(describe_mixing(row["diagnostics"]) for row in rows))
+    if rows[0]["training"] == "mclmc" and (variance := _largest_variance(rows)) is not None:
+        text += f", energy errors of variance {variance:.1e} a parameter"
+    return text
 
 
 def list_doubts(setting: Setting, shown: Sequence[Shown]) -> list[str]:
@@ -174,8 +176,7 @@ def list_doubts(setting: Setting, shown: Sequence[Shown]) -> list[str]:
             has_mixed(row["diagnostics"]) for row in rows
         ):
             found.append(f"{one.label}: {describe_chains(rows)}")
-        if (variance := _largest_energy_error(one.training, rows)) > ENERGY_VARIANCE:
-            problem = f"steps are too long (variance of energy errors {variance:.1e} a parameter)"
+        if problem := _describe_steps(one.training, rows):
             found.append(f"{one.label}: {problem}")
         if not count_looks(rows):
             rows = [row for row in setting.rows if row["training"] == one.training]
@@ -186,9 +187,23 @@ def list_doubts(setting: Setting, shown: Sequence[Shown]) -> list[str]:
     return found
 
 
-def _largest_energy_error(training: str, rows: Sequence[Row]) -> float:
-    """Return the variance of energy errors of chains without a Metropolis test; 0 of others."""
+def _describe_steps(training: str, rows: Sequence[Row]) -> str | None:
+    """Return what forbids to believe chains without a Metropolis test; None of other methods."""
     if training != "mclmc":
-        return 0.0
-    found = (row["diagnostics"].get("energy_error_variance") for row in rows)
-    return max((math.inf if one is None else one for one in found), default=0.0)
+        return None
+    undone = sum(row["diagnostics"].get("num_divergent") or 0 for row in rows)
+    if undone:
+        # BlackJAX counts the energy error of an undone step as zero.
+        return f"{undone} steps were undone, as numbers were not finite"
+    variance = _largest_variance(rows)
+    if variance is None:
+        return "energy errors were not recorded"
+    if variance > ENERGY_VARIANCE:
+        return f"steps are too long (variance of energy errors {variance:.1e} a parameter)"
+    return None
+
+
+def _largest_variance(rows: Sequence[Row]) -> float | None:
+    """Return the largest variance of energy errors per parameter; None where one is unknown."""
+    found = [row["diagnostics"].get("energy_error_variance") for row in rows]
+    return None if None in found else max(found, default=None)

@@ -145,10 +145,10 @@ def _ask(setting: Setting, config: Any) -> Iterator[Verdict]:
     for name in SAMPLERS:
         if name in config.methods and name != config.sampler:
             yield from _same(setting, Shown(TRAININGS[name].words, name, most), own, close)
-    if {"hmc", "hmc_cold"} <= set(config.methods):
-        hmc = Shown("HMC at T = 1", "hmc", most)
+    if "hmc_cold" in config.methods:
         cold = Shown(f"HMC at T = {config.cold:g}", "hmc_cold", most)
-        yield from _more(setting, cold, hmc, close)
+        if "hmc" in config.methods:
+            yield from _more(setting, cold, Shown("HMC at T = 1", "hmc", most), close)
         yield from _more(setting, ensembles[-1], cold, close)
     yield from _ask_of_fresh(setting, close)
 

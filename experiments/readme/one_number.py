@@ -93,8 +93,12 @@ def _of_samplers(results: Record) -> str:
         r"^([^:]+): .*?, (\S+) has the most effective draws per gradient \((\S+) per 1,000\)",
     )
     # Without adjusted chains that have mixed nobody is known to be free of bias.
+    among = len(results["config"]["methods"]) > 1
     mixed = _of_summary(
-        "{0}: within the budget {1} alone has mixed", r"^([^:]+): none is shown .*?: (\w+)\."
+        "{0}: within the budget {1} alone has mixed"
+        if among
+        else "{0}: {1} has mixed, its bias is not judged",
+        r"^([^:]+): none is shown .*?: (\w+)\.",
     )
     alone = _of_summary(
         "{0}: {1} has mixed, with {2} effective draws per 1,000 gradients",

@@ -37,11 +37,20 @@ def run(config: Config, workdir: str, *, scale: str = "") -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Raise unless there are as many examples as are asked for.
+    """Raise unless there are as many examples as are asked for, and targets differ.
 
     Raises:
       ValueError: The message names what is wrong.
     """
+    names: dict[str, str] = {}
+    for name in config.targets:
+        title = build_posterior(config, name).title
+        if title in names:
+            raise ValueError(
+                f"--targets={names[title]},{name} with --num_train={config.num_train} are the same "
+                f"posterior, {title}: leave one of them out, or --num_train."
+            )
+        names[title] = name
     for name in config.targets:
         load(config, name)
 

@@ -114,7 +114,7 @@ class Config(Settings):
     checkpoint_every: float = setting(60.0, "Seconds between checkpoints; 0 writes none.", least=0)
 
 
-# cpu: sized for two cores, nothing to download. mnist: hours. paper: all of both.
+# cpu: sized for two cores, nothing to download. mnist: hours. paper: all posteriors.
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "targets": ("digits",),

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_adv.inference import Data, InferenceResult, RunOptions, hmc, load_chains
+from bnn_adv.inference import Data, InferenceResult, RunOptions, hmc, load_chains, mclmc
 from bnn_adv.inference.records import MOST_POINTS, name_file, record_chains, save_chains
-from bnn_adv.inference.transitions import ess_per_second
+from bnn_adv.inference.transitions import describe_energies, ess_per_second
 from bnn_adv.networks import MLP, count_params
 
 NETWORK = MLP((), 3)
@@ -91,6 +91,15 @@ def test_thinned_transitions_are_summarised():
     np.testing.assert_array_equal(stats["num_gradients"], [[2, 10, 18], [4, 12, 20]])
     np.testing.assert_allclose(stats["step_size"], [[0.1] * 3, [0.2] * 3])
     assert kept.shape == (2, 3, MOST_POINTS)
+
+
+def test_energy_errors_are_those_of_the_worst_chain():
+    """One chain whose steps are too long is not hidden by the others; what is not finite is out."""
+    errors = np.array([[[1.0, 10.0]], [[-1.0, -10.0]], [[np.nan, np.inf]]])  # 2 chains
+    info = mclmc.Info(np.zeros_like(errors, bool), errors, errors, errors)
+    assert describe_energies(info, 5) == {"energy_error_variance": 20.0}
+    info = info._replace(energy_error=np.full_like(errors, np.nan))
+    assert describe_energies(info, 5) == {"energy_error_variance": None}
 
 
 def test_records_are_read_back(sampled, tmp_path):

@@ -86,6 +86,25 @@ def test_another_sampler_stands_for_the_posterior(tmp_path, quick):
     assert any("MCLMC leaves more than one network" in claim for claim in claims)
     assert not any("HMC" in claim for claim in claims)
     assert "4 draws of MCLMC leave" in results["summary"]
+    assert "energy errors of variance" in results["tables"][0]["rows"][-1][-1]
+
+
+def test_mclmc_runs_as_its_settings_say():
+    config = dataclasses.replace(
+        Config(methods=("sgd", "mclmc"), sampler="mclmc", chains=2, hmc_draws=400),
+        **{"mclmc_warmup": 7, "mclmc_thinning": 3, "mclmc_step_size": 0.5, "mclmc_length": 9.0},
+    )
+    settings = TRAININGS["mclmc"].configure(config, 6000)
+    assert (settings.num_chains, settings.num_samples, settings.num_draws) == (2, 200, 400)
+    assert (settings.num_warmup, settings.thinning) == (7, 3)
+    assert (settings.step_size, settings.length) == (0.5, 9.0)
+    assert max(list_sizes(config, "mclmc")[1]) == 400
+
+
+def test_chains_of_another_run_are_of_hmc_alone():
+    config = Config(methods=("sgd", "mclmc"), sampler="mclmc", mixed_runs=("nowhere",))
+    with pytest.raises(ValueError, match="nowhere"):
+        measure.check_sampled(config, {})
 
 
 def test_scales_are_what_they_say():

@@ -164,6 +164,14 @@ def test_titles_name_what_was_changed():
     assert build_posterior(smaller, "digits").title == "digits, 1,000 examples, 8 units"
 
 
+def test_targets_that_sizes_make_the_same_are_refused(tmp_path):
+    """The later one would stand in the place of the earlier."""
+    config = Config(targets=("mnist_6000", "mnist_60000"), num_train=1000)
+    with pytest.raises(ValueError, match=r"--targets=mnist_6000,mnist_60000 with --num_train=1000"):
+        samplers.run(config, str(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_published_setting_is_that_of_table_3():
     settings = build_plan(Config(), "mnist_6000", "hmc_published", 6000).settings
     assert (settings.num_integration_steps, settings.step_size) == (10, 0.002)
