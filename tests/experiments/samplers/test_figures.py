@@ -58,5 +58,17 @@ def test_one_number_is_of_the_first_posterior():
         "digits: of 3 of 8 methods that have mixed, a has the most effective draws per gradient "
         "(2.91 per 1,000), b the most per second (50). half moons: c."
     )
-    found = one_number({"experiment": "samplers", "summary": summary})
+    config = {"methods": ["a", "b"]}
+    found = one_number({"experiment": "samplers", "summary": summary, "config": config})
     assert found == "digits: a has the most effective draws per gradient, 2.91 per 1,000"
+
+
+def test_one_method_is_not_said_to_have_mixed_alone():
+    """Where no other was run, none is known not to have mixed."""
+    summary = (
+        "MNIST, 64 units: none is shown to have mixed without bias within the budget; mixed: a."
+    )
+    record = {"experiment": "samplers", "summary": summary}
+    two, one = (one_number(record | {"config": {"methods": m}}) for m in (["a", "b"], ["a"]))
+    assert two == "MNIST, 64 units: within the budget a alone has mixed"
+    assert one == "MNIST, 64 units: a has mixed, its bias is not judged"
