@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from experiments.bayesian_gain.intervals import Difference, difference, share
@@ -93,7 +93,7 @@ def judge(
 
 
 def find_end(
-    changes: Sequence[tuple[float, Difference]], left: Sequence[float], words: str = "HMC"
+    changes: Sequence[tuple[float, Difference]], left: Sequence[float], words: str
 ) -> tuple[float | None, str]:
     """Return the smallest radius beyond which nothing is gained, and why in words.
 
@@ -196,19 +196,28 @@ def _ask_of_fresh(setting: Setting, epsilons: Sequence[float]) -> Iterator[Verdi
 def _more(
     setting: Setting, first: Shown, second: Shown, epsilons: Sequence[float]
 ) -> Iterator[Verdict]:
-    found = compare(setting, first, second, epsilons)
-    answers = [Answer(epsilon, text, is_more(change)) for epsilon, change, text in found]
     claim = f"{second.label} leaves more than {first.label}"
-    yield from _group(setting, claim, (first, second), answers)
+    return _claim(setting, first, second, epsilons, claim, is_more)
 
 
 def _same(
     setting: Setting, first: Shown, second: Shown, epsilons: Sequence[float]
 ) -> Iterator[Verdict]:
-    found = compare(setting, first, second, epsilons)
-    answers = [Answer(epsilon, text, is_same(change)) for epsilon, change, text in found]
     claim = f"{second.label} leaves the same as {first.label} (within 5 points)"
-    yield from _group(setting, claim, (first, second), answers)
+    return _claim(setting, first, second, epsilons, claim, is_same)
+
+
+def _claim(
+    setting: Setting,
+    first: Shown,
+    second: Shown,
+    epsilons: Sequence[float],
+    claim: str,
+    holds: Callable[[Difference], bool | None],
+) -> Iterator[Verdict]:
+    found = compare(setting, first, second, epsilons)
+    answers = [Answer(epsilon, text, holds(change)) for epsilon, change, text in found]
+    return _group(setting, claim, (first, second), answers)
 
 
 def _end(setting: Setting, one: Shown, own: Shown, epsilons: Sequence[float]) -> Verdict:

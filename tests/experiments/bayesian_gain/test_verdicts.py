@@ -187,7 +187,7 @@ def test_where_the_gain_ends():
     radii = (0.02, 0.1, 0.2, 0.3)
 
     def end(changes, left):
-        return find_end(list(zip(radii, changes, strict=True)), left)[0]
+        return find_end(list(zip(radii, changes, strict=True)), left, "HMC")[0]
 
     # Where too little is lost to tell, it has not begun yet.
     assert end((flat, up, flat, flat), (0.9, 0.5, 0.2, 0.1)) == 0.2
